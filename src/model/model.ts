@@ -1,0 +1,264 @@
+// The routing model: the one language that every dialect is translated into, and the only thing a proxy understands.
+// Five resource types, shown to operators under Envoy's names (LDS, RDS, CDS, EDS, SDS). Plain readonly data, serialisable
+// as JSON and compared by value. `validate.ts` says what is well formed, `decide.ts` what it means.
+
+import type { Provenance } from "./provenance.ts";
+import type { Redacted } from "./redacted.ts";
+
+export type ListenerName = string;
+export type RouteTableName = string;
+export type BackendName = string;
+export type SecretName = string;
+
+// ---------------------------------------------------------------------------------------------------------- Listener
+
+/** A socket that accepts, and who serves what it accepts. Names are stable while configuration changes. */
+export interface Listener {
+  readonly name: ListenerName;
+  readonly from: Provenance;
+  /** The proxies that open it (`distribution` resolves this): "gateway" for the node that load-balancer addresses reach. */
+  readonly scope: string;
+  readonly address: string;
+  readonly port: number;
+  readonly transport: "tcp" | "udp";
+  /** Tried in order; the first whose `when` holds serves the connection. None: it is closed. */
+  readonly chains: readonly FilterChain[];
+}
+
+export interface FilterChain {
+  readonly from: Provenance;
+  readonly when: ChainCondition;
+  /** Terminates TLS when present. A chain without it on a TLS connection can only serve `tcp`. */
+  readonly tls?: TlsContext;
+  readonly serve: { readonly routes: RouteTableName } | { readonly tcp: readonly WeightedBackend[] };
+}
+
+/** `sni` lists host patterns and implies TLS; `tls` alone is TLS with any or no server name; `plain` is no TLS. */
+export type ChainCondition =
+  | { readonly kind: "sni"; readonly names: readonly HostPattern[] }
+  | { readonly kind: "tls" }
+  | { readonly kind: "plain" };
+
+export interface TlsContext {
+  /** Certificates, the default first; the one whose names fit the SNI is used. */
+  readonly certificates: readonly SecretName[];
+  readonly minVersion?: "1.2" | "1.3";
+  readonly maxVersion?: "1.2" | "1.3";
+  readonly alpn: readonly string[];
+}
+
+// -------------------------------------------------------------------------------------------------------- RouteTable
+
+/** `api.example.com`, `*.example.com` (one or more labels in place of the star), or `*`. Lower case, no port. */
+export type HostPattern = string;
+
+export interface RouteTable {
+  readonly name: RouteTableName;
+  readonly from: Provenance;
+  /**
+   * At most one entry serves a request: the one with the most specific pattern that fits (exact, then the longest
+   * wildcard, then `*`). There is no falling through to a less specific one: dialects that want it repeat the rules.
+   */
+  readonly hosts: readonly VirtualHost[];
+}
+
+export interface VirtualHost {
+  readonly names: readonly HostPattern[];
+  /** In the order they are tried; the first that matches decides. Dialects sort, the proxy never does. */
+  readonly rules: readonly Rule[];
+}
+
+export interface Rule {
+  readonly from: Provenance;
+  /** A name to show in metrics and logs; the route's, usually. */
+  readonly name: string;
+  /** All conditions must hold. An empty match takes every request. */
+  readonly match: Match;
+  /** Applied to every request of the rule, in the proxy's one filter order. */
+  readonly filters: readonly Filter[];
+  readonly action: Action;
+  readonly timeouts?: Timeouts;
+}
+
+export interface Match {
+  readonly from?: Provenance;
+  readonly path?: PathMatch;
+  readonly method?: string;
+  readonly headers?: readonly ValueMatch[];
+  readonly query?: readonly ValueMatch[];
+  readonly cookies?: readonly ValueMatch[];
+  /** CIDR ranges of the client's address; any. */
+  readonly source?: readonly string[];
+  /** None of these may hold. */
+  readonly not?: readonly Match[];
+}
+
+/**
+ * Paths are compared as they came, before `?`, percent-encoding kept; `segments` is an element-wise prefix: `/foo` takes
+ * `/foo` and `/foo/bar`, not `/foobar` (a trailing slash of the value is ignored). `regex` is RE2 and must match the whole path.
+ */
+export type PathMatch =
+  | { readonly kind: "exact"; readonly value: string; readonly ignoreCase?: boolean }
+  | { readonly kind: "segments"; readonly value: string; readonly ignoreCase?: boolean }
+  | { readonly kind: "prefix"; readonly value: string; readonly ignoreCase?: boolean }
+  | { readonly kind: "regex"; readonly value: string; readonly ignoreCase?: boolean };
+
+/** A named value: of a header (name in lower case; several fields are joined with `,`), query parameter or cookie (the first). */
+export interface ValueMatch {
+  readonly name: string;
+  readonly match: StringMatch;
+  readonly from?: Provenance;
+}
+
+/** `regex` is RE2 and must match the whole value. `present` takes any value, an empty one too. An absent value matches nothing. */
+export type StringMatch =
+  | { readonly kind: "exact" | "prefix" | "suffix" | "contains"; readonly value: string; readonly ignoreCase?: boolean }
+  | { readonly kind: "regex"; readonly value: string }
+  | { readonly kind: "present" };
+
+export type Action = Forward | Redirect | Respond;
+
+export interface Forward {
+  readonly kind: "forward";
+  /** Chosen by weight; all weights zero answers 500 (Gateway API, BackendRef.weight). */
+  readonly to: readonly WeightedBackend[];
+}
+
+/** A share of the traffic, given to a backend, or to an answer where the reference does not resolve (`respond`). */
+export interface WeightedBackend {
+  readonly from: Provenance;
+  /** 0 to 1,000,000. */
+  readonly weight: number;
+  readonly target: { readonly backend: BackendName } | { readonly respond: Respond };
+  /** Applied only to requests that take this share, after the rule's own. */
+  readonly filters: readonly Filter[];
+}
+
+/** Parts that are absent are the request's own. A port that is the scheme's default is left out of the Location. */
+export interface Redirect {
+  readonly kind: "redirect";
+  readonly scheme?: "http" | "https";
+  readonly host?: string;
+  /** Absent: the scheme's default when `scheme` is given, else the listener's port. */
+  readonly port?: number;
+  readonly path?: PathRewrite;
+  readonly status: 301 | 302 | 303 | 307 | 308;
+}
+
+export interface Respond {
+  readonly kind: "respond";
+  readonly status: number;
+  /** Why, in words: for logs, `explain` and the body where none is given. */
+  readonly reason: string;
+  readonly headers?: readonly HeaderValue[];
+  readonly body?: string;
+}
+
+/** `prefix` replaces what the rule's `segments` match took, and is only valid with one. The query is kept. */
+export type PathRewrite =
+  | { readonly kind: "full"; readonly value: string }
+  | { readonly kind: "prefix"; readonly value: string };
+
+export interface HeaderValue {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Header names are in lower case. Order inside one: set, add, remove. */
+export interface HeaderChange {
+  readonly set: readonly HeaderValue[];
+  readonly add: readonly HeaderValue[];
+  readonly remove: readonly string[];
+}
+
+export type Filter =
+  | { readonly kind: "requestHeaders"; readonly from: Provenance; readonly change: HeaderChange }
+  | { readonly kind: "responseHeaders"; readonly from: Provenance; readonly change: HeaderChange }
+  | { readonly kind: "rewrite"; readonly from: Provenance; readonly host?: string; readonly path?: PathRewrite };
+
+/** Milliseconds; absent is the proxy's default, 0 is none. */
+export interface Timeouts {
+  /** From the last byte of the request's head to the end of the answer. */
+  readonly request?: number;
+  /** One try against one endpoint. */
+  readonly perTry?: number;
+}
+
+// ----------------------------------------------------------------------------------------------------------- Backend
+
+/** One per Service port (and policy), shared by all routes, so that health, pools and limits are. */
+export interface Backend {
+  readonly name: BackendName;
+  readonly from: Provenance;
+  readonly protocol: "http1" | "h2c" | "tcp";
+  readonly balance: { readonly kind: "roundRobin" } | { readonly kind: "random" } | { readonly kind: "leastRequest" };
+  /** Milliseconds. */
+  readonly connectTimeout: number;
+  readonly limits?: {
+    readonly connections?: number;
+    /** Requests that wait for a connection. */
+    readonly pending?: number;
+  };
+}
+
+// --------------------------------------------------------------------------------------------------------- Endpoints
+
+export interface Endpoints {
+  readonly backend: BackendName;
+  readonly from: Provenance;
+  readonly endpoints: readonly Endpoint[];
+}
+
+export interface Endpoint {
+  readonly address: string;
+  readonly port: number;
+  /** 1 unless told otherwise; 0 takes no new requests. */
+  readonly weight: number;
+  readonly zone?: string;
+  readonly node?: string;
+  /** What stands behind it, for people: the pod. */
+  readonly target?: { readonly kind: string; readonly namespace: string; readonly name: string };
+}
+
+// ------------------------------------------------------------------------------------------------------------ Secret
+
+/** Key material, and what can be said of it aloud. Compared by `fingerprint`. */
+export interface Secret {
+  readonly name: SecretName;
+  readonly from: Provenance;
+  /** SHA-256 over all of the content, hexadecimal. */
+  readonly fingerprint: string;
+  readonly content:
+    | { readonly kind: "certificate"; readonly certificate: string; readonly privateKey: Redacted }
+    | { readonly kind: "authorities"; readonly certificates: string };
+}
+
+// ------------------------------------------------------------------------------------------------------------- Model
+
+/** In the order they must be known to a proxy: what is named comes before what names it. */
+export const resourceTypes = ["secrets", "backends", "endpoints", "routeTables", "listeners"] as const;
+export type ResourceType = (typeof resourceTypes)[number];
+
+export interface ResourceOf {
+  secrets: Secret;
+  backends: Backend;
+  endpoints: Endpoints;
+  routeTables: RouteTable;
+  listeners: Listener;
+}
+
+/** All that a proxy (or `decide`) knows, by name; `endpoints` by the name of their backend. */
+export type Model = { readonly [T in ResourceType]: ReadonlyMap<string, ResourceOf[T]> };
+
+export const emptyModel: Model = {
+  secrets: new Map(),
+  backends: new Map(),
+  endpoints: new Map(),
+  routeTables: new Map(),
+  listeners: new Map(),
+};
+
+/** The name a resource is stored under. */
+export function resourceName<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
+  return type === "endpoints" ? (resource as Endpoints).backend : (resource as Exclude<ResourceOf[T], Endpoints>).name;
+}

@@ -1,0 +1,47 @@
+// What the control process and a proxy say to each other over their local socket: frames of a 4-byte big-endian length and a
+// JSON text. Delta semantics as xDS's: the proxy says what it has, the control process sends what differs, the proxy answers
+// each update with what it could not take. Every update is applied as one step, in the order of `resourceTypes`.
+
+import type { ResourceType } from "./model.ts";
+import type { Provenance } from "./provenance.ts";
+
+/** The largest frame either side takes, in bytes. */
+export const maxFrameBytes = 64 * 1024 * 1024;
+
+/** Resources as they travel: as in the model, but a Secret's private key in clear (the socket is the user's own). */
+export type WireResource = Readonly<Record<string, unknown>>;
+
+export type ToProxy =
+  | {
+      readonly type: "update";
+      /** Grows by one an update; answered by `applied`. */
+      readonly version: number;
+      readonly upsert: { readonly [T in ResourceType]?: readonly WireResource[] };
+      readonly remove: { readonly [T in ResourceType]?: readonly string[] };
+    }
+  /** Stop accepting, finish what is in flight within `deadline` milliseconds, exit. */
+  | { readonly type: "drain"; readonly deadline: number };
+
+export type FromProxy =
+  | {
+      readonly type: "hello";
+      readonly proxy: string;
+      /** The listener scopes it serves. */
+      readonly scopes: readonly string[];
+      readonly pid: number;
+      /** Fingerprints (see `fingerprint.ts`) of the resources in force, by type and name: what a restart must not send again. */
+      readonly have: { readonly [T in ResourceType]?: Readonly<Record<string, string>> };
+    }
+  | {
+      readonly type: "applied";
+      readonly version: number;
+      /** What was refused; the resource in force before stays. Everything else of the update is in force. */
+      readonly rejected: readonly Rejection[];
+    };
+
+export interface Rejection {
+  readonly resource: ResourceType;
+  readonly name: string;
+  readonly reason: string;
+  readonly from?: Provenance;
+}
