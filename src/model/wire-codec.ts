@@ -1,0 +1,23 @@
+// Model resources to what travels in an `update`, and back. Only Secrets differ: their private key is hidden in the model
+// (`Redacted`) and in clear on the wire, which is a socket that only its owner can open. Nothing here validates.
+
+import type { ResourceOf, ResourceType, Secret } from "./model.ts";
+import { Redacted } from "./redacted.ts";
+import type { WireResource } from "./wire.ts";
+
+/** A resource as it travels. Never log the result for `secrets`. */
+export function toWire<T extends ResourceType>(type: T, resource: ResourceOf[T]): WireResource {
+  if (type !== "secrets") return resource as unknown as WireResource;
+  const secret = resource as Secret;
+  if (secret.content.kind !== "certificate") return secret as unknown as WireResource;
+  return { ...secret, content: { ...secret.content, privateKey: secret.content.privateKey.reveal() } };
+}
+
+/** The resource that {@link toWire} was given. */
+export function fromWire<T extends ResourceType>(type: T, wire: WireResource): ResourceOf[T] {
+  if (type !== "secrets") return wire as unknown as ResourceOf[T];
+  const secret = wire as unknown as { content: { kind: string; privateKey?: string } };
+  if (secret.content.kind !== "certificate") return wire as unknown as ResourceOf[T];
+  const content = { ...secret.content, privateKey: new Redacted(secret.content.privateKey ?? "") };
+  return { ...wire, content } as unknown as ResourceOf[T];
+}
