@@ -6,6 +6,7 @@ import type {
   Endpoint,
   Filter,
   FilterChain,
+  HostPattern,
   Listener,
   Match,
   Rule,
@@ -23,7 +24,7 @@ export interface DecideRequest {
   readonly method: string;
   /** The Host header or `:authority`, with its port if it had one. */
   readonly authority: string;
-  /** The request target in origin form: path and query. */
+  /** The request target: path and query, or in absolute form, whose authority then stands above `authority`. */
   readonly target: string;
   /** In the order they came; names in any case. */
   readonly headers: readonly (readonly [string, string])[];
@@ -36,6 +37,8 @@ export interface TrailStep {
   readonly what: "listener" | "chain" | "host" | "rule" | "backend";
   readonly taken: boolean;
   readonly from: Provenance;
+  /** The rule or backend by its name in the model; the host pattern; the listener. */
+  readonly name: string;
   /** `path /users is not under /orders`; `header x-api-version is absent, wanted "v2"`. */
   readonly reason: string;
 }
@@ -45,7 +48,19 @@ export interface BackendShare {
   readonly to: WeightedBackend;
   readonly share: number;
   readonly backend: Backend | undefined;
+  /** Those that take new requests (weight above 0). */
   readonly endpoints: readonly Endpoint[];
+  /** Why requests of this share are answered by the proxy itself: its target is an answer, or nobody can be reached. */
+  readonly answer?: { readonly status: number; readonly reason: string };
+  /** What the backend is sent, after the filters of the rule and of the share. */
+  readonly sends: SentRequest;
+}
+
+/** A request as it leaves the proxy, but for what the proxy itself adds (forwarding headers, framing). */
+export interface SentRequest {
+  readonly authority: string;
+  readonly target: string;
+  readonly headers: readonly (readonly [string, string])[];
 }
 
 export interface Decision {
@@ -57,6 +72,8 @@ export interface Decision {
   readonly listener?: Listener;
   readonly chain?: FilterChain;
   readonly host?: VirtualHost;
+  /** The pattern of `host` that took the request. */
+  readonly pattern?: HostPattern;
   readonly rule?: Rule;
   readonly match?: Match;
   readonly action?: Action;

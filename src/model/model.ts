@@ -33,7 +33,7 @@ export interface FilterChain {
   readonly serve: { readonly routes: RouteTableName } | { readonly tcp: readonly WeightedBackend[] };
 }
 
-/** `sni` lists host patterns and implies TLS; `tls` alone is TLS with any or no server name; `plain` is no TLS. */
+/** `sni` lists host patterns and implies TLS with a server name (even `*`); `tls` alone is TLS with any or no server name; `plain` is no TLS. */
 export type ChainCondition =
   | { readonly kind: "sni"; readonly names: readonly HostPattern[] }
   | { readonly kind: "tls" }

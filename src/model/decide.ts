@@ -1,0 +1,276 @@
+// What the model means: `decide` answers what becomes of one request, and keeps the trail that led to it. It is the reference:
+// slow, clear, in the order of the specifications (Gateway API HTTPRoute, GEP-1364 and the comments in model.ts), and it
+// fails closed. The proxy's compiled router must answer the same.
+
+import type { BackendShare, DecideRequest, Decision, SentRequest, TrailStep } from "./decision.ts";
+import { changeHeaders } from "./header-change.ts";
+import { compareHostPatterns, hostMatches, parseAuthority } from "./host-pattern.ts";
+import { matchProblem, type RequestParts } from "./match.ts";
+import type {
+  Filter,
+  FilterChain,
+  Forward,
+  HostPattern,
+  Listener,
+  Model,
+  PathMatch,
+  RouteTable,
+  Rule,
+  VirtualHost,
+  WeightedBackend,
+} from "./model.ts";
+import { joinTarget, parseTarget, rewritePath } from "./path.ts";
+import { redirectLocation } from "./redirect.ts";
+
+/** Decides one request against a model. Pure; costs time proportional to the rules of the host. */
+export function decide(model: Model, request: DecideRequest): Decision {
+  const trail: TrailStep[] = [];
+
+  const listener = findListener(model, request, trail);
+  if (!listener) {
+    return { ...closed(`nothing listens on ${request.address}:${request.port}`), filters: [], trail };
+  }
+
+  const chain = findChain(listener, request, trail);
+  if (!chain) {
+    const what = request.tls ? `TLS with ${quotedServerName(request)}` : "a connection without TLS";
+    return { ...closed(`${listener.name} has no chain for ${what}`), listener, filters: [], trail };
+  }
+  if ("tcp" in chain.serve) {
+    const forwarded = forward(model, { kind: "forward", to: chain.serve.tcp }, [], request, undefined, trail);
+    return { ...forwarded, listener, chain, filters: [], trail };
+  }
+
+  const table = model.routeTables.get(chain.serve.routes);
+  if (!table) {
+    const reason = `route table ${chain.serve.routes} is not known`;
+    return { outcome: { kind: "respond", status: 503, reason }, listener, chain, filters: [], trail };
+  }
+
+  const target = parseTarget(request.target);
+  const authority = target.authority ?? request.authority;
+  const parsed = parseAuthority(authority);
+  if (!parsed) {
+    const reason = `"${authority}" is no host`;
+    return { outcome: { kind: "respond", status: 400, reason }, listener, chain, filters: [], trail };
+  }
+
+  const found = findHost(table, parsed.host, trail);
+  if (!found) {
+    const reason = `no route has a host that takes "${parsed.host}"`;
+    return { outcome: { kind: "respond", status: 404, reason }, listener, chain, filters: [], trail };
+  }
+  const { host, pattern } = found;
+
+  const parts: RequestParts = {
+    method: request.method,
+    authority,
+    path: target.path,
+    query: target.query,
+    headers: request.headers,
+    source: request.source,
+  };
+  const rule = findRule(host, parts, trail);
+  if (!rule) {
+    const reason = `no rule of host "${pattern}" takes ${request.method} ${target.path}`;
+    return { outcome: { kind: "respond", status: 404, reason }, listener, chain, host, pattern, filters: [], trail };
+  }
+
+  const taken = { listener, chain, host, pattern, rule, match: rule.match, action: rule.action };
+  switch (rule.action.kind) {
+    case "redirect": {
+      const location = redirectLocation(rule.action, {
+        scheme: request.tls ? "https" : "http",
+        authority,
+        path: target.path,
+        query: target.query,
+        port: listener.port,
+        match: rule.match.path,
+      });
+      return {
+        outcome: { kind: "redirect", status: rule.action.status, location },
+        ...taken,
+        filters: rule.filters,
+        trail,
+      };
+    }
+    case "respond": {
+      const { status, reason } = rule.action;
+      return { outcome: { kind: "respond", status, reason }, ...taken, filters: rule.filters, trail };
+    }
+    case "forward": {
+      const forwarded = forward(model, rule.action, rule.filters, { ...request, authority }, rule.match.path, trail);
+      return { ...forwarded, ...taken, filters: rule.filters, trail };
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ Listener and chain
+
+/** The listener on the address itself stands above the one on all addresses of the same port. */
+function findListener(model: Model, request: DecideRequest, trail: TrailStep[]): Listener | undefined {
+  const wildcard = request.address.includes(":") ? "::" : "0.0.0.0";
+  const onPort = [...model.listeners.values()].filter(
+    (listener) => listener.transport === "tcp" && listener.port === request.port,
+  );
+  const taken =
+    onPort.find((listener) => listener.address === request.address) ??
+    onPort.find((listener) => listener.address === wildcard);
+  if (taken) {
+    trail.push({
+      what: "listener",
+      taken: true,
+      from: taken.from,
+      name: taken.name,
+      reason: `listens on ${taken.address}:${taken.port}`,
+    });
+  }
+  return taken;
+}
+
+function findChain(listener: Listener, request: DecideRequest, trail: TrailStep[]): FilterChain | undefined {
+  for (const chain of listener.chains) {
+    const refusal = chainRefusal(chain, request);
+    trail.push({
+      what: "chain",
+      taken: refusal === undefined,
+      from: chain.from,
+      name: describeCondition(chain),
+      reason: refusal ?? `takes ${request.tls ? `TLS with ${quotedServerName(request)}` : "connections without TLS"}`,
+    });
+    if (refusal === undefined) return chain;
+  }
+  return undefined;
+}
+
+/** Why a chain does not serve a connection; undefined when it does. */
+function chainRefusal(chain: FilterChain, request: DecideRequest): string | undefined {
+  switch (chain.when.kind) {
+    case "plain":
+      return request.tls ? "serves connections without TLS, and this one is TLS" : undefined;
+    case "tls":
+      return request.tls ? undefined : "serves TLS, and this connection is not";
+    case "sni": {
+      if (!request.tls) return "serves TLS, and this connection is not";
+      const name = request.tls.serverName?.toLowerCase();
+      if (name !== undefined && chain.when.names.some((pattern) => hostMatches(pattern, name))) return undefined;
+      return `serves TLS for ${chain.when.names.join(", ")}, and this connection has ${quotedServerName(request)}`;
+    }
+  }
+}
+
+function describeCondition(chain: FilterChain): string {
+  return chain.when.kind === "sni" ? `sni ${chain.when.names.join(", ")}` : chain.when.kind;
+}
+
+function quotedServerName(request: DecideRequest): string {
+  return request.tls?.serverName === undefined ? "no server name" : `server name "${request.tls.serverName}"`;
+}
+
+// ----------------------------------------------------------------------------------------------------- Host and rule
+
+/** The most specific pattern that takes the host; there is no falling through to a less specific one. */
+function findHost(
+  table: RouteTable,
+  host: string,
+  trail: TrailStep[],
+): { host: VirtualHost; pattern: HostPattern } | undefined {
+  const patterns = table.hosts.flatMap((entry) => entry.names.map((pattern) => ({ host: entry, pattern })));
+  patterns.sort((a, b) => compareHostPatterns(a.pattern, b.pattern));
+  for (const entry of patterns) {
+    const taken = hostMatches(entry.pattern, host);
+    trail.push({
+      what: "host",
+      taken,
+      from: entry.host.rules[0]?.from ?? table.from,
+      name: entry.pattern,
+      reason: taken ? `the most specific that takes "${host}"` : `"${host}" is not ${describePattern(entry.pattern)}`,
+    });
+    if (taken) return entry;
+  }
+  return undefined;
+}
+
+function describePattern(pattern: HostPattern): string {
+  return pattern.startsWith("*.") ? `below ${pattern.slice(2)}` : pattern;
+}
+
+function findRule(host: VirtualHost, request: RequestParts, trail: TrailStep[]): Rule | undefined {
+  for (const rule of host.rules) {
+    const problem = matchProblem(rule.match, request);
+    trail.push({
+      what: "rule",
+      taken: problem === undefined,
+      from: rule.match.from ?? rule.from,
+      name: rule.name,
+      reason: problem ?? "all conditions hold",
+    });
+    if (problem === undefined) return rule;
+  }
+  return undefined;
+}
+
+// ----------------------------------------------------------------------------------------------------------- Backends
+
+function forward(
+  model: Model,
+  action: Forward,
+  filters: readonly Filter[],
+  request: DecideRequest,
+  match: PathMatch | undefined,
+  trail: TrailStep[],
+): Pick<Decision, "outcome"> {
+  const total = action.to.reduce((sum, to) => sum + to.weight, 0);
+  if (total === 0) {
+    const reason = action.to.length === 0 ? "the rule has no backend" : "all backends have weight 0";
+    return { outcome: { kind: "respond", status: 500, reason } };
+  }
+  const shares = action.to.map((to): BackendShare => {
+    const sends = sentRequest(request, [...filters, ...to.filters], match);
+    const share = to.weight / total;
+    const reached = reach(model, to);
+    const answered = reached.answer ? `: answered ${reached.answer.status}, ${reached.answer.reason}` : "";
+    trail.push({
+      what: "backend",
+      taken: share > 0,
+      from: to.from,
+      name: "backend" in to.target ? to.target.backend : `respond ${to.target.respond.status}`,
+      reason: `weight ${to.weight} of ${total}${answered}`,
+    });
+    return { to, share, ...reached, sends };
+  });
+  return { outcome: { kind: "forward", shares } };
+}
+
+function reach(model: Model, to: WeightedBackend): Pick<BackendShare, "backend" | "endpoints" | "answer"> {
+  if ("respond" in to.target) {
+    const { status, reason } = to.target.respond;
+    return { backend: undefined, endpoints: [], answer: { status, reason } };
+  }
+  const name = to.target.backend;
+  const backend = model.backends.get(name);
+  if (!backend) return { backend, endpoints: [], answer: { status: 503, reason: `backend ${name} is not known` } };
+  const endpoints = (model.endpoints.get(name)?.endpoints ?? []).filter((endpoint) => endpoint.weight > 0);
+  if (endpoints.length > 0) return { backend, endpoints };
+  return { backend, endpoints, answer: { status: 503, reason: `backend ${name} has no endpoints` } };
+}
+
+/** The request after its filters, in their order. A rewritten host replaces the authority, and so the Host header. */
+function sentRequest(request: DecideRequest, filters: readonly Filter[], match: PathMatch | undefined): SentRequest {
+  let { path, query } = parseTarget(request.target);
+  let authority = request.authority;
+  let headers = request.headers.filter(([name]) => name.toLowerCase() !== "host");
+  const original = path;
+  for (const filter of filters) {
+    if (filter.kind === "requestHeaders") headers = [...changeHeaders(headers, filter.change)];
+    if (filter.kind === "rewrite") {
+      authority = filter.host ?? authority;
+      if (filter.path) path = rewritePath(filter.path, original, match);
+    }
+  }
+  return { authority, target: joinTarget(path, query), headers };
+}
+
+function closed(reason: string): Pick<Decision, "outcome"> {
+  return { outcome: { kind: "closed", reason } };
+}
