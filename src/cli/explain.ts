@@ -1,0 +1,65 @@
+// `fairlead explain`: why a request goes where it goes, from a running stack or from files alone.
+
+import { UserError } from "../base/errors.ts";
+import { ControlClient } from "../cluster/control-api.ts";
+import { type ExplainRequest, renderExplanation } from "../cluster/explain.ts";
+import { defaultStackName } from "../cluster/stack.ts";
+import { type Command, nameOption, type Words } from "./command.ts";
+import { print } from "./terminal.ts";
+
+export const command: Command = {
+  name: "explain",
+  summary: "Say which rule takes a request, where it goes and why",
+  usage: "explain METHOD URL [options]",
+  description:
+    "Names the listener, route, rule and match that take the request, the backends with their shares, endpoints and\n" +
+    "filters, each with its object, field and line, and why the rules before did not match.",
+  options: {
+    header: { type: "string", short: "H", value: "'Name: value'", multiple: true, help: "A header of the request; may be given again." },
+    from: { type: "string", value: "NAMESPACE/POD", help: "The client is this pod: Service names and addresses are explained as it sees them." },
+    gateway: { type: "string", value: "NAMESPACE/NAME", help: "Ask this Gateway, when several take the URL." },
+    files: { type: "string", short: "f", value: "FILE|DIR|-", multiple: true, help: "Decide by these files alone, with no stack running; may be given again." },
+    fill: { type: "boolean", help: "With --files: make up what the files refer to and do not contain, as up --fill does." },
+    output: { type: "string", short: "o", value: "FORMAT", help: "json" },
+    name: nameOption,
+  },
+  examples: [
+    ["fairlead explain GET https://api.example.com/orders -H 'x-api-version: v2'", "Why a request reaches v2"],
+    ["fairlead explain GET http://shop.example.com/ --files examples/shop", "The same question to files, in a test"],
+    ["fairlead explain GET http://inventory/ --from default/client", "What a Service name means to a pod"],
+  ],
+  run,
+};
+
+async function run(words: Words): Promise<number> {
+  const [method, url, ...more] = words.positionals;
+  if (method === undefined || url === undefined || more.length > 0) {
+    throw new UserError("explain needs a method and a URL", {
+      remedy: "For example: fairlead explain GET https://api.example.com/orders",
+      exitCode: 2,
+    });
+  }
+  const from = words.text("from");
+  const gateway = words.text("gateway");
+  const request: ExplainRequest = {
+    method,
+    url,
+    headers: words.texts("header").map(parseHeader),
+    ...(from ? { from } : {}),
+    ...(gateway ? { gateway } : {}),
+  };
+  const files = words.texts("files");
+  const explanation =
+    files.length > 0
+      ? await (await import("../cluster/explain-files.ts")).explainFiles(files, request, { fill: words.flag("fill") })
+      : await new ControlClient(words.text("name") ?? defaultStackName).explain(request);
+  if (words.text("output") === "json") print(JSON.stringify(explanation, undefined, 2));
+  else print(renderExplanation(explanation));
+  return 0;
+}
+
+function parseHeader(text: string): readonly [string, string] {
+  const colon = text.indexOf(":");
+  if (colon > 0) return [text.slice(0, colon).trim(), text.slice(colon + 1).trim()];
+  throw new UserError(`-H '${text}': not a header`, { remedy: "Write it as -H 'Name: value'.", exitCode: 2 });
+}

@@ -1,0 +1,147 @@
+// What commands ask the control process of a stack over its Unix socket (HTTP with JSON bodies), beside the Kubernetes API.
+// The types of questions and answers, and the asking side; `control-server.ts` answers.
+
+import { existsSync } from "node:fs";
+import { messageOf, UserError } from "../base/errors.ts";
+import type { Explanation, ExplainRequest } from "./explain.ts";
+import type { SourceRecord } from "./sources.ts";
+import { stackPaths } from "./stack.ts";
+
+export interface Step {
+  readonly name: string;
+  readonly milliseconds: number;
+}
+
+/** How the start went: the steps so far, and the error that ended it. */
+export interface StartReport {
+  readonly steps: readonly Step[];
+  readonly error?: string;
+  readonly remedy?: string;
+}
+
+export interface ObjectReference {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly namespace?: string;
+  readonly name: string;
+}
+
+export interface WaitRequest {
+  readonly objects: readonly ObjectReference[];
+  readonly timeoutMilliseconds: number;
+}
+
+export interface WaitReport {
+  readonly ready: boolean;
+  /** One sentence for each object that does not work: object, condition, reason. */
+  readonly problems: readonly string[];
+}
+
+export interface ProcessStatus {
+  readonly component: string;
+  readonly pid: number | undefined;
+  readonly state: "running" | "stopped" | "restarting";
+  readonly restarts: number;
+}
+
+export interface ProxyStatus {
+  readonly proxy: string;
+  readonly connected: boolean;
+  readonly sent: number;
+  readonly applied: number;
+  /** `listeners gateway/infra/web/443: address in use`. */
+  readonly rejected: readonly string[];
+}
+
+export interface StackStatus {
+  readonly name: string;
+  readonly network: string;
+  readonly nodes: readonly { readonly name: string; readonly ready: boolean; readonly address: string; readonly pods: number }[];
+  readonly ranges: Readonly<Record<string, string>>;
+  readonly apiServer: string;
+  readonly processes: readonly ProcessStatus[];
+  readonly proxies: readonly ProxyStatus[];
+  /** What could not be computed or applied: collections' errors, rules that could not be written. */
+  readonly errors: readonly string[];
+  /** `port 80 → 8080`: where loopback had to move ports. */
+  readonly movedPorts: readonly { readonly port: number; readonly effective: number }[];
+}
+
+export interface ExecPlan {
+  /** Put before the command's own words. */
+  readonly argv: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** Something the user should know, said on stderr. */
+  readonly note?: string;
+}
+
+/** The asking side. Every method throws a UserError when nobody answers. */
+export class ControlClient {
+  readonly #name: string;
+  readonly #socket: string;
+
+  constructor(name: string) {
+    this.#name = name;
+    this.#socket = stackPaths(name).controlSocket;
+  }
+
+  /** Whether somebody listens on the stack's socket. */
+  async answers(): Promise<boolean> {
+    if (!existsSync(this.#socket)) return false;
+    try {
+      const response = await fetch("http://control/ping", { unix: this.#socket });
+      return response.ok;
+    } catch {
+      return false;
+    }
+  }
+
+  started(): Promise<StartReport> {
+    return this.#ask("GET", "/started");
+  }
+
+  status(): Promise<StackStatus> {
+    return this.#ask("GET", "/status");
+  }
+
+  wait(request: WaitRequest): Promise<WaitReport> {
+    return this.#ask("POST", "/wait", request);
+  }
+
+  explain(request: ExplainRequest): Promise<Explanation> {
+    return this.#ask("POST", "/explain", request);
+  }
+
+  recordSources(sources: readonly SourceRecord[]): Promise<void> {
+    return this.#ask("POST", "/sources", sources);
+  }
+
+  execPlan(target: string): Promise<ExecPlan> {
+    return this.#ask("GET", `/exec?target=${encodeURIComponent(target)}`);
+  }
+
+  /** Asks the control process to end; with `keep`, proxies and pods are left running. */
+  stop(): Promise<void> {
+    return this.#ask("POST", "/stop");
+  }
+
+  async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    let response: Response;
+    try {
+      response = await fetch(`http://control${path}`, {
+        method,
+        unix: this.#socket,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    } catch (error) {
+      throw new UserError(`stack "${this.#name}" does not answer (${messageOf(error)})`, {
+        remedy: `Start it with: fairlead up${this.#name === "default" ? "" : ` --name ${this.#name}`}`,
+      });
+    }
+    const answer = (await response.json()) as T & { error?: string; remedy?: string };
+    if (response.ok) return answer;
+    throw new UserError(answer.error ?? `the control process answered ${response.status}`, {
+      ...(answer.remedy ? { remedy: answer.remedy } : {}),
+    });
+  }
+}

@@ -1,0 +1,70 @@
+// The answering side of `control-api.ts`: HTTP on the stack's Unix socket, which only its user can open.
+
+import { chmodSync, rmSync } from "node:fs";
+import type { AsyncDisposable } from "../base/disposal.ts";
+import { messageOf, UserError } from "../base/errors.ts";
+import type { ExecPlan, StackStatus, StartReport, WaitReport, WaitRequest } from "./control-api.ts";
+import type { Explanation, ExplainRequest } from "./explain.ts";
+import type { SourceRecord } from "./sources.ts";
+
+/** What the control process can be asked. */
+export interface ControlHandlers {
+  /** Resolves when the start is over, well or not. */
+  started(): Promise<StartReport>;
+  status(): Promise<StackStatus>;
+  wait(request: WaitRequest): Promise<WaitReport>;
+  explain(request: ExplainRequest): Explanation;
+  recordSources(sources: readonly SourceRecord[]): void;
+  execPlan(target: string): ExecPlan;
+  /** Begins to end; the answer goes out first. */
+  stop(): void;
+}
+
+/** The largest question taken, in bytes: the field lines of many files. */
+const maxQuestionBytes = 64 * 1024 * 1024;
+
+export function startControlServer(socket: string, handlers: ControlHandlers): AsyncDisposable {
+  rmSync(socket, { force: true });
+  const mask = process.umask(0o177);
+  const server = Bun.serve({
+    unix: socket,
+    maxRequestBodySize: maxQuestionBytes,
+    idleTimeout: 0,
+    routes: {
+      "/ping": () => Response.json({}),
+      "/started": answer(() => handlers.started()),
+      "/status": answer(() => handlers.status()),
+      "/wait": answer(async (request) => handlers.wait((await request.json()) as WaitRequest)),
+      "/explain": answer(async (request) => handlers.explain((await request.json()) as ExplainRequest)),
+      "/sources": answer(async (request) => {
+        handlers.recordSources((await request.json()) as SourceRecord[]);
+        return {};
+      }),
+      "/exec": answer((request) => handlers.execPlan(new URL(request.url).searchParams.get("target") ?? "")),
+      "/stop": answer(() => {
+        handlers.stop();
+        return {};
+      }),
+    },
+    fetch: () => Response.json({ error: "there is no such question" }, { status: 404 }),
+  });
+  process.umask(mask);
+  chmodSync(socket, 0o600);
+  return {
+    async dispose() {
+      await server.stop(true);
+      rmSync(socket, { force: true });
+    },
+  };
+}
+
+function answer(handle: (request: Request) => unknown): (request: Request) => Promise<Response> {
+  return async (request) => {
+    try {
+      return Response.json(await handle(request));
+    } catch (error) {
+      const remedy = error instanceof UserError ? error.remedy : undefined;
+      return Response.json({ error: messageOf(error), remedy }, { status: error instanceof UserError ? 400 : 500 });
+    }
+  };
+}
