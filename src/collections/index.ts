@@ -1,0 +1,87 @@
+// Values of a collection by a second key: Services by namespace, routes by the Gateways they name. An index is kept up with
+// the work of what changed, and is read through `fetch.where` by computations, through `where` by everybody else.
+
+import type { Disposable } from "../base/disposal.ts";
+import type { Collection, Index } from "./collection.ts";
+import type { Staged } from "./graph.ts";
+import { type Node, nodeOf } from "./node.ts";
+import { type Read, ReaderTable } from "./readers.ts";
+import { StagedMap } from "./staged-map.ts";
+
+/**
+ * An index of `of` by what `by` says of each value (a value may be in no bucket, or in several). `by` must be pure and must
+ * not throw. Values of one bucket come in the order of their keys.
+ */
+export function index<V>(
+  of: Collection<V>,
+  name: string,
+  by: (value: V, key: string) => readonly string[],
+): Index<V> & Disposable {
+  return new IndexNode(nodeOf(of), name, by);
+}
+
+/** The engine's own part of an index. */
+export class IndexNode<V> implements Index<V>, Staged, Disposable {
+  readonly name: string;
+  readonly of: Node<V>;
+  readonly readersOf: ReaderTable;
+  readonly #by: (value: V, key: string) => readonly string[];
+  readonly #buckets = new Map<string, StagedMap<V>>();
+  readonly #touched = new Set<string>();
+  #following: Disposable | undefined;
+
+  constructor(of: Node<V>, name: string, by: (value: V, key: string) => readonly string[]) {
+    this.name = name;
+    this.of = of;
+    this.#by = by;
+    this.readersOf = new ReaderTable((value): Read => ({ kind: "where", index: name, value }));
+    of.graph.write(() => {
+      this.#following = of.follow(this);
+    });
+  }
+
+  where(value: string): readonly V[] {
+    if (this.of.graph.computing) throw new Error(`a compute function reads ${this.name} without fetch`);
+    return this.#buckets.get(value)?.sorted() ?? [];
+  }
+
+  current(value: string): readonly V[] {
+    return this.#buckets.get(value)?.currentSorted() ?? [];
+  }
+
+  staged(key: string, before: V | undefined, after: V | undefined): void {
+    const left = new Set(before === undefined ? [] : this.#by(before, key));
+    for (const bucket of new Set(after === undefined ? [] : this.#by(after, key))) {
+      left.delete(bucket);
+      this.#stage(bucket, key, after);
+    }
+    for (const bucket of left) this.#stage(bucket, key, undefined);
+  }
+
+  #stage(bucket: string, key: string, value: V | undefined): void {
+    let values = this.#buckets.get(bucket);
+    if (!values) {
+      values = new StagedMap();
+      this.#buckets.set(bucket, values);
+    }
+    values.stage(key, value);
+    if (this.#touched.size === 0) this.of.graph.markChanged(this);
+    if (this.#touched.has(bucket)) return;
+    this.#touched.add(bucket);
+    this.readersOf.stale(bucket);
+  }
+
+  commit(): readonly (() => void)[] {
+    for (const bucket of this.#touched) {
+      const values = this.#buckets.get(bucket)!;
+      values.commit();
+      if (values.committed.size === 0) this.#buckets.delete(bucket);
+    }
+    this.#touched.clear();
+    return [];
+  }
+
+  dispose(): void {
+    this.#following?.dispose();
+  }
+}
