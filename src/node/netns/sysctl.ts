@@ -1,0 +1,51 @@
+// Kernel settings of the namespaces that a stack makes, written from inside of them (`/proc/sys/net` is that of the task
+// that writes). The host's own settings are never written.
+
+import { writeFileSync } from "node:fs";
+import { inNetns } from "./setns.ts";
+
+const routing: Readonly<Record<string, string>> = {
+  "net/ipv4/ip_forward": "1",
+  "net/ipv4/conf/all/rp_filter": "0",
+  "net/ipv4/conf/default/rp_filter": "0",
+  "net/ipv4/conf/all/send_redirects": "0",
+  "net/ipv4/conf/default/send_redirects": "0",
+  // Refusals must be as quick under load as they are for one connection.
+  "net/ipv4/icmp_ratelimit": "0",
+};
+
+const listening: Readonly<Record<string, string>> = {
+  // A closing SO_REUSEPORT listener hands its queue to the others.
+  "net/ipv4/tcp_migrate_req": "1",
+};
+
+/** A node forwards, and lets 127.0.0.1 be the target of rules (node ports from the node itself). */
+export const nodeSettings: Readonly<Record<string, string>> = {
+  ...routing,
+  ...listening,
+  "net/ipv4/conf/all/route_localnet": "1",
+  "net/ipv4/conf/default/route_localnet": "1",
+};
+
+export const fabricSettings = routing;
+
+/** A pod's redirect rules may send to 127.0.0.1 as well. */
+export const podSettings: Readonly<Record<string, string>> = {
+  ...listening,
+  "net/ipv4/conf/all/rp_filter": "0",
+  "net/ipv4/conf/default/rp_filter": "0",
+  "net/ipv4/conf/all/route_localnet": "1",
+};
+
+/** Writes `settings` in the namespace at `path`. Settings that this kernel does not know are passed over. */
+export function writeSettings(path: string, settings: Readonly<Record<string, string>>): void {
+  inNetns(path, () => {
+    for (const [name, value] of Object.entries(settings)) {
+      try {
+        writeFileSync(`/proc/sys/${name}`, value);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      }
+    }
+  });
+}

@@ -1,0 +1,105 @@
+// What every pod network answers, whatever it is made of: `netns/` (Linux network namespaces, needs root) and `loopback/`
+// (127.x addresses, needs nothing). A network gives nodes and pods a place to listen and to run commands in; it knows no
+// Kubernetes objects, allocates no pod addresses, and has no Service rules.
+
+/** Address ranges in CIDR notation. */
+export interface NetworkRanges {
+  readonly pods: string;
+  readonly services: string;
+  readonly loadBalancers: string;
+  readonly nodes: string;
+}
+
+/** A node as the network made it. */
+export interface NodePlace {
+  readonly name: string;
+  /** The node's own address (InternalIP). */
+  readonly address: string;
+  /** The part of the pod range that this node's pods get addresses from. */
+  readonly podRange: string;
+}
+
+/** What a pod needs to have a network of its own. */
+export interface PodSandbox {
+  readonly uid: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly node: string;
+  /** From the node's `podRange`. Ignored for `hostNetwork`, which has its node's. */
+  readonly address: string;
+  readonly hostNetwork?: boolean;
+  /** The text of `/etc/resolv.conf` for commands that run in the pod. */
+  readonly resolvConf?: string;
+  /** The text of `/etc/hosts` for commands that run in the pod. */
+  readonly hosts?: string;
+}
+
+export type NetworkTarget = { readonly node: string } | { readonly pod: string /* uid */ };
+
+/** Where a listener is opened: inside the namespace at this path (or in ours when there is none), on this address. */
+export interface Place {
+  readonly netns: string | undefined;
+  readonly address: string;
+}
+
+export interface CommandResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly stdin?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Milliseconds until the command is killed; 60,000 unless given. */
+  readonly timeout?: number;
+}
+
+export interface PodNetwork {
+  readonly kind: "netns" | "loopback";
+  readonly ranges: NetworkRanges;
+
+  /** Makes the nodes, in this order, and what joins them. What is there already stays as it is. The first one is node 1. */
+  ensureNodes(names: readonly string[]): Promise<readonly NodePlace[]>;
+  /** Makes sandboxes, many at the cost of a few. Idempotent. Throws when one cannot be made; those made stay. */
+  addPods(pods: readonly PodSandbox[]): Promise<void>;
+  removePods(uids: readonly string[]): Promise<void>;
+  /** Removes the sandboxes of all pods but these: after a restart, of those that went meanwhile. */
+  removePodsExcept(keep: readonly { readonly uid: string; readonly name: string }[]): Promise<void>;
+  /** The uids of the pods that were added and have a sandbox. */
+  pods(): readonly string[];
+
+  /** Where listeners of a node or pod are opened; undefined when the network has no such node or pod. */
+  place(target: NetworkTarget): Place | undefined;
+  /** Where listeners for load-balancer addresses are opened; the address is the caller's. */
+  loadBalancerNetns(): string | undefined;
+  /** Makes an address local to a node (the DNS server's), so that one can listen on it there. Idempotent. */
+  addNodeAddress(node: string, address: string): Promise<void>;
+  /** The port a listener for `port` really gets; only a network without privileges moves some. */
+  effectivePort(port: number): number;
+
+  /** The argv that runs `argv` inside the target's network. Throws when there is no such target. */
+  command(target: NetworkTarget, argv: readonly string[]): string[];
+  run(target: NetworkTarget, argv: readonly string[], options?: RunOptions): Promise<CommandResult>;
+
+  /** Removes everything that was ever made under this name. Works after a crash and half-way failures; idempotent. */
+  remove(): Promise<void>;
+}
+
+/** Runs a program to its end. `stdin` is given whole; output is kept whole, so only for commands that say little. */
+export async function runCommand(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+  const child = Bun.spawn([...argv], {
+    stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+    stdout: "pipe",
+    stderr: "pipe",
+    ...(options.env ? { env: { ...process.env, ...options.env } } : {}),
+    timeout: options.timeout ?? 60_000,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { exitCode, stdout, stderr };
+}

@@ -1,0 +1,164 @@
+// Keeps the kernel's rules equal to a node's service table: takes batches of changed rows, writes what differs in one
+// transaction at a time, and starts from what is there. A refused transaction or rules that somebody else took away lead to the
+// same place: read, compare, write the difference. Which tool does it is `service-rules.ts`'.
+
+import { backoff } from "../base/backoff.ts";
+import type { Clock } from "../base/clock.ts";
+import { type Disposable, disposable } from "../base/disposal.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Collection } from "../collections/collection.ts";
+import type { ServicePort } from "../services/service-table.ts";
+import type { Rules, ServiceRules } from "./service-rules.ts";
+
+export interface RulesSinkOptions {
+  readonly table: Collection<ServicePort>;
+  readonly rules: ServiceRules;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Milliseconds between looks whether the rules are still there; 500 unless given. */
+  readonly checkEvery?: number;
+  /** Up to this many lines a look reads everything back and so finds any change; above, only whether our tables were emptied. */
+  readonly fullCheckUpTo?: number;
+}
+
+export interface RulesSinkState {
+  /** False until the first transaction, and while one fails. */
+  readonly inSync: boolean;
+  readonly transactions: number;
+  readonly failures: number;
+  /** Times that rules had to be put back which somebody else had changed. */
+  readonly repairs: number;
+  readonly lastError: string | undefined;
+}
+
+export interface RulesSink extends Disposable {
+  readonly state: RulesSinkState;
+  /** Resolves when everything that the table says now is in the kernel. */
+  settled(): Promise<void>;
+}
+
+/** Starts at once; `dispose` stops it and leaves the rules as they are (`ServiceRules.remove` takes them out). */
+export function startRulesSink(options: RulesSinkOptions): RulesSink {
+  const { table, rules, clock, log, checkEvery = 500, fullCheckUpTo = 4000 } = options;
+  const renderer = rules.renderer();
+  /** What the kernel has, as far as we know; undefined: it must be read. */
+  let kernel: Map<string, readonly string[]> | undefined;
+  const dirty = new Set<string>();
+  let busy = false;
+  let disposed = false;
+  let attempt = 0;
+  let retry: Disposable | undefined;
+  let waiters: (() => void)[] = [];
+  const state = { inSync: false, transactions: 0, failures: 0, repairs: 0, lastError: undefined as string | undefined };
+
+  async function work(): Promise<void> {
+    if (busy || disposed) return;
+    busy = true;
+    retry?.dispose();
+    retry = undefined;
+    try {
+      while (!disposed && (kernel === undefined || dirty.size > 0)) await writeOnce();
+      attempt = 0;
+      state.inSync = true;
+      state.lastError = undefined;
+      for (const done of waiters.splice(0)) done();
+    } catch (error) {
+      state.inSync = false;
+      state.failures++;
+      state.lastError = messageOf(error);
+      kernel = undefined;
+      const wait = backoff(attempt++, { initial: 100, max: 5_000 });
+      log.warn("service rules were not written; trying again", { mode: rules.mode, error: state.lastError, wait });
+      if (!disposed) retry = clock.after(wait, () => void work());
+    } finally {
+      busy = false;
+    }
+  }
+
+  async function writeOnce(): Promise<void> {
+    const known = kernel;
+    const now = known ?? new Map(await rules.read());
+    // Rows may change while the transaction runs: what it writes is taken now, and the rest stays dirty for the next one.
+    const names = known ? [...dirty] : [...new Set([...now.keys(), ...renderer.rules.keys()])];
+    dirty.clear();
+    const wanted = new Map(names.map((name) => [name, renderer.rules.get(name)] as const));
+    const transaction = rules.difference(now, renderer.rules, names);
+    if (transaction.text !== "") {
+      await rules.commit(transaction);
+      state.transactions++;
+    }
+    for (const [name, lines] of wanted) {
+      if (lines) now.set(name, lines);
+      else now.delete(name);
+    }
+    kernel = now;
+  }
+
+  async function check(): Promise<void> {
+    if (busy || disposed || kernel === undefined) return;
+    busy = true;
+    try {
+      let lines = 0;
+      for (const piece of kernel.values()) lines += piece.length;
+      if (lines <= fullCheckUpTo) {
+        const found = await rules.read();
+        if (sameRules(found, kernel)) return;
+        kernel = new Map(found);
+        for (const name of found.keys()) dirty.add(name);
+        for (const name of renderer.rules.keys()) dirty.add(name);
+      } else {
+        if (await rules.intact()) return;
+        kernel = undefined;
+      }
+      state.repairs++;
+      log.warn("service rules were changed by somebody else; putting them back", { mode: rules.mode });
+    } catch (error) {
+      log.warn("service rules could not be read", { mode: rules.mode, error: messageOf(error) });
+      kernel = undefined;
+    } finally {
+      busy = false;
+      if (kernel === undefined || dirty.size > 0) void work();
+    }
+  }
+
+  const subscription = table.subscribe(
+    (batch) => {
+      for (const name of renderer.apply(batch)) dirty.add(name);
+      // All batches of one turn of the event loop go into one transaction.
+      queueMicrotask(() => void work());
+    },
+    { replay: true },
+  );
+  queueMicrotask(() => void work());
+  const timer = clock.every(checkEvery, () => void check());
+
+  const end = disposable(() => {
+    disposed = true;
+    subscription.dispose();
+    timer.dispose();
+    retry?.dispose();
+    for (const done of waiters.splice(0)) done();
+    waiters = [];
+  });
+  return {
+    state,
+    settled() {
+      if (disposed || (state.inSync && !busy && dirty.size === 0 && kernel !== undefined)) return Promise.resolve();
+      return new Promise((resolve) => {
+        waiters.push(resolve);
+        queueMicrotask(() => void work());
+      });
+    },
+    dispose: end.dispose,
+  };
+}
+
+function sameRules(a: Rules, b: Rules): boolean {
+  if (a.size !== b.size) return false;
+  for (const [name, lines] of a) {
+    const other = b.get(name);
+    if (!other || other.length !== lines.length || other.some((line, at) => line !== lines[at])) return false;
+  }
+  return true;
+}
