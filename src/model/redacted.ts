@@ -14,6 +14,11 @@ export class Redacted {
     return this.#value;
   }
 
+  /** By content; what the engine's comparison of values asks. */
+  equals(other: unknown): boolean {
+    return other instanceof Redacted && other.#value === this.#value;
+  }
+
   toString(): string {
     return shown;
   }
