@@ -1,0 +1,63 @@
+// The iptables backend: kube-proxy's rules written with whatever `iptables` the host has, nft or legacy (`iptables --version`
+// says which; both were tried). Reading and writing are one process each; what to write is decided in `difference.ts`.
+
+import type { ServiceTable } from "../../services/service-table.ts";
+import type { Renderer, Rules, Run, ServiceRules, Transaction } from "../service-rules.ts";
+import { difference } from "./difference.ts";
+import { canaryChain, type IptablesOptions } from "./fixed-chains.ts";
+import { IptablesRenderer, render } from "./renderer.ts";
+import { parseSave } from "./save.ts";
+
+/** Seconds to wait for /run/xtables.lock, as kube-proxy does. */
+const lockWait = "5";
+
+/** The backend for one family on one node. `run` starts programs inside the node's network namespace. */
+export function iptables(run: Run, options: IptablesOptions): ServiceRules {
+  const tool = options.family === 4 ? "iptables" : "ip6tables";
+
+  async function read(): Promise<Rules> {
+    const result = await run([`${tool}-save`]);
+    if (result.code !== 0)
+      throw new Error(`${tool}-save failed (exit code ${result.code}): ${firstLine(result.stderr)}`);
+    return parseSave(result.stdout);
+  }
+
+  async function commit(transaction: Transaction): Promise<void> {
+    if (transaction.text === "") return;
+    const result = await run([`${tool}-restore`, "-w", lockWait, "--noflush"], transaction.text);
+    if (result.code === 0) return;
+    throw new Error(
+      `${tool}-restore failed (exit code ${result.code}): ${explainFailure(result.stderr, transaction.text)}`,
+    );
+  }
+
+  return {
+    mode: "iptables",
+    render: (table: ServiceTable): Rules => render(table, options),
+    renderer: (): Renderer => new IptablesRenderer(options),
+    difference,
+    read,
+    commit,
+    async remove() {
+      await commit(difference(await read(), new Map()));
+    },
+    async intact() {
+      for (const table of ["nat", "filter", "mangle"]) {
+        const result = await run([tool, "-w", lockWait, "-t", table, "-S", canaryChain]);
+        if (result.code !== 0) return false;
+      }
+      return true;
+    },
+  };
+}
+
+function firstLine(text: string): string {
+  return text.trim().split("\n")[0] ?? "";
+}
+
+/** The tool's words, with the line it stumbled over where it names one. */
+function explainFailure(stderr: string, text: string): string {
+  const number = /line:? (\d+)/i.exec(stderr)?.[1];
+  const line = number === undefined ? undefined : text.split("\n")[Number(number) - 1];
+  return line === undefined ? firstLine(stderr) : `${firstLine(stderr)}: ${line}`;
+}

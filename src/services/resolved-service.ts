@@ -1,0 +1,124 @@
+// A Service joined with its EndpointSlices: the one reading of both that the service table, the model's backends and DNS
+// are made from. It takes every slice with the service's label, whoever wrote it, as kube-proxy does
+// (pkg/proxy/endpointslicecache.go), and knows nothing of a node.
+
+import type {
+  EndpointSlice,
+  LoadBalancerIngress,
+  ObjectReference,
+  Service,
+  ServicePort as ServicePortSpec,
+  ServiceSpec,
+} from "../api/kinds.ts";
+import { nameOf, objectName } from "../api/object.ts";
+import { type IpFamily, ipFamily } from "../base/ip.ts";
+import type { Protocol } from "./objects.ts";
+
+/** One address behind a Service, merged over all slices that name it. */
+export interface ServiceEndpoint {
+  readonly address: string;
+  readonly family: IpFamily;
+  /** The ports this endpoint answers on, by the Service port's name ("" when unnamed). */
+  readonly ports: readonly EndpointPort[];
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+  readonly node?: string;
+  readonly zone?: string;
+  readonly hostname?: string;
+  readonly target?: ObjectReference;
+  readonly forZones?: readonly string[];
+  readonly forNodes?: readonly string[];
+}
+
+export interface EndpointPort {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  readonly appProtocol?: string;
+}
+
+export interface ResolvedService {
+  readonly key: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly spec: ServiceSpec;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly ingress: readonly LoadBalancerIngress[];
+  /** Sorted by address; the same address with other ports is another entry. */
+  readonly endpoints: readonly ServiceEndpoint[];
+}
+
+/** Joins a Service with its slices, in any order. Addresses that are no IP of the slice's family are left out. */
+export function resolveService(service: Service, slices: readonly EndpointSlice[]): ResolvedService {
+  const merged = new Map<string, ServiceEndpoint>();
+  for (const slice of slices) {
+    if (slice.addressType === "FQDN") continue;
+    const family: IpFamily = slice.addressType === "IPv6" ? 6 : 4;
+    const ports = (slice.ports ?? []).flatMap((port): EndpointPort[] =>
+      port.port === undefined || port.port === null
+        ? []
+        : [
+            {
+              name: port.name ?? "",
+              protocol: port.protocol ?? "TCP",
+              port: port.port,
+              ...(port.appProtocol ? { appProtocol: port.appProtocol } : {}),
+            },
+          ],
+    );
+    const portsKey = ports.map((port) => `${port.name}/${port.protocol}/${port.port}`).join(",");
+    for (const endpoint of slice.endpoints ?? []) {
+      const address = endpoint.addresses[0];
+      if (address === undefined || ipFamily(address) !== family) continue;
+      const key = `${address} ${portsKey}`;
+      const ready = endpoint.conditions?.ready ?? true;
+      const terminating = endpoint.conditions?.terminating ?? false;
+      const candidate: ServiceEndpoint = {
+        address,
+        family,
+        ports,
+        ready,
+        serving: endpoint.conditions?.serving ?? ready,
+        terminating,
+        ...(endpoint.nodeName ? { node: endpoint.nodeName } : {}),
+        ...(endpoint.zone ? { zone: endpoint.zone } : {}),
+        ...(endpoint.hostname ? { hostname: endpoint.hostname } : {}),
+        ...(endpoint.targetRef ? { target: endpoint.targetRef } : {}),
+        ...(endpoint.hints?.forZones?.length ? { forZones: endpoint.hints.forZones.map((zone) => zone.name) } : {}),
+        ...(endpoint.hints?.forNodes?.length ? { forNodes: endpoint.hints.forNodes.map((node) => node.name) } : {}),
+      };
+      const before = merged.get(key);
+      if (!before || preferred(candidate, before)) merged.set(key, candidate);
+    }
+  }
+  const endpoints = [...merged.entries()].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, one]) => one);
+  return {
+    key: objectName(service),
+    namespace: service.metadata.namespace ?? "default",
+    name: service.metadata.name,
+    spec: service.spec ?? {},
+    labels: service.metadata.labels ?? {},
+    ingress: service.status?.loadBalancer?.ingress ?? [],
+    endpoints,
+  };
+}
+
+/** An address that moved between slices stands in two of them for a moment: the ready, not terminating one counts. */
+function preferred(candidate: ServiceEndpoint, before: ServiceEndpoint): boolean {
+  if (candidate.ready !== before.ready) return candidate.ready;
+  if (candidate.terminating !== before.terminating) return before.terminating;
+  return false;
+}
+
+/** The endpoint's own port for a Service port; undefined when it has none (a named target port that its pod lacks). */
+export function targetPortOf(endpoint: ServiceEndpoint, port: ServicePortSpec): number | undefined {
+  const name = port.name ?? "";
+  const protocol = port.protocol ?? "TCP";
+  return endpoint.ports.find((one) => one.name === name && one.protocol === protocol)?.port;
+}
+
+/** `shop/cart:http`, or `shop/cart` for an unnamed port: how kube-proxy names a Service port. */
+export function servicePortName(namespace: string, name: string, port: string): string {
+  return port === "" ? nameOf(namespace, name) : `${nameOf(namespace, name)}:${port}`;
+}
