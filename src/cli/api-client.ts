@@ -63,7 +63,11 @@ export class ApiClient {
   }
 
   /** One call. Throws an {@link ApiFailure} for an answer of 400 and above. */
-  async call(method: string, path: string, options: { body?: unknown; type?: string; accept?: string } = {}): Promise<Answer> {
+  async call(
+    method: string,
+    path: string,
+    options: { body?: unknown; type?: string; accept?: string } = {},
+  ): Promise<Answer> {
     let response: Response;
     try {
       response = await fetch(`${this.#server}${path}`, {
@@ -88,8 +92,8 @@ export class ApiClient {
       body = { message: text };
     }
     if (response.status >= 400) throw new ApiFailure(response.status, body);
-    const warnings = [...(response.headers.get("warning") ?? "").matchAll(/299 - "((?:[^"\\]|\\.)*)"/g)].map(([, warning]) =>
-      warning!.replace(/\\(.)/g, "$1"),
+    const warnings = [...(response.headers.get("warning") ?? "").matchAll(/299 - "((?:[^"\\]|\\.)*)"/g)].map(
+      ([, warning]) => warning!.replace(/\\(.)/g, "$1"),
     );
     return { code: response.status, body, warnings };
   }

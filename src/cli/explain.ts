@@ -15,11 +15,30 @@ export const command: Command = {
     "Names the listener, route, rule and match that take the request, the backends with their shares, endpoints and\n" +
     "filters, each with its object, field and line, and why the rules before did not match.",
   options: {
-    header: { type: "string", short: "H", value: "'Name: value'", multiple: true, help: "A header of the request; may be given again." },
-    from: { type: "string", value: "NAMESPACE/POD", help: "The client is this pod: Service names and addresses are explained as it sees them." },
+    header: {
+      type: "string",
+      short: "H",
+      value: "'Name: value'",
+      multiple: true,
+      help: "A header of the request; may be given again.",
+    },
+    from: {
+      type: "string",
+      value: "NAMESPACE/POD",
+      help: "The client is this pod: Service names and addresses are explained as it sees them.",
+    },
     gateway: { type: "string", value: "NAMESPACE/NAME", help: "Ask this Gateway, when several take the URL." },
-    files: { type: "string", short: "f", value: "FILE|DIR|-", multiple: true, help: "Decide by these files alone, with no stack running; may be given again." },
-    fill: { type: "boolean", help: "With --files: make up what the files refer to and do not contain, as up --fill does." },
+    files: {
+      type: "string",
+      short: "f",
+      value: "FILE|DIR|-",
+      multiple: true,
+      help: "Decide by these files alone, with no stack running; may be given again.",
+    },
+    fill: {
+      type: "boolean",
+      help: "With --files: make up what the files refer to and do not contain, as up --fill does.",
+    },
     output: { type: "string", short: "o", value: "FORMAT", help: "json" },
     name: nameOption,
   },

@@ -24,7 +24,12 @@ export const command: Command = {
   options: {
     namespace: { type: "string", short: "n", value: "NAMESPACE", help: 'Whose objects. Default: "default".' },
     "all-namespaces": { type: "boolean", short: "A", help: "Objects of all namespaces." },
-    selector: { type: "string", short: "l", value: "SELECTOR", help: "Only objects with these labels: app=cart,tier!=db." },
+    selector: {
+      type: "string",
+      short: "l",
+      value: "SELECTOR",
+      help: "Only objects with these labels: app=cart,tier!=db.",
+    },
     output: { type: "string", short: "o", value: "FORMAT", help: "wide, yaml, json or name." },
     name: nameOption,
   },
@@ -53,7 +58,8 @@ async function run(words: Words): Promise<number> {
       throw new UserError("a name needs one namespace", { remedy: "Use -n NAMESPACE instead of -A.", exitCode: 2 });
     }
     const prefix = resources.length > 1;
-    if (format === "yaml" || format === "json") shown += await printObjects(client, resource, namespace, names, words, format);
+    if (format === "yaml" || format === "json")
+      shown += await printObjects(client, resource, namespace, names, words, format);
     else shown += await printTable(client, resource, namespace, names, words, { prefix, spaced: prefix && shown > 0 });
   }
   if (shown === 0) printError(emptyNotice(resources, words));

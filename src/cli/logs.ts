@@ -26,11 +26,18 @@ export const command: Command = {
   async run(words) {
     const name = words.text("name") ?? defaultStackName;
     const { logs } = stackPaths(name);
-    if (!readSettings(name) || !existsSync(logs)) throw new UserError(`there is no stack "${name}"`, { remedy: "Start one with: fairlead up" });
-    const components = readdirSync(logs).filter((file) => file.endsWith(".log")).map((file) => file.slice(0, -4)).sort();
+    if (!readSettings(name) || !existsSync(logs))
+      throw new UserError(`there is no stack "${name}"`, { remedy: "Start one with: fairlead up" });
+    const components = readdirSync(logs)
+      .filter((file) => file.endsWith(".log"))
+      .map((file) => file.slice(0, -4))
+      .sort();
     const wanted = words.positionals[0];
     if (wanted !== undefined && !components.includes(wanted)) {
-      throw new UserError(`there is no component "${wanted}"`, { remedy: `There are: ${components.join(", ")}`, exitCode: 2 });
+      throw new UserError(`there is no component "${wanted}"`, {
+        remedy: `There are: ${components.join(", ")}`,
+        exitCode: 2,
+      });
     }
     const shown = wanted === undefined ? components : [wanted];
     for (const component of shown) {

@@ -23,18 +23,31 @@ export const command: Command = {
     const status = await new ControlClient(name).status();
     if (words.text("output") === "json") print(JSON.stringify(status, undefined, 2));
     else printStatus(status);
-    const down = status.processes.some(({ state }) => state !== "running") || status.proxies.some((proxy) => !proxy.connected);
+    const down =
+      status.processes.some(({ state }) => state !== "running") || status.proxies.some((proxy) => !proxy.connected);
     return down || status.errors.length > 0 ? 1 : 0;
   },
 };
 
 function printStatus(status: StackStatus): void {
   print(`${bold(status.name)}: ${status.network} network, API server ${status.apiServer}`);
-  print(`pods ${status.ranges.pods}, Services ${status.ranges.services}, load balancers ${status.ranges.loadBalancers}`);
+  print(
+    `pods ${status.ranges.pods}, Services ${status.ranges.services}, load balancers ${status.ranges.loadBalancers}`,
+  );
   print();
-  print(columns(["NODE", "READY", "ADDRESS", "PODS"], status.nodes.map((node) => [node.name, String(node.ready), node.address, String(node.pods)])));
+  print(
+    columns(
+      ["NODE", "READY", "ADDRESS", "PODS"],
+      status.nodes.map((node) => [node.name, String(node.ready), node.address, String(node.pods)]),
+    ),
+  );
   print();
-  const processes = status.processes.map(({ component, pid, state, restarts }) => [component, String(pid ?? ""), state, String(restarts)]);
+  const processes = status.processes.map(({ component, pid, state, restarts }) => [
+    component,
+    String(pid ?? ""),
+    state,
+    String(restarts),
+  ]);
   print(columns(["PROCESS", "PID", "STATE", "RESTARTS"], processes));
   print();
   const proxies = status.proxies.map((proxy) => {
@@ -42,7 +55,8 @@ function printStatus(status: StackStatus): void {
     return [proxy.proxy, state, String(proxy.applied), String(proxy.rejected.length)];
   });
   print(columns(["PROXY", "STATE", "VERSION", "REJECTED"], proxies));
-  for (const proxy of status.proxies) for (const rejected of proxy.rejected) print(red(`  ${proxy.proxy}: ${rejected}`));
+  for (const proxy of status.proxies)
+    for (const rejected of proxy.rejected) print(red(`  ${proxy.proxy}: ${rejected}`));
   for (const { port, effective } of status.movedPorts) print(`port ${port} is served at ${effective}`);
   print();
   if (status.errors.length === 0) print(green("No problems."));

@@ -13,7 +13,10 @@ export const command: Command = {
   async run(words) {
     const versions = { fairlead: project.version, bun: Bun.version, kubernetesApi: "1.36", gatewayApi: "1.6.3" };
     if (words.text("output") === "json") print(JSON.stringify(versions));
-    else print(`fairlead ${versions.fairlead} (Kubernetes API ${versions.kubernetesApi}, Gateway API ${versions.gatewayApi}, Bun ${versions.bun})`);
+    else
+      print(
+        `fairlead ${versions.fairlead} (Kubernetes API ${versions.kubernetesApi}, Gateway API ${versions.gatewayApi}, Bun ${versions.bun})`,
+      );
     return 0;
   },
 };

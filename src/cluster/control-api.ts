@@ -3,8 +3,8 @@
 
 import { existsSync } from "node:fs";
 import { messageOf, UserError } from "../base/errors.ts";
-import type { Explanation, ExplainRequest } from "./explain.ts";
-import type { SourceRecord } from "./sources.ts";
+import type { ExplainRequest, Explanation } from "./explain.ts";
+import type { Manifest } from "./manifests.ts";
 import { stackPaths } from "./stack.ts";
 
 export interface Step {
@@ -15,6 +15,7 @@ export interface Step {
 /** How the start went: the steps so far, and the error that ended it. */
 export interface StartReport {
   readonly steps: readonly Step[];
+  readonly finished: boolean;
   readonly error?: string;
   readonly remedy?: string;
 }
@@ -56,7 +57,12 @@ export interface ProxyStatus {
 export interface StackStatus {
   readonly name: string;
   readonly network: string;
-  readonly nodes: readonly { readonly name: string; readonly ready: boolean; readonly address: string; readonly pods: number }[];
+  readonly nodes: readonly {
+    readonly name: string;
+    readonly ready: boolean;
+    readonly address: string;
+    readonly pods: number;
+  }[];
   readonly ranges: Readonly<Record<string, string>>;
   readonly apiServer: string;
   readonly processes: readonly ProcessStatus[];
@@ -96,8 +102,9 @@ export class ControlClient {
     }
   }
 
-  started(): Promise<StartReport> {
-    return this.#ask("GET", "/started");
+  /** The start so far, once it has more than `seen` steps or is over. */
+  started(seen: number): Promise<StartReport> {
+    return this.#ask("GET", `/started?seen=${seen}`);
   }
 
   status(): Promise<StackStatus> {
@@ -112,7 +119,7 @@ export class ControlClient {
     return this.#ask("POST", "/explain", request);
   }
 
-  recordSources(sources: readonly SourceRecord[]): Promise<void> {
+  recordSources(sources: readonly Manifest[]): Promise<void> {
     return this.#ask("POST", "/sources", sources);
   }
 
@@ -120,7 +127,7 @@ export class ControlClient {
     return this.#ask("GET", `/exec?target=${encodeURIComponent(target)}`);
   }
 
-  /** Asks the control process to end; with `keep`, proxies and pods are left running. */
+  /** Asks the control process to end, with all that it started. */
   stop(): Promise<void> {
     return this.#ask("POST", "/stop");
   }

@@ -4,17 +4,17 @@ import { chmodSync, rmSync } from "node:fs";
 import type { AsyncDisposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import type { ExecPlan, StackStatus, StartReport, WaitReport, WaitRequest } from "./control-api.ts";
-import type { Explanation, ExplainRequest } from "./explain.ts";
-import type { SourceRecord } from "./sources.ts";
+import type { ExplainRequest, Explanation } from "./explain.ts";
+import type { Manifest } from "./manifests.ts";
 
 /** What the control process can be asked. */
 export interface ControlHandlers {
-  /** Resolves when the start is over, well or not. */
-  started(): Promise<StartReport>;
+  /** Resolves when more than `seen` steps of the start are done, or it is over, well or not. */
+  started(seen: number): Promise<StartReport>;
   status(): Promise<StackStatus>;
   wait(request: WaitRequest): Promise<WaitReport>;
   explain(request: ExplainRequest): Explanation;
-  recordSources(sources: readonly SourceRecord[]): void;
+  recordSources(sources: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
   /** Begins to end; the answer goes out first. */
   stop(): void;
@@ -26,18 +26,20 @@ const maxQuestionBytes = 64 * 1024 * 1024;
 export function startControlServer(socket: string, handlers: ControlHandlers): AsyncDisposable {
   rmSync(socket, { force: true });
   const mask = process.umask(0o177);
+  // Waiting for objects takes longer than Bun's ten idle seconds; its types know the option for TCP only.
+  const forever = { idleTimeout: 0 } as object;
   const server = Bun.serve({
     unix: socket,
     maxRequestBodySize: maxQuestionBytes,
-    idleTimeout: 0,
+    ...forever,
     routes: {
       "/ping": () => Response.json({}),
-      "/started": answer(() => handlers.started()),
+      "/started": answer((request) => handlers.started(Number(new URL(request.url).searchParams.get("seen") ?? 0))),
       "/status": answer(() => handlers.status()),
       "/wait": answer(async (request) => handlers.wait((await request.json()) as WaitRequest)),
       "/explain": answer(async (request) => handlers.explain((await request.json()) as ExplainRequest)),
       "/sources": answer(async (request) => {
-        handlers.recordSources((await request.json()) as SourceRecord[]);
+        handlers.recordSources((await request.json()) as Manifest[]);
         return {};
       }),
       "/exec": answer((request) => handlers.execPlan(new URL(request.url).searchParams.get("target") ?? "")),

@@ -1,0 +1,66 @@
+// What `up` looks at before it touches anything: whether namespaces can be made here, whether the programs are there, and
+// whether a range is taken by somebody else's route.
+
+import { UserError } from "../base/errors.ts";
+import { hostRoutes } from "../node/netns/ip.ts";
+import { hostLink } from "../node/netns/names.ts";
+import { netnsSupport } from "../node/netns/netns-network.ts";
+import { checkRanges } from "../node/netns/ranges.ts";
+import type { StackSettings } from "./stack.ts";
+
+/** The API server's usual port, taken when it is free. */
+const usualPort = 6443;
+
+export interface Prerequisites {
+  readonly privileged: boolean;
+  /** One line for the user, when privileges are missing and nobody asked for a network. */
+  readonly note: string | undefined;
+  /** A port on the loopback address that nobody listens on now. */
+  freePort(): Promise<number>;
+  /** Throws a UserError when a stack of these settings cannot be made here. */
+  check(settings: StackSettings): Promise<void>;
+}
+
+/** `asked` is the network that the user, or the stack's own settings, ask for. Throws a UserError when it cannot be had. */
+export async function hostPrerequisites(asked: string | undefined): Promise<Prerequisites> {
+  const support = netnsSupport();
+  if (asked === "netns" && !support.ok) {
+    throw new UserError(`--network netns: ${support.reason}`, {
+      remedy: "Use --network loopback, which needs no privileges, or run as root.",
+    });
+  }
+  return {
+    privileged: support.ok,
+    note: support.ok || asked !== undefined ? undefined : `Using --network loopback: ${support.reason}.`,
+    freePort: async () => (isFree(usualPort) ? usualPort : anyFreePort()),
+    async check(settings) {
+      if (settings.network !== "netns") return;
+      for (const [program, purpose] of [
+        ["iptables", "Service rules"],
+        ["iptables-restore", "Service rules"],
+      ] as const) {
+        if (Bun.which(program, { PATH: `${process.env.PATH}:/usr/sbin:/sbin` })) continue;
+        throw new UserError(`the program ${program} is missing; ${purpose} need it`, {
+          remedy: "Install it (Debian: apt-get install iptables).",
+        });
+      }
+      checkRanges(settings.ranges, await hostRoutes(), hostLink(settings.name));
+    },
+  };
+}
+
+function isFree(port: number): boolean {
+  try {
+    Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function anyFreePort(): number {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  return port;
+}
