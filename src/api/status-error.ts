@@ -59,7 +59,7 @@ export class StatusError extends Error {
       metadata: {},
       status: "Failure",
       message: this.message,
-      reason: this.reason,
+      ...(this.reason === "Unknown" ? {} : { reason: this.reason }), // StatusReasonUnknown is the empty text
       ...(this.details ? { details: this.details } : {}),
       code: this.code,
     };
