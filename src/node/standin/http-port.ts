@@ -1,0 +1,290 @@
+// One TCP port of a stand-in: a listener and its connections, which speak HTTP/1.1. Answers of pipelined requests leave in
+// order and in one write. Draining: what is under way is finished, connections that rest are closed after a moment.
+
+import type { Socket, TCPSocketListener } from "bun";
+import { inNetns } from "../netns/setns.ts";
+import { describeRequest, hasNoBody, identityOf, responseHead } from "./answer.ts";
+import type { ContainerLog } from "./container-log.ts";
+import { type Directives, readDirectives } from "./directives.ts";
+import type { StandInPod } from "./protocol.ts";
+import { RequestReader, type StandInRequest } from "./request.ts";
+
+/** Bytes that a connection may send ahead of its answers before it is paused. */
+const mostAhead = 256 * 1024;
+const filler = Buffer.from("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n".repeat(1024));
+
+export interface HttpPortOptions {
+  readonly pod: StandInPod;
+  readonly container: string;
+  readonly port: number;
+  readonly listenPort: number;
+  readonly log: ContainerLog;
+}
+
+export class HttpPort {
+  readonly log: ContainerLog;
+  readonly connections = new Set<Connection>();
+  identity: string;
+  draining = false;
+  readonly #listener: TCPSocketListener<Connection>;
+  readonly #options: HttpPortOptions;
+  #stopped = false;
+
+  /** Opens the listener. Throws when the port cannot be had. */
+  constructor(options: HttpPortOptions) {
+    this.#options = options;
+    this.log = options.log;
+    this.identity = identityOf(options.pod, options.container, options.port);
+    this.#listener = inNetns(options.pod.netns, () =>
+      Bun.listen<Connection>({
+        hostname: options.pod.listenAddress,
+        port: options.listenPort,
+        allowHalfOpen: true,
+        socket: {
+          open: (socket) => {
+            socket.data = new Connection(this, socket);
+            this.connections.add(socket.data);
+          },
+          data: (socket, chunk) => socket.data.read(chunk),
+          drain: (socket) => socket.data.drained(),
+          end: (socket) => socket.data.ended(),
+          close: (socket) => socket.data.closed(),
+          error: (socket) => socket.data.closed(),
+        },
+      }),
+    );
+  }
+
+  get isAccepting(): boolean {
+    return !this.#stopped;
+  }
+
+  /** Labels may change while a pod runs. */
+  describe(pod: StandInPod): void {
+    this.identity = identityOf(pod, this.#options.container, this.#options.port);
+  }
+
+  /** From now on every answer closes its connection, but new ones are still taken. */
+  drain(): void {
+    this.draining = true;
+  }
+
+  /** Takes no more connections and closes those that rest. */
+  stopAccepting(): void {
+    if (!this.#stopped) this.#listener.stop(false);
+    this.#stopped = true;
+    for (const connection of this.connections) connection.endIfIdle();
+  }
+
+  close(): void {
+    this.#listener.stop(true);
+    this.#stopped = true;
+    for (const connection of this.connections) connection.terminate();
+    this.connections.clear();
+  }
+}
+
+class Connection {
+  readonly #port: HttpPort;
+  readonly #socket: Socket<Connection>;
+  readonly #reader = new RequestReader();
+  #output = "";
+  /** What the socket has not taken yet. */
+  #rest: Buffer | undefined;
+  /** Bytes of a made-up body still to be written. */
+  #filling = 0;
+  #fillingChunked = false;
+  #busy = false;
+  #paused = false;
+  #ending = false;
+  #peerEnded = false;
+  #closed = false;
+
+  constructor(port: HttpPort, socket: Socket<Connection>) {
+    this.#port = port;
+    this.#socket = socket;
+  }
+
+  read(chunk: Buffer): void {
+    if (this.#ending) return;
+    this.#reader.push(chunk);
+    this.#pump();
+    if ((this.#busy || this.#rest) && this.#reader.buffered > mostAhead && !this.#paused) {
+      this.#paused = true;
+      this.#socket.pause();
+    }
+  }
+
+  drained(): void {
+    if (this.#closed) return;
+    if (this.#rest) {
+      const rest = this.#rest;
+      this.#rest = undefined;
+      this.#write(rest);
+    }
+    if (!this.#rest && this.#filling > 0) this.#fill();
+    if (!this.#rest) this.#pump();
+    this.#finish();
+  }
+
+  ended(): void {
+    this.#peerEnded = true;
+    this.endIfIdle();
+  }
+
+  closed(): void {
+    this.#closed = true;
+    this.#port.connections.delete(this);
+  }
+
+  /** Whether a request is being read or answered. */
+  get isIdle(): boolean {
+    return !this.#busy && !this.#rest && this.#filling === 0 && (this.#peerEnded || this.#reader.between);
+  }
+
+  endIfIdle(): void {
+    if (!this.isIdle) return;
+    this.#ending = true;
+    this.#finish();
+  }
+
+  terminate(): void {
+    if (!this.#closed) this.#socket.terminate();
+  }
+
+  #pump(): void {
+    while (!this.#busy && !this.#ending && !this.#rest) {
+      const request = this.#reader.next();
+      if (request) {
+        this.#take(request);
+        continue;
+      }
+      if (this.#reader.error) this.#refuse(this.#reader.error.status, this.#reader.error.reason);
+      else if (this.#reader.takeContinue()) this.#output += "HTTP/1.1 100 Continue\r\n\r\n";
+      break;
+    }
+    this.#flush();
+    if (this.#paused && !this.#busy && !this.#rest) {
+      this.#paused = false;
+      this.#socket.resume();
+    }
+    this.#finish();
+  }
+
+  #take(request: StandInRequest): void {
+    let directives: Directives;
+    try {
+      const mark = request.target.indexOf("?");
+      const header = request.headers.find(([name]) => name.length === 10 && name.toLowerCase() === "x-stand-in");
+      directives = readDirectives(mark < 0 ? "" : request.target.slice(mark + 1), header?.[1]);
+    } catch (error) {
+      this.#respond(request, { status: 400 }, `${(error as Error).message}\n`);
+      return;
+    }
+    if (directives.delay === undefined) {
+      this.#respond(request, directives);
+      return;
+    }
+    this.#busy = true;
+    setTimeout(() => {
+      this.#busy = false;
+      if (this.#closed) return;
+      this.#respond(request, directives);
+      this.#pump();
+    }, directives.delay);
+  }
+
+  #respond(request: StandInRequest, directives: Directives, problem?: string): void {
+    const socket = this.#socket;
+    if (directives.abort) {
+      this.#log(request, "aborted", 0);
+      this.#ending = true;
+      this.#output = "";
+      this.terminate();
+      return;
+    }
+    const status = directives.status ?? 200;
+    const keepAlive = request.keepAlive && !this.#port.draining && !this.#peerEnded;
+    const silent = request.method === "HEAD" || hasNoBody(status);
+    const chunked = directives.chunked === true && request.version === "1.1";
+    if (directives.size !== undefined && problem === undefined) {
+      this.#output += responseHead(status, "text/plain", chunked ? undefined : directives.size, keepAlive, directives);
+      this.#log(request, status, directives.size);
+      if (!keepAlive) this.#ending = true;
+      if (silent) return;
+      this.#filling = directives.size;
+      this.#fillingChunked = chunked;
+      if (chunked && directives.size === 0) this.#output += "0\r\n\r\n";
+      this.#busy = this.#filling > 0;
+      this.#flush();
+      if (!this.#rest && this.#filling > 0) this.#fill();
+      return;
+    }
+    const peer = {
+      client: socket.remoteAddress,
+      clientPort: socket.remotePort,
+      local: socket.localAddress,
+      localPort: socket.localPort,
+    };
+    const body = problem ?? describeRequest(request, peer, this.#port.identity);
+    const length = Buffer.byteLength(body);
+    const type = problem === undefined ? "application/json" : "text/plain; charset=utf-8";
+    let answer = responseHead(status, type, chunked ? undefined : length, keepAlive, directives);
+    if (!silent) answer += chunked ? `${length.toString(16)}\r\n${body}\r\n0\r\n\r\n` : body;
+    this.#output += answer;
+    this.#log(request, status, length);
+    if (!keepAlive) this.#ending = true;
+  }
+
+  #refuse(status: number, reason: string): void {
+    const body = `${reason}\n`;
+    this.#output += responseHead(status, "text/plain; charset=utf-8", Buffer.byteLength(body), false, {}) + body;
+    const log = this.#port.log;
+    if (log.wantsMore) log.line(`${this.#socket.remoteAddress} ${status} ${reason}`, Date.now());
+    this.#ending = true;
+  }
+
+  #log(request: StandInRequest, status: number | string, length: number): void {
+    const log = this.#port.log;
+    if (!log.wantsMore) return;
+    const { method, target, version } = request;
+    const client = this.#socket.remoteAddress;
+    log.line(`${client} "${method} ${target} HTTP/${version}" ${status} ${length}`, Date.now());
+  }
+
+  /** Writes what is left of a made-up body, as much as the socket takes. */
+  #fill(): void {
+    while (this.#filling > 0 && !this.#rest) {
+      const part = filler.subarray(0, Math.min(this.#filling, filler.length));
+      this.#filling -= part.length;
+      if (this.#fillingChunked) {
+        const tail = this.#filling === 0 ? "\r\n0\r\n\r\n" : "\r\n";
+        this.#write(Buffer.concat([Buffer.from(`${part.length.toString(16)}\r\n`), part, Buffer.from(tail)]));
+      } else this.#write(part);
+    }
+    if (this.#filling === 0) this.#busy = false;
+  }
+
+  #flush(): void {
+    if (this.#output === "" || this.#closed) return;
+    const text = this.#output;
+    this.#output = "";
+    this.#write(Buffer.from(text));
+  }
+
+  #write(bytes: Buffer): void {
+    if (this.#closed) return;
+    if (this.#rest) {
+      this.#rest = Buffer.concat([this.#rest, bytes]);
+      return;
+    }
+    const taken = Math.max(0, this.#socket.write(bytes));
+    if (taken < bytes.length) this.#rest = bytes.subarray(taken);
+  }
+
+  /** Ends the connection once everything is written. */
+  #finish(): void {
+    if (!this.#ending || this.#busy || this.#rest || this.#filling > 0 || this.#output !== "" || this.#closed) return;
+    this.#socket.end();
+  }
+}

@@ -1,0 +1,249 @@
+// One child process that has to be there: started in a session of its own with its output in a log file, so that it lives on
+// when this process ends, found again by its pid file, started anew when it dies, and stopped with a deadline. A pid
+// alone is no identity (numbers are used again), so the pid file has the start time as well (proc(5), stat field 22).
+
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { backoff } from "../base/backoff.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import type { Disposable } from "../base/disposal.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+
+export interface ChildSpec {
+  /** For log lines: `proxy`, `stand-in node-1`. */
+  readonly name: string;
+  readonly argv: readonly string[];
+  /** Added to our own environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly logFile: string;
+  readonly pidFile: string;
+}
+
+export interface SupervisorOptions {
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** Milliseconds between looks at a child that a former process of ours started; 100 unless given. */
+  readonly watchInterval?: number;
+  /** Called each time a child runs: started, started anew, or found. */
+  readonly onStart?: (pid: number, adopted: boolean) => void;
+  readonly onExit?: (reason: string) => void;
+}
+
+/** A process as the pid file names it. */
+export interface ProcessId {
+  readonly pid: number;
+  /** Clock ticks since boot at which it started. */
+  readonly started: string;
+}
+
+export interface SupervisedState {
+  readonly pid: number | undefined;
+  readonly restarts: number;
+  readonly lastExit: string | undefined;
+}
+
+/** A child that lived this long did start; the next restart is a first one again. */
+const settled = 10_000;
+/** The log file is put aside as `<file>.1` when a child starts and it is longer than this. */
+const longestLog = 8 * 1024 * 1024;
+
+export class Supervisor {
+  readonly #spec: ChildSpec;
+  readonly #options: SupervisorOptions;
+  readonly #clock: Clock;
+  #current: ProcessId | undefined;
+  #startedAt = 0;
+  #failures = 0;
+  #restarts = 0;
+  #lastExit: string | undefined;
+  #stopping = false;
+  #timer: Disposable | undefined;
+  #watch: Disposable | undefined;
+  #whenGone: (() => void)[] = [];
+
+  constructor(spec: ChildSpec, options: SupervisorOptions) {
+    this.#spec = spec;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  state(): SupervisedState {
+    return { pid: this.#current?.pid, restarts: this.#restarts, lastExit: this.#lastExit };
+  }
+
+  /** Takes over the child that runs, or starts one. Throws when the program cannot be started at all. */
+  start(): void {
+    this.#stopping = false;
+    const found = runningProcess(this.#spec.pidFile);
+    if (!found) {
+      this.#spawn();
+      return;
+    }
+    this.#current = found;
+    this.#startedAt = this.#clock.now();
+    this.#options.log.info("found running", { child: this.#spec.name, pid: found.pid });
+    this.#watch = this.#clock.every(this.#options.watchInterval ?? 100, () => {
+      if (!isRunning(found)) this.#exited(found, "ended");
+    });
+    this.#options.onStart?.(found.pid, true);
+  }
+
+  /** SIGTERM, then SIGKILL after `deadline` milliseconds. Resolves when it is gone. Starts no other. */
+  async stop(deadline = 5000): Promise<void> {
+    this.#stopping = true;
+    this.#timer?.dispose();
+    const current = this.#current;
+    if (current) {
+      const gone = new Promise<void>((resolve) => this.#whenGone.push(resolve));
+      signalProcess(current, "SIGTERM");
+      const kill = this.#clock.after(deadline, () => signalProcess(current, "SIGKILL"));
+      await gone;
+      kill.dispose();
+    }
+    this.#watch?.dispose();
+    rmSync(this.#spec.pidFile, { force: true });
+  }
+
+  /** Lets the child run on without us (our own end; the next process finds it). */
+  release(): void {
+    this.#stopping = true;
+    this.#timer?.dispose();
+    this.#watch?.dispose();
+  }
+
+  signal(name: NodeJS.Signals): void {
+    if (this.#current) signalProcess(this.#current, name);
+  }
+
+  #spawn(): void {
+    const { argv, env, cwd, logFile, pidFile, name } = this.#spec;
+    mkdirSync(dirname(logFile), { recursive: true });
+    mkdirSync(dirname(pidFile), { recursive: true });
+    if ((statSync(logFile, { throwIfNoEntry: false })?.size ?? 0) > longestLog) renameSync(logFile, `${logFile}.1`);
+    const output = openSync(logFile, "a", 0o600);
+    try {
+      const child = Bun.spawn([...argv], {
+        stdin: "ignore",
+        stdout: output,
+        stderr: output,
+        detached: true,
+        ...(cwd ? { cwd } : {}),
+        env: { ...process.env, ...env },
+      });
+      child.unref();
+      const current: ProcessId = { pid: child.pid, started: startTime(child.pid) ?? "" };
+      this.#current = current;
+      this.#startedAt = this.#clock.now();
+      writeFileSync(`${pidFile}.new`, `${current.pid} ${current.started}\n`);
+      renameSync(`${pidFile}.new`, pidFile);
+      void child.exited.then(() => {
+        this.#exited(current, child.signalCode ? `killed by ${child.signalCode}` : `exit code ${child.exitCode}`);
+      });
+      this.#options.log.debug("started", { child: name, pid: current.pid });
+      this.#options.onStart?.(current.pid, false);
+    } finally {
+      closeSync(output);
+    }
+  }
+
+  #exited(which: ProcessId, reason: string): void {
+    if (this.#current !== which) return;
+    this.#current = undefined;
+    this.#watch?.dispose();
+    this.#lastExit = reason;
+    const waiting = this.#whenGone;
+    this.#whenGone = [];
+    for (const resolve of waiting) resolve();
+    if (this.#stopping) return;
+    this.#options.onExit?.(reason);
+    const lived = this.#clock.now() - this.#startedAt;
+    this.#failures = lived >= settled ? 0 : this.#failures + 1;
+    // The first restart is at once: it was a kill, or the first crash.
+    const delay = this.#failures <= 1 ? 0 : backoff(this.#failures - 2, { initial: 200, max: 10_000 });
+    this.#options.log.warn("ended unexpectedly; starting it anew", {
+      child: this.#spec.name,
+      reason,
+      delay: Math.round(delay),
+      log: this.#spec.logFile,
+    });
+    this.#again(delay);
+  }
+
+  #again(delay: number): void {
+    this.#timer = this.#clock.after(delay, () => {
+      if (this.#stopping) return;
+      this.#restarts++;
+      try {
+        this.#spawn();
+      } catch (error) {
+        this.#options.log.error("cannot be started", { child: this.#spec.name, reason: messageOf(error) });
+        this.#failures++;
+        this.#again(backoff(this.#failures, { initial: 200, max: 10_000 }));
+      }
+    });
+  }
+}
+
+/** The process that a pid file names, if it still runs. */
+export function runningProcess(pidFile: string): ProcessId | undefined {
+  let text: string;
+  try {
+    text = readFileSync(pidFile, "utf8");
+  } catch {
+    return undefined;
+  }
+  const match = /^([0-9]+) ([0-9]+)\s*$/.exec(text);
+  if (!match) return undefined;
+  const process: ProcessId = { pid: Number(match[1]), started: match[2]! };
+  return isRunning(process) ? process : undefined;
+}
+
+export function isRunning(process: ProcessId): boolean {
+  return startTime(process.pid) === process.started;
+}
+
+/** Ends the processes that pid files name, with all that they started: for a removal after the control process is gone. */
+export function killByPidFiles(pidFiles: readonly string[]): void {
+  for (const pidFile of pidFiles) {
+    const found = runningProcess(pidFile);
+    if (found) {
+      signalGroup(found, "SIGKILL");
+      signalProcess(found, "SIGKILL");
+    }
+    rmSync(pidFile, { force: true });
+  }
+}
+
+/** Sends a signal to this very process; to nobody when its number belongs to another by now. */
+export function signalProcess(target: ProcessId, name: NodeJS.Signals): void {
+  if (!isRunning(target)) return;
+  try {
+    process.kill(target.pid, name);
+  } catch {
+    // Ended meanwhile.
+  }
+}
+
+/** The same for the whole process group that it leads. */
+export function signalGroup(target: ProcessId, name: NodeJS.Signals): void {
+  if (!isRunning(target)) return;
+  try {
+    process.kill(-target.pid, name);
+  } catch {
+    // No group of its own, or ended meanwhile.
+  }
+}
+
+/** When a process started, in clock ticks since boot; undefined when there is none, or only its corpse. */
+export function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The name in parentheses may contain anything; fields are counted from its end. Field 3 is the state.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
