@@ -1,0 +1,148 @@
+// Drives real stacks for the end-to-end tests: the same command line that users have, in a state directory and on address
+// ranges of its own, so that a developer's own stack is left alone.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+export const root = resolve(import.meta.dir, "../..");
+export const manifests = resolve(root, "../shared/mission/manifests");
+export const isRoot = process.getuid?.() === 0;
+
+export interface Result {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a program to its end. */
+export async function run(
+  argv: readonly string[],
+  options: { env?: Record<string, string>; stdin?: string; cwd?: string } = {},
+): Promise<Result> {
+  const child = Bun.spawn([...argv], {
+    cwd: options.cwd ?? root,
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin`, ...options.env },
+    stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, out, err };
+}
+
+let ranges = 0;
+
+/** A stack for one test file: `up` is called by the test, `remove` by its afterAll. */
+export class TestStack {
+  readonly name: string;
+  readonly home: string;
+  readonly network: "netns" | "loopback";
+  /** Ranges that no other stack of this run has, as options of `up`. */
+  readonly rangeOptions: readonly string[];
+
+  constructor(name: string, network: "netns" | "loopback" = "netns") {
+    this.name = `t-${name}`;
+    this.network = network;
+    this.home = mkdtempSync(join(tmpdir(), "fl-t-"));
+    const first = network === "netns" ? "10" : "127";
+    const second = 160 + 4 * ranges++;
+    this.rangeOptions = [
+      ...["--pod-cidr", `${first}.${second}.0.0/16`, "--service-cidr", `${first}.${second + 1}.0.0/16`],
+      ...["--load-balancer-cidr", `${first}.${second + 2}.0.0/16`, "--node-cidr", `${first}.${second + 3}.0.0/24`],
+    ];
+  }
+
+  /** `fairlead COMMAND --name NAME …`. */
+  fairlead(command: string, ...words: string[]): Promise<Result> {
+    return this.#fairlead([command, "--name", this.name, ...words]);
+  }
+
+  up(...words: string[]): Promise<Result> {
+    return this.fairlead("up", "--network", this.network, ...this.rangeOptions, ...words);
+  }
+
+  /** As {@link up}, with `text` on standard input (for `-f -`). */
+  upWith(text: string, ...words: string[]): Promise<Result> {
+    return this.#fairlead(
+      ["up", "--name", this.name, "--network", this.network, ...this.rangeOptions, "-f", "-", ...words],
+      text,
+    );
+  }
+
+  apply(text: string): Promise<Result> {
+    return this.#fairlead(["apply", "--name", this.name, "-f", "-"], text);
+  }
+
+  kubectl(...words: string[]): Promise<Result> {
+    return run(["kubectl", ...words], { env: { KUBECONFIG: join(this.home, this.name, "kubeconfig") } });
+  }
+
+  /** An object, as JSON. */
+  async get(type: string, name: string, namespace = "default"): Promise<any> {
+    const { code, out, err } = await this.fairlead("get", type, name, "-n", namespace, "-o", "json");
+    if (code !== 0) throw new Error(err);
+    return JSON.parse(out);
+  }
+
+  async list(type: string, ...words: string[]): Promise<any[]> {
+    const { code, out, err } = await this.fairlead("get", type, "-o", "json", ...words);
+    if (code !== 0) throw new Error(err);
+    if (out === "") return [];
+    return JSON.parse(out).items;
+  }
+
+  async address(gateway: string, namespace: string): Promise<string> {
+    return (await this.get("gateways", gateway, namespace)).status.addresses[0].value;
+  }
+
+  /** The authority's certificate, for curl. */
+  get authority(): string {
+    return join(this.home, this.name, "pki", "ca.crt");
+  }
+
+  exec(target: string, ...argv: string[]): Promise<Result> {
+    return this.#fairlead(["exec", "--name", this.name, target, "--", ...argv]);
+  }
+
+  async remove(): Promise<void> {
+    await this.fairlead("down");
+    rmSync(this.home, { recursive: true, force: true });
+  }
+
+  #fairlead(words: readonly string[], stdin?: string): Promise<Result> {
+    return run([join(root, "bin/fairlead"), ...words], {
+      env: { FAIRLEAD_HOME: this.home },
+      ...(stdin === undefined ? {} : { stdin }),
+    });
+  }
+}
+
+/** Asks until `holds`, at most `timeout` milliseconds; gives the last answer. */
+export async function eventually<T>(
+  ask: () => Promise<T>,
+  holds: (answer: T) => boolean,
+  timeout = 10_000,
+): Promise<T> {
+  const end = Date.now() + timeout;
+  for (;;) {
+    const answer = await ask();
+    if (holds(answer) || Date.now() > end) return answer;
+    await Bun.sleep(50);
+  }
+}
+
+/** What of the host's network a stack could leave behind. */
+export async function hostState(): Promise<string> {
+  const parts = await Promise.all([
+    run(["ip", "netns"]),
+    run(["ip", "-o", "link"]),
+    run(["ip", "route"]),
+    run(["iptables-save"]),
+  ]);
+  return parts.map(({ out }) => out.replace(/^#.*\n/gm, "").replace(/\[\d+:\d+\]/g, "")).join("\n---\n");
+}
