@@ -139,7 +139,10 @@ function groupsOf({ service, pods, nodes }: ReconcileInput, family: FamilyName):
     if (ports.length === 0 && (spec.ports ?? []).length > 0) continue;
     const key = portsKey(ports);
     let group = groups.get(key);
-    if (!group) groups.set(key, (group = { ports, endpoints: [] }));
+    if (!group) {
+      group = { ports, endpoints: [] };
+      groups.set(key, group);
+    }
     group.endpoints.push(endpointFor(service, pod, address, node));
   }
   return groups;

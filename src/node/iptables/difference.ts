@@ -24,12 +24,15 @@ export function difference(now: Rules, wanted: Rules, names?: Iterable<string>):
     const table = name.slice(0, slash);
     const chain = name.slice(slash + 1);
     let part = parts.get(table);
-    if (!part) parts.set(table, (part = { headers: [], rules: [], deletions: [] }));
+    if (!part) {
+      part = { headers: [], rules: [], deletions: [] };
+      parts.set(table, part);
+    }
     if (builtIn.has(chain)) {
       if (sameLines(before ?? [], after ?? [])) continue;
       pieces++;
       for (const line of before ?? []) part.rules.push(`-D ${chain} ${line}`);
-      (after ?? []).forEach((line, at) => part.rules.push(`-I ${chain} ${at + 1} ${line}`));
+      for (const [at, line] of (after ?? []).entries()) part.rules.push(`-I ${chain} ${at + 1} ${line}`);
       continue;
     }
     pieces++;

@@ -30,7 +30,10 @@ export function parseSave(text: string): Rules {
   const linesOf = (chain: string) => {
     const name = `${table}/${chain}`;
     let lines = rules.get(name);
-    if (!lines) rules.set(name, (lines = []));
+    if (!lines) {
+      lines = [];
+      rules.set(name, lines);
+    }
     return lines;
   };
   for (const raw of text.split("\n")) {
