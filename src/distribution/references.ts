@@ -1,0 +1,52 @@
+// Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends; a
+// backend its endpoints. These edges decide what a proxy is sent. They have no cycles.
+
+import type { Backend, Listener, ResourceOf, ResourceType, RouteTable, WeightedBackend } from "../model/model.ts";
+
+/** `backends/service/shop/cart/80`: a resource among all types. */
+export type ResourceId = string;
+
+export function resourceId(type: ResourceType, name: string): ResourceId {
+  return `${type}/${name}`;
+}
+
+export function splitId(id: ResourceId): { type: ResourceType; name: string } {
+  const slash = id.indexOf("/");
+  return { type: id.slice(0, slash) as ResourceType, name: id.slice(slash + 1) };
+}
+
+const none: ReadonlySet<ResourceId> = new Set();
+
+/** What `resource` names directly. */
+export function referencesOf<T extends ResourceType>(
+  type: T,
+  resource: ResourceOf[T] | undefined,
+): ReadonlySet<ResourceId> {
+  if (resource === undefined) return none;
+  if (type === "listeners") return ofListener(resource as Listener);
+  if (type === "routeTables") return ofRouteTable(resource as RouteTable);
+  if (type === "backends") return new Set([resourceId("endpoints", (resource as Backend).name)]);
+  return none;
+}
+
+function ofListener(listener: Listener): ReadonlySet<ResourceId> {
+  const ids = new Set<ResourceId>();
+  for (const chain of listener.chains) {
+    for (const secret of chain.tls?.certificates ?? []) ids.add(resourceId("secrets", secret));
+    if ("routes" in chain.serve) ids.add(resourceId("routeTables", chain.serve.routes));
+    else addBackends(ids, chain.serve.tcp);
+  }
+  return ids;
+}
+
+function ofRouteTable(table: RouteTable): ReadonlySet<ResourceId> {
+  const ids = new Set<ResourceId>();
+  for (const host of table.hosts) {
+    for (const rule of host.rules) if (rule.action.kind === "forward") addBackends(ids, rule.action.to);
+  }
+  return ids;
+}
+
+function addBackends(ids: Set<ResourceId>, shares: readonly WeightedBackend[]): void {
+  for (const { target } of shares) if ("backend" in target) ids.add(resourceId("backends", target.backend));
+}

@@ -1,0 +1,196 @@
+// The state machine between what a proxy should have and what it has: differences gather, at most one update is on its way,
+// and its answer says what is in force and what was refused. Delta semantics as xDS's (incremental ADS); it knows no wire:
+// the local protocol (`proxy-server.ts`) encodes these deltas, and xDS will, too.
+
+import { fingerprint } from "../model/fingerprint.ts";
+import { type ResourceOf, type ResourceType, resourceTypes } from "../model/model.ts";
+import type { Rejection } from "../model/wire.ts";
+import { type ResourceId, resourceId, splitId } from "./references.ts";
+import type { ResourceSets, ScopeName } from "./resource-sets.ts";
+
+/** What an update changes; to be applied as one step, upserts in the order of `resourceTypes`, removals last. */
+export interface Delta {
+  /** Grows by one an update of this subscription; the first is 1. */
+  readonly version: number;
+  readonly upsert: { readonly [T in ResourceType]?: readonly ResourceOf[T][] };
+  readonly remove: { readonly [T in ResourceType]?: readonly string[] };
+}
+
+export interface SubscriptionOptions {
+  readonly proxy: string;
+  readonly pid?: number;
+  readonly scopes: readonly ScopeName[];
+  /** The types it takes; all unless given. */
+  readonly types?: readonly ResourceType[];
+  /** Fingerprints of what the proxy has in force already, by type and name. */
+  readonly have?: { readonly [T in ResourceType]?: Readonly<Record<string, string>> };
+}
+
+/** Whether a proxy has a resource as it is wanted now. */
+export type Standing = "applied" | "rejected" | "waiting";
+
+interface Refusal {
+  readonly fingerprint: string;
+  readonly rejection: Rejection;
+}
+
+interface Outstanding {
+  readonly version: number;
+  /** What was sent for each resource; undefined for a removal. */
+  readonly sent: ReadonlyMap<ResourceId, string | undefined>;
+}
+
+export class SubscriptionState {
+  readonly proxy: string;
+  readonly pid: number | undefined;
+  readonly scopes: readonly ScopeName[];
+  readonly types: readonly ResourceType[];
+  readonly #sets: ResourceSets;
+  readonly #dirty = new Set<ResourceId>();
+  readonly #inForce = new Map<ResourceId, string>();
+  readonly #refused = new Map<ResourceId, Refusal>();
+  readonly #retry = new Set<ResourceId>();
+  #outstanding: Outstanding | undefined;
+  #sent = 0;
+  #applied = 0;
+
+  constructor(sets: ResourceSets, options: SubscriptionOptions) {
+    this.#sets = sets;
+    this.proxy = options.proxy;
+    this.pid = options.pid;
+    this.scopes = options.scopes;
+    this.types = options.types ?? resourceTypes;
+    for (const type of this.types) {
+      for (const [name, have] of Object.entries(options.have?.[type] ?? {})) {
+        this.#inForce.set(resourceId(type, name), have);
+        this.#dirty.add(resourceId(type, name));
+      }
+    }
+    for (const scope of this.scopes) this.touch(sets.membersOf(scope));
+  }
+
+  /** These may differ from what the proxy has. */
+  touch(ids: Iterable<ResourceId>): void {
+    for (const id of ids) if (this.types.includes(splitId(id).type)) this.#dirty.add(id);
+  }
+
+  /** What was refused is to be sent again although it did not change. */
+  retry(): void {
+    for (const id of this.#refused.keys()) {
+      this.#retry.add(id);
+      this.#dirty.add(id);
+    }
+  }
+
+  /** The next update, when there are differences and none is on its way. */
+  next(): Delta | undefined {
+    if (this.#outstanding || this.#dirty.size === 0) return undefined;
+    const sent = new Map<ResourceId, string | undefined>();
+    const upsert: { [T in ResourceType]?: ResourceOf[ResourceType][] } = {};
+    const remove: { [T in ResourceType]?: string[] } = {};
+    const take = (id: ResourceId) => {
+      const { type, name } = splitId(id);
+      const resource = this.#sets.wanted(this.scopes, id);
+      const wanted = resource === undefined ? undefined : fingerprintOf(type, resource);
+      const refusal = this.#refused.get(id);
+      if (refusal && refusal.fingerprint === wanted && !this.#retry.has(id)) return;
+      if (wanted === this.#inForce.get(id)) {
+        this.#refused.delete(id); // back to what is in force
+        return;
+      }
+      sent.set(id, wanted);
+      if (resource === undefined) {
+        remove[type] = remove[type] ?? [];
+        remove[type].push(name);
+      } else {
+        upsert[type] = upsert[type] ?? [];
+        upsert[type].push(resource);
+      }
+    };
+    for (const id of this.#dirty) take(id);
+    // What was refused before may have lacked what comes now.
+    if (sent.size > 0)
+      for (const id of this.#refused.keys()) if (!sent.has(id) && !this.#retry.has(id)) this.#again(id, take);
+    this.#dirty.clear();
+    this.#retry.clear();
+    if (sent.size === 0) return undefined;
+    this.#outstanding = { version: ++this.#sent, sent };
+    return { version: this.#sent, upsert: upsert as Delta["upsert"], remove };
+  }
+
+  #again(id: ResourceId, take: (id: ResourceId) => void): void {
+    this.#retry.add(id);
+    take(id);
+  }
+
+  /**
+   * The proxy's answer to update `version`: everything but `rejected` is in force. Returns whether it was the answer that
+   * was waited for.
+   */
+  acknowledge(version: number, rejected: readonly Rejection[]): boolean {
+    const outstanding = this.#outstanding;
+    if (!outstanding || outstanding.version !== version) return false;
+    this.#outstanding = undefined;
+    this.#applied = version;
+    const refused = new Map(rejected.map((one) => [resourceId(one.resource, one.name), one]));
+    for (const [id, sent] of outstanding.sent) {
+      const rejection = refused.get(id);
+      if (rejection) {
+        // A removal that was refused leaves the resource in force and is not a refusal of any content.
+        if (sent !== undefined) this.#refused.set(id, { fingerprint: sent, rejection });
+        continue;
+      }
+      this.#refused.delete(id);
+      if (sent === undefined) this.#inForce.delete(id);
+      else this.#inForce.set(id, sent);
+    }
+    return true;
+  }
+
+  /** How the proxy stands to a resource as it is wanted now. */
+  standing(id: ResourceId): Standing {
+    if (this.#dirty.has(id) || this.#outstanding?.sent.has(id)) return "waiting";
+    return this.#refused.has(id) ? "rejected" : "applied";
+  }
+
+  rejectionOf(id: ResourceId): Rejection | undefined {
+    return this.#refused.get(id)?.rejection;
+  }
+
+  get rejected(): readonly Rejection[] {
+    return [...this.#refused.values()].map((one) => one.rejection);
+  }
+
+  get versionSent(): number {
+    return this.#sent;
+  }
+
+  get versionApplied(): number {
+    return this.#applied;
+  }
+
+  /** The resources of an update that was sent and not answered. */
+  get outstanding(): ReadonlySet<ResourceId> {
+    return new Set(this.#outstanding?.sent.keys());
+  }
+
+  /** How many resources of a type are in force, and whether all of it is as wanted. */
+  summary(type: ResourceType): { count: number; state: "synced" | "stale" | "rejected" } {
+    const of = (ids: Iterable<ResourceId>) => [...ids].filter((id) => splitId(id).type === type).length;
+    const waiting = of(this.#dirty) + of(this.outstanding);
+    const state = waiting > 0 ? "stale" : of(this.#refused.keys()) > 0 ? "rejected" : "synced";
+    return { count: of(this.#inForce.keys()), state };
+  }
+}
+
+const fingerprints = new WeakMap<object, string>();
+
+/** As `fingerprint`, once for each value. */
+function fingerprintOf(type: ResourceType, resource: ResourceOf[ResourceType]): string {
+  let known = fingerprints.get(resource);
+  if (known === undefined) {
+    known = fingerprint(type, resource);
+    fingerprints.set(resource, known);
+  }
+  return known;
+}
