@@ -60,6 +60,16 @@ export class Objects implements StoredObjects {
     return then;
   }
 
+  /** Throws `Expired` or `Timeout` for a revision that cannot be served. */
+  check(revision: number): void {
+    this.#history.check(revision);
+  }
+
+  /** The changes of a resource after a revision, oldest first. */
+  since(resource: ResourceKey, revision: number): Change[] {
+    return this.#history.since(resource, revision);
+  }
+
   /** Commits all changes or none, and returns them with the revisions they got. */
   commit(pending: readonly PendingChange[]): Change[] {
     if (pending.length === 0) return [];

