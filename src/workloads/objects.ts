@@ -1,0 +1,198 @@
+// What every controller here reads and writes through: one collection a kind, shared, and writes that are visible in these
+// collections when they return. The latter is what upstream's "expectations" are for: a controller that has created three
+// pods must not be asked again before it can see them. It keeps nothing that the store does not have.
+
+import { Pods } from "../api/kinds.ts";
+import { type KubeObject, type ObjectMeta, objectName } from "../api/object.ts";
+import { type Resource, type ResourceKey, resourceKey } from "../api/resource.ts";
+import { formatTime } from "../api/strategy.ts";
+import type { Clock } from "../base/clock.ts";
+import { type Disposable, disposable } from "../base/disposal.ts";
+import type { Logger } from "../base/log.ts";
+import type { Batch, Collection, Index } from "../collections/collection.ts";
+import { fromStore } from "../collections/from-store.ts";
+import { index } from "../collections/index.ts";
+import type { DeleteOptions, Store } from "../store/store.ts";
+
+/** A collection of stored objects by their name; `ready` resolves when it holds the first list. */
+export type ObjectCollection = Collection<KubeObject> & { readonly ready?: Promise<void> };
+
+export interface ObjectsOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Where collections come from when others in the process read the same kinds; made here, and disposed, otherwise. */
+  readonly collect?: (resource: Resource) => ObjectCollection;
+}
+
+/** How long a write waits to be seen, in milliseconds. It is only used up when an object is gone before anybody saw it. */
+const sightLimit = 1_000;
+
+const fieldManager = "fairlead-workloads";
+
+export class Objects implements Disposable {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly #collect: ((resource: Resource) => ObjectCollection) | undefined;
+  readonly #collections = new Map<ResourceKey, ObjectCollection>();
+  readonly #indexes = new Map<string, Index<KubeObject> & Disposable>();
+  readonly #waiting = new Map<ResourceKey, Set<(batch: Batch<KubeObject>) => void>>();
+  readonly #parts: Disposable[] = [];
+
+  constructor(options: ObjectsOptions) {
+    this.store = options.store;
+    this.clock = options.clock;
+    this.log = options.log;
+    this.#collect = options.collect;
+  }
+
+  of(resource: Resource): ObjectCollection {
+    const key = resourceKey(resource);
+    let collection = this.#collections.get(key);
+    if (!collection) {
+      if (this.#collect) collection = this.#collect(resource);
+      else {
+        const own = fromStore(this.store, resource, { clock: this.clock, log: this.log });
+        this.#parts.push(own);
+        collection = own;
+      }
+      this.#collections.set(key, collection);
+      const waiting = new Set<(batch: Batch<KubeObject>) => void>();
+      this.#waiting.set(key, waiting);
+      this.#parts.push(collection.subscribe((batch) => [...waiting].forEach((tell) => void tell(batch))));
+    }
+    return collection;
+  }
+
+  /** Objects by the uid of their controller; those without one by `none/<namespace>`. */
+  byController(resource: Resource): Index<KubeObject> {
+    return this.indexed(resource, "by-controller", (object) => {
+      const owner = controllerOf(object.metadata);
+      return [owner ? owner.uid : orphansOf(object.metadata.namespace)];
+    });
+  }
+
+  indexed(resource: Resource, name: string, by: (object: KubeObject) => readonly string[]): Index<KubeObject> {
+    const full = `workloads/${resourceKey(resource)}/${name}`;
+    let made = this.#indexes.get(full);
+    if (!made) {
+      made = index(this.of(resource), full, by);
+      this.#parts.push(made);
+      this.#indexes.set(full, made);
+    }
+    return made;
+  }
+
+  /** Resolves when all these kinds are known. */
+  async ready(resources: readonly Resource[]): Promise<void> {
+    await Promise.all(resources.map((resource) => this.of(resource).ready));
+  }
+
+  async create(resource: Resource, object: KubeObject): Promise<KubeObject> {
+    const made = await this.store.create(resource, object, { fieldManager });
+    await this.#seen(resource, made);
+    return made;
+  }
+
+  async update(resource: Resource, object: KubeObject): Promise<KubeObject> {
+    const stored = await this.store.update(resource, object, { fieldManager });
+    await this.#seen(resource, stored);
+    return stored;
+  }
+
+  async updateStatus(resource: Resource, object: KubeObject, status: unknown): Promise<KubeObject> {
+    const stored = await this.store.update(resource, { ...object, status }, { fieldManager, subresource: "status" });
+    await this.#seen(resource, stored);
+    return stored;
+  }
+
+  /** Places a pod on a node: what POST pods/NAME/binding does, with the PodScheduled condition in one write after it. */
+  async bind(pod: KubeObject, node: string): Promise<KubeObject> {
+    const bound = await this.update(Pods, { ...pod, spec: { ...pod.spec, nodeName: node } });
+    const conditions = (bound.status?.conditions ?? []).filter((one: { type: string }) => one.type !== "PodScheduled");
+    const scheduled = { type: "PodScheduled", status: "True", lastTransitionTime: formatTime(this.clock.now()) };
+    return this.updateStatus(Pods, bound, { ...bound.status, conditions: [...conditions, scheduled] });
+  }
+
+  /** Changes metadata of exactly this version of an object. */
+  updateMetadata(resource: Resource, object: KubeObject, metadata: Partial<ObjectMeta>): Promise<KubeObject> {
+    return this.update(resource, { ...object, metadata: { ...object.metadata, ...metadata } });
+  }
+
+  /** Deletes exactly this object, not a later one of the same name. */
+  async delete(resource: Resource, object: KubeObject, options: DeleteOptions = {}): Promise<void> {
+    const { namespace, name, uid } = object.metadata;
+    const gone = await this.store.delete({ resource, namespace, name }, { ...options, preconditions: { uid } });
+    await this.#seen(resource, gone, true);
+  }
+
+  dispose(): void {
+    for (const part of this.#parts.splice(0).reverse()) part.dispose();
+  }
+
+  #seen(resource: Resource, written: KubeObject, deletion = false): Promise<void> {
+    const collection = this.of(resource);
+    const name = objectName(written);
+    const version = Number(written.metadata.resourceVersion);
+    const visible = () => {
+      const now = collection.get(name);
+      if (!now) return deletion;
+      if (now.metadata.uid !== written.metadata.uid) return deletion;
+      return !(Number(now.metadata.resourceVersion) < version);
+    };
+    if (visible()) return Promise.resolve();
+    const waiting = this.#waiting.get(resourceKey(resource))!;
+    return new Promise((resolve) => {
+      const done = () => {
+        waiting.delete(tell);
+        timer.dispose();
+        resolve();
+      };
+      const tell = (batch: Batch<KubeObject>) => {
+        if (visible() || batch.some((change) => change.key === name && change.after === undefined)) done();
+      };
+      const timer = this.clock.after(sightLimit, done);
+      waiting.add(tell);
+    });
+  }
+}
+
+export function orphansOf(namespace: string | undefined): string {
+  return `none/${namespace ?? ""}`;
+}
+
+/** The owner that manages an object, of which there is at most one. */
+export function controllerOf(metadata: ObjectMeta) {
+  return metadata.ownerReferences?.find((owner) => owner.controller === true);
+}
+
+/** The reference that a controlled object carries. */
+export function controllerReference(resource: Resource, owner: KubeObject) {
+  const { group, version, kind } = resource;
+  return {
+    apiVersion: group === "" ? version : `${group}/${version}`,
+    kind,
+    name: owner.metadata.name,
+    uid: owner.metadata.uid ?? "",
+    controller: true,
+    blockOwnerDeletion: true,
+  };
+}
+
+/** Subscribes to a collection, telling the key and both sides of each change; what is there is told first. */
+export function eachChange(
+  collection: Collection<KubeObject>,
+  on: (
+    object: KubeObject,
+    change: { readonly key: string; readonly before?: KubeObject; readonly after?: KubeObject },
+  ) => void,
+): Disposable {
+  const subscription = collection.subscribe(
+    (batch) => {
+      for (const change of batch) on((change.after ?? change.before)!, change);
+    },
+    { replay: true },
+  );
+  return disposable(() => subscription.dispose());
+}

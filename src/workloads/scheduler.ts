@@ -1,0 +1,103 @@
+// The scheduler: binds each pod without a node to one. One pod after the other, since each decision counts for the next;
+// who was placed but is not seen yet is waited for by the write itself. Pods of other schedulers (schedulerName) are left alone.
+
+import { type Node, Nodes, type Pod, type PodCondition, Pods } from "../api/kinds.ts";
+import { formatTime } from "../api/strategy.ts";
+import { type Disposable, disposeAll } from "../base/disposal.ts";
+import { startController } from "./controller.ts";
+import { recorder } from "./events.ts";
+import { controllerOf, eachChange, type Objects } from "./objects.ts";
+import { isFinished, podCondition } from "./pods.ts";
+import { hostPortsOf, type NodeLoad, place } from "./scheduling.ts";
+
+export function startScheduler(objects: Objects): Disposable {
+  const record = recorder(objects, "default-scheduler");
+  const pods = objects.of(Pods);
+  const nodes = objects.of(Nodes);
+  const byNode = objects.indexed(Pods, "by-node", (pod: Pod) => {
+    if (isFinished(pod)) return [];
+    return [pod.spec?.nodeName || waitingForNode];
+  });
+
+  const controller = startController({
+    name: "scheduler",
+    clock: objects.clock,
+    log: objects.log,
+    concurrency: 1,
+    async reconcile(key) {
+      const pod = pods.get(key) as Pod | undefined;
+      if (!pod || !isWaiting(pod)) return undefined;
+      const placement = place(pod, loads(pod));
+      if ("node" in placement) {
+        const bound = await objects.bind(pod, placement.node);
+        record(bound, {
+          type: "Normal",
+          reason: "Scheduled",
+          message: `Successfully assigned ${key} to ${placement.node}`,
+        });
+        return undefined;
+      }
+      const before = podCondition(pod, "PodScheduled");
+      if (before?.status === "False" && before.message === placement.unschedulable) return undefined;
+      record(pod, { type: "Warning", reason: "FailedScheduling", message: placement.unschedulable });
+      const condition: PodCondition = {
+        type: "PodScheduled",
+        status: "False",
+        reason: "Unschedulable",
+        message: placement.unschedulable,
+        lastTransitionTime: before?.status === "False" ? before.lastTransitionTime : formatTime(objects.clock.now()),
+      };
+      const others = (pod.status?.conditions ?? []).filter((one) => one.type !== "PodScheduled");
+      await objects.updateStatus(Pods, pod, { ...pod.status, conditions: [...others, condition] });
+      return undefined;
+    },
+  });
+
+  function loads(pod: Pod): readonly NodeLoad[] {
+    const owner = controllerOf(pod.metadata)?.uid;
+    return [...nodes.values()].map((node: Node) => {
+      const bound = byNode.where(node.metadata.name) as readonly Pod[];
+      return {
+        node,
+        pods: bound.length,
+        siblings: owner === undefined ? 0 : bound.filter((one) => controllerOf(one.metadata)?.uid === owner).length,
+        hostPorts: new Set(bound.flatMap(hostPortsOf)),
+      };
+    });
+  }
+
+  const everyoneWaiting = () => {
+    for (const pod of byNode.where(waitingForNode))
+      controller.enqueue(`${pod.metadata.namespace}/${pod.metadata.name}`);
+  };
+
+  return disposeAll([
+    controller,
+    eachChange(pods, (pod, { key, after }) => {
+      if (after && isWaiting(after)) controller.enqueue(key);
+      // Somebody left: who found no place may have one now.
+      else if (!after || isFinished(pod)) everyoneWaiting();
+    }),
+    eachChange(nodes, (_node, { before, after }) => {
+      if (!before || !after || placementFacts(before) !== placementFacts(after)) everyoneWaiting();
+    }),
+  ]);
+}
+
+const waitingForNode = "";
+
+function isWaiting(pod: Pod): boolean {
+  return (
+    !pod.spec?.nodeName &&
+    !isFinished(pod) &&
+    pod.metadata.deletionTimestamp === undefined &&
+    (pod.spec?.schedulerName ?? "default-scheduler") === "default-scheduler" &&
+    (pod.spec?.schedulingGates?.length ?? 0) === 0
+  );
+}
+
+/** What of a node decides about placement, so that its heartbeats do not. */
+function placementFacts(node: Node): string {
+  const ready = node.status?.conditions?.find((condition) => condition.type === "Ready")?.status;
+  return JSON.stringify([ready, node.spec?.unschedulable, node.spec?.taints, node.metadata.labels]);
+}
