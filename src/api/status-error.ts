@@ -43,6 +43,8 @@ export class StatusError extends Error {
   readonly code: number;
   readonly reason: StatusReason;
   readonly details: StatusDetails | undefined;
+  /** Help beyond what upstream answers (the field that was probably meant); not part of the Status object. */
+  hints: readonly string[] = [];
 
   constructor(code: number, reason: StatusReason, message: string, details?: StatusDetails) {
     super(message);

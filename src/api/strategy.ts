@@ -6,6 +6,7 @@ import { equal, isEmpty, isRecord, semanticEqual, withValueAt } from "./data.ts"
 import type { KubeObject, ObjectMeta } from "./object.ts";
 import { type Resource, resourceKey } from "./resource.ts";
 import type { Scheme } from "./scheme.ts";
+import { normalizeService, serviceUpdate } from "./service-strategy.ts";
 
 export interface CreateContext {
   /** Milliseconds since the Unix epoch. */
@@ -65,7 +66,7 @@ export function prepareCreate(
   } as unknown as ObjectMeta;
   let next: KubeObject = { ...object, metadata };
   if (resource.subresources?.includes("status") && !keepsStatusOnCreate.has(resourceKey(resource))) {
-    next = without(next, "status");
+    next = scheme.entry(resource).custom ? without(next, "status") : { ...next, status: {} };
   }
   return startOf[resourceKey(resource)]?.(next) ?? next;
 }
@@ -227,7 +228,7 @@ const startOf: Readonly<Record<string, (object: KubeObject) => KubeObject>> = {
   pods: (object) => ({ ...object, status: { phase: "Pending", qosClass: qosClass(object.spec) } }),
   persistentvolumes: (object) => ({ ...object, status: { phase: "Pending" } }),
   persistentvolumeclaims: (object) => ({ ...object, status: { phase: "Pending" } }),
-  services: (object) => ({ ...object, status: { loadBalancer: {} } }),
+  services: (object) => ({ ...normalizeService(object), status: { loadBalancer: {} } }),
   "ingresses.networking.k8s.io": (object) => ({ ...object, status: { loadBalancer: {} } }),
   "daemonsets.apps": (object) => withTemplateGeneration(object, 1),
   "jobs.batch": withJobLabels,
@@ -244,6 +245,7 @@ const startOf: Readonly<Record<string, (object: KubeObject) => KubeObject>> = {
 };
 
 const updateOf: Readonly<Record<string, (next: KubeObject, old: KubeObject, context: UpdateContext) => KubeObject>> = {
+  services: (next, old, context) => (context.subresource === undefined ? serviceUpdate(next, old) : next),
   "daemonsets.apps": (next, old, context) => {
     if (context.subresource === "status") return next;
     const generation = Number(old.metadata.annotations?.[templateGeneration] ?? 1);
