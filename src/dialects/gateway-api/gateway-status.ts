@@ -1,0 +1,158 @@
+// Gateway.status (Gateway API, GatewayStatus; GEP-1364): conditions of the Gateway and of each listener, its address, and how
+// many routes are attached. Programmed speaks of what the proxies answered, never of what was asked of them.
+
+import type { Condition, Finding, ListenerState, StatusUpdate } from "../../model/status-update.ts";
+import { finding } from "./findings.ts";
+import type { GatewayPlan, ListenerPlan, Verdict } from "./gateway-plan.ts";
+import { condition, gatewayGroup, listenerName } from "./names.ts";
+import type { GatewayView } from "./views.ts";
+
+export interface GatewayFacts {
+  /** The address from the pool; undefined while there is none. */
+  readonly address: string | undefined;
+  /** What the proxies say of a listener of the model. */
+  state(listener: string): ListenerState | undefined;
+  attachedRoutes(listener: string): number;
+}
+
+export function gatewayStatus(gateway: GatewayView, plan: GatewayPlan, facts: GatewayFacts): StatusUpdate {
+  const { generation } = gateway;
+  const listeners = plan.listeners.map((listener) => ({
+    name: listener.name,
+    supportedKinds: listener.supportedKinds,
+    attachedRoutes: facts.attachedRoutes(listener.name),
+    conditions: listenerConditions(plan, listener, facts, generation),
+  }));
+  const usable = usableAddress(plan, facts);
+  const names = new Map<string, StatusUpdate["after"][number]>();
+  if (usable !== undefined) {
+    for (const listener of plan.listeners) {
+      if (!listener.served || listener.table === undefined) continue;
+      const name = listenerName(plan.key, listener.port);
+      names.set(`listeners ${name}`, { type: "listeners", name });
+      names.set(`routeTables ${listener.table}`, { type: "routeTables", name: listener.table });
+    }
+  }
+  const own = gatewayAccepted(plan);
+  const programmed = gatewayProgrammed(plan, facts);
+  return {
+    resource: `gateways.${gatewayGroup}`,
+    namespace: gateway.namespace,
+    name: gateway.name,
+    generation,
+    status: {
+      ...(usable === undefined ? {} : { addresses: [{ type: "IPAddress", value: usable }] }),
+      conditions: [
+        condition("Accepted", own.ok, own.reason, own.message, generation),
+        condition("Programmed", programmed.ok, programmed.reason, programmed.message, generation),
+      ],
+      listeners,
+    },
+    after: [...names.values()],
+  };
+}
+
+/** The status of a Gateway whose class is nobody's, where this stack answers for every Gateway. */
+export function orphanStatus(gateway: GatewayView): StatusUpdate {
+  const { generation } = gateway;
+  const message = `GatewayClass "${gateway.spec.gatewayClassName}" does not exist`;
+  return {
+    resource: `gateways.${gatewayGroup}`,
+    namespace: gateway.namespace,
+    name: gateway.name,
+    generation,
+    status: {
+      conditions: [
+        condition("Accepted", false, "Pending", message, generation),
+        condition("Programmed", false, "Pending", message, generation),
+      ],
+    },
+    after: [],
+  };
+}
+
+export function orphanFinding(gateway: GatewayView): Finding {
+  const { namespace, name, spec } = gateway;
+  const problem = `GatewayClass "${spec.gatewayClassName}" does not exist`;
+  return finding(
+    { kind: "Gateway", namespace, name },
+    "spec.gatewayClassName",
+    "GatewayClassNotFound",
+    "error",
+    problem,
+    "create the GatewayClass, or name one that exists",
+  );
+}
+
+/** The address that the Gateway is served at; one that is not the one asked for is not used. */
+export function usableAddress(plan: GatewayPlan, facts: Pick<GatewayFacts, "address">): string | undefined {
+  if (!plan.accepted.ok) return undefined;
+  return plan.requestedAddress === undefined || plan.requestedAddress === facts.address ? facts.address : undefined;
+}
+
+function gatewayAccepted(plan: GatewayPlan): Verdict {
+  if (!plan.accepted.ok) return plan.accepted;
+  const refused = plan.listeners.filter((listener) => !listener.accepted.ok);
+  if (refused.length === 0) return plan.accepted;
+  const message = refused.map((listener) => `listener "${listener.name}": ${listener.accepted.message}`).join("; ");
+  return { ok: refused.length < plan.listeners.length, reason: "ListenersNotValid", message };
+}
+
+function gatewayProgrammed(plan: GatewayPlan, facts: GatewayFacts): Verdict {
+  if (!plan.accepted.ok) return no("Invalid", plan.accepted.message);
+  const served = plan.listeners.filter((listener) => listener.served);
+  if (served.length === 0) return no("Invalid", "no listener can be opened");
+  const noAddress = addressProblem(plan, facts);
+  if (noAddress) return noAddress;
+  const verdicts = served.map((listener) => ({ listener, verdict: opened(plan, listener, facts) }));
+  const failed = verdicts.filter(({ verdict }) => !verdict.ok);
+  if (failed.length === 0) return yes("Programmed", `served at ${facts.address}`);
+  const message = failed.map(({ listener, verdict }) => `listener "${listener.name}": ${verdict.message}`).join("; ");
+  return no(failed.some(({ verdict }) => verdict.reason === "Invalid") ? "Invalid" : "Pending", message);
+}
+
+function addressProblem(plan: GatewayPlan, facts: GatewayFacts): Verdict | undefined {
+  if (usableAddress(plan, facts) !== undefined) return undefined;
+  if (plan.requestedAddress === undefined) return no("AddressNotAssigned", "no address is assigned yet");
+  const why = "it is outside of the pool of load-balancer addresses, or another owner has it";
+  return no("AddressNotUsable", `spec.addresses: ${plan.requestedAddress} cannot be used: ${why}`);
+}
+
+function listenerConditions(
+  plan: GatewayPlan,
+  listener: ListenerPlan,
+  facts: GatewayFacts,
+  generation: number,
+): readonly Condition[] {
+  const { accepted, resolved, conflicts } = listener;
+  const programmed = listenerProgrammed(plan, listener, facts);
+  return [
+    condition("Accepted", accepted.ok, accepted.reason, accepted.message, generation),
+    condition("Programmed", programmed.ok, programmed.reason, programmed.message, generation),
+    condition("ResolvedRefs", resolved.ok, resolved.reason, resolved.message, generation),
+    condition("Conflicted", !conflicts.ok, conflicts.reason, conflicts.message, generation),
+  ];
+}
+
+function listenerProgrammed(plan: GatewayPlan, listener: ListenerPlan, facts: GatewayFacts): Verdict {
+  if (!plan.accepted.ok) return no("Invalid", plan.accepted.message);
+  if (!listener.accepted.ok) return no("Invalid", listener.accepted.message);
+  if (!listener.served) return no("Invalid", listener.resolved.message);
+  const noAddress = addressProblem(plan, facts);
+  return noAddress ? no("Pending", noAddress.message) : opened(plan, listener, facts);
+}
+
+function opened(plan: GatewayPlan, listener: ListenerPlan, facts: GatewayFacts): Verdict {
+  const state = facts.state(listenerName(plan.key, listener.port));
+  if (!state) return no("Pending", "the proxies have not opened it yet");
+  if (state.state === "rejected") return no("Invalid", `the proxies refused it: ${state.message}`);
+  return yes("Programmed", `port ${listener.port} is open`);
+}
+
+function yes(reason: string, message: string): Verdict {
+  return { ok: true, reason, message };
+}
+
+function no(reason: string, message: string): Verdict {
+  return { ok: false, reason, message };
+}
