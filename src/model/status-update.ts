@@ -17,6 +17,8 @@ export interface StatusUpdate {
   readonly resource: string;
   readonly namespace: string | undefined;
   readonly name: string;
+  /** `metadata.uid` of the object, so that one deleted and made again under its name is another one. */
+  readonly uid?: string;
   /** The generation it was made from: an older one is not written over a newer object. */
   readonly generation: number;
   /** Without `lastTransitionTime`s. */

@@ -32,9 +32,16 @@ export class MemoryStore implements Store {
   lists = 0;
   /** Thrown by the next calls of `list` and of writes, one each. */
   readonly failures: Error[] = [];
+  /** Objects written so far. */
+  writes = 0;
+  readonly #resources: readonly Resource[];
+
+  constructor(resources: readonly Resource[] = []) {
+    this.#resources = resources;
+  }
 
   resources(): readonly Resource[] {
-    return [];
+    return this.#resources;
   }
 
   async get(key: ObjectKey): Promise<KubeObject | undefined> {
@@ -127,6 +134,7 @@ export class MemoryStore implements Store {
   }
 
   #store(resource: Resource, type: "ADDED" | "MODIFIED", object: KubeObject): KubeObject {
+    this.writes++;
     const resourceVersion = String(this.#version + 1);
     const stored = { ...object, metadata: { ...object.metadata, resourceVersion } };
     this.#of(resource).set(objectName(stored), stored);
