@@ -14,6 +14,10 @@ export interface RolloutState {
   readonly failure?: string;
 }
 
+/** Seconds: the API's default, and the value that means none (pkg/apis/apps/v1/defaults.go, math.MaxInt32). */
+const defaultDeadline = 600;
+const noDeadline = 2_147_483_647;
+
 const sum = (sets: readonly ReplicaSet[], of: (set: ReplicaSet) => number) =>
   sets.reduce((total, set) => total + of(set), 0);
 
@@ -41,8 +45,8 @@ export function deploymentStatus(deployment: Deployment, state: RolloutState, no
 /** Milliseconds until a rollout that does not move counts as failed; undefined when none is under way. */
 export function untilDeadline(deployment: Deployment, status: DeploymentStatus, now: number): number | undefined {
   const progressing = find(status.conditions, "Progressing");
-  const seconds = deployment.spec?.progressDeadlineSeconds;
-  if (!progressing || seconds === undefined || deployment.spec?.paused) return undefined;
+  const seconds = deployment.spec?.progressDeadlineSeconds ?? defaultDeadline;
+  if (!progressing || seconds === noDeadline || deployment.spec?.paused) return undefined;
   if (progressing.reason === "NewReplicaSetAvailable" || progressing.reason === "ProgressDeadlineExceeded")
     return undefined;
   const since = Date.parse(progressing.lastUpdateTime ?? "") || now;
@@ -94,7 +98,7 @@ function progress(
   status: DeploymentStatus,
   now: number,
 ): Wanted | undefined {
-  const deadline = deployment.spec?.progressDeadlineSeconds;
+  const deadline = deployment.spec?.progressDeadlineSeconds ?? defaultDeadline;
   const before = find(deployment.status?.conditions, "Progressing");
   const old = deployment.status ?? {};
   const set = state.current?.metadata.name ?? "";
@@ -106,7 +110,7 @@ function progress(
     moved,
   });
   const kept = before && condition(before.status, before.reason ?? "", before.message ?? "");
-  if (deadline === undefined) return undefined;
+  if (deadline === noDeadline) return undefined;
   if (state.failure !== undefined) return condition("False", "ReplicaSetCreateError", state.failure);
   if (deployment.spec?.paused) {
     return before?.reason === "ProgressDeadlineExceeded"

@@ -2,23 +2,32 @@
 // collections when they return. The latter is what upstream's "expectations" are for: a controller that has created three
 // pods must not be asked again before it can see them. It keeps nothing that the store does not have.
 
-import { Pods } from "../api/kinds.ts";
+import { Namespaces, Pods } from "../api/kinds.ts";
 import { type KubeObject, type ObjectMeta, objectName } from "../api/object.ts";
 import { type Resource, type ResourceKey, resourceKey } from "../api/resource.ts";
-import { formatTime } from "../api/strategy.ts";
 import type { Clock } from "../base/clock.ts";
 import { type Disposable, disposable } from "../base/disposal.ts";
 import type { Logger } from "../base/log.ts";
 import type { Batch, Collection, Index } from "../collections/collection.ts";
 import { fromStore } from "../collections/from-store.ts";
 import { index } from "../collections/index.ts";
-import type { DeleteOptions, Store } from "../store/store.ts";
+import type { DeleteOptions, ObjectKey, Store, WriteOptions } from "../store/store.ts";
+
+type EmbeddedWriteOptions = Omit<WriteOptions, "subresource"> & {
+  readonly subresource?: WriteOptions["subresource"] | "finalize";
+};
+
+/** What these controllers need of the embedded store beyond {@link Store}; a cluster's own controllers use subresources for it. */
+export interface EmbeddedStore extends Store {
+  update(resource: Resource, object: KubeObject, options?: EmbeddedWriteOptions): Promise<KubeObject>;
+  bind(pod: ObjectKey, nodeName: string, options?: WriteOptions): Promise<KubeObject>;
+}
 
 /** A collection of stored objects by their name; `ready` resolves when it holds the first list. */
 export type ObjectCollection = Collection<KubeObject> & { readonly ready?: Promise<void> };
 
 export interface ObjectsOptions {
-  readonly store: Store;
+  readonly store: EmbeddedStore;
   readonly clock: Clock;
   readonly log: Logger;
   /** Where collections come from when others in the process read the same kinds; made here, and disposed, otherwise. */
@@ -31,7 +40,7 @@ const sightLimit = 1_000;
 const fieldManager = "fairlead-workloads";
 
 export class Objects implements Disposable {
-  readonly store: Store;
+  readonly store: EmbeddedStore;
   readonly clock: Clock;
   readonly log: Logger;
   readonly #collect: ((resource: Resource) => ObjectCollection) | undefined;
@@ -107,12 +116,18 @@ export class Objects implements Disposable {
     return stored;
   }
 
-  /** Places a pod on a node: what POST pods/NAME/binding does, with the PodScheduled condition in one write after it. */
+  /** Places a pod on a node, once (`pods/binding`). */
   async bind(pod: KubeObject, node: string): Promise<KubeObject> {
-    const bound = await this.update(Pods, { ...pod, spec: { ...pod.spec, nodeName: node } });
-    const conditions = (bound.status?.conditions ?? []).filter((one: { type: string }) => one.type !== "PodScheduled");
-    const scheduled = { type: "PodScheduled", status: "True", lastTransitionTime: formatTime(this.clock.now()) };
-    return this.updateStatus(Pods, bound, { ...bound.status, conditions: [...conditions, scheduled] });
+    const { namespace, name } = pod.metadata;
+    const bound = await this.store.bind({ resource: Pods, namespace, name }, node, { fieldManager: "kube-scheduler" });
+    await this.#seen(Pods, bound);
+    return bound;
+  }
+
+  /** Writes a namespace's `spec.finalizers`, which only its `finalize` subresource may. */
+  async finalize(namespace: KubeObject): Promise<void> {
+    const stored = await this.store.update(Namespaces, namespace, { fieldManager, subresource: "finalize" });
+    await this.#seen(Namespaces, stored);
   }
 
   /** Changes metadata of exactly this version of an object. */
@@ -131,15 +146,17 @@ export class Objects implements Disposable {
     for (const part of this.#parts.splice(0).reverse()) part.dispose();
   }
 
-  #seen(resource: Resource, written: KubeObject, deletion = false): Promise<void> {
+  /** Resolves when the collection shows what was written: this version or a later one, or that the object is gone. */
+  #seen(resource: Resource, written: KubeObject, deleted = false): Promise<void> {
     const collection = this.of(resource);
     const name = objectName(written);
     const version = Number(written.metadata.resourceVersion);
+    const leaving = written.metadata.deletionTimestamp !== undefined;
     const visible = () => {
       const now = collection.get(name);
-      if (!now) return deletion;
-      if (now.metadata.uid !== written.metadata.uid) return deletion;
-      return !(Number(now.metadata.resourceVersion) < version);
+      if (now?.metadata.uid !== written.metadata.uid) return deleted || leaving;
+      if (deleted && !leaving) return false; // it is gone in the store, and not here yet
+      return !(Number(now?.metadata.resourceVersion) < version);
     };
     if (visible()) return Promise.resolve();
     const waiting = this.#waiting.get(resourceKey(resource))!;

@@ -1,0 +1,72 @@
+// The controllers of embedded mode, started together over one set of collections. Each can be started alone as well
+// (`startDeployments(objects)`, …). A real cluster has its own; nothing of this room runs there.
+
+import {
+  ControllerRevisions,
+  DaemonSets,
+  Deployments,
+  Jobs,
+  Namespaces,
+  Nodes,
+  Pods,
+  ReplicaSets,
+  StatefulSets,
+} from "../api/kinds.ts";
+import { type Disposable, disposable } from "../base/disposal.ts";
+import { startDaemonSets } from "./daemon-set.ts";
+import { startDeployments } from "./deployment.ts";
+import { collectedResources, startGarbageCollector } from "./garbage-collector.ts";
+import { startJobs } from "./job.ts";
+import { type NamespaceOptions, startNamespaces } from "./namespaces.ts";
+import { Objects, type ObjectsOptions } from "./objects.ts";
+import { startPodCleanup } from "./pod-cleanup.ts";
+import { startReplicaSets } from "./replica-set.ts";
+import { startScheduler } from "./scheduler.ts";
+import { startStatefulSets } from "./stateful-set.ts";
+
+export type WorkloadsOptions = ObjectsOptions & NamespaceOptions;
+
+export interface Workloads extends Disposable {
+  /** Resolves when every controller has seen what is stored. */
+  readonly ready: Promise<void>;
+}
+
+/** Starts all controllers of this room. They wait for the first lists, so that none acts on half of what is there. */
+export function startWorkloads(options: WorkloadsOptions): Workloads {
+  const objects = new Objects({ ...options, log: options.log.child("workloads") });
+  const parts: Disposable[] = [];
+  let ended = false;
+  const kinds = [
+    Deployments,
+    ReplicaSets,
+    StatefulSets,
+    DaemonSets,
+    Jobs,
+    Pods,
+    Nodes,
+    Namespaces,
+    ControllerRevisions,
+  ];
+  const ready = objects.ready([...kinds, ...collectedResources(options.store.resources())]).then(() => {
+    if (ended) return;
+    parts.push(
+      startNamespaces(objects, options),
+      startScheduler(objects),
+      startReplicaSets(objects),
+      startDeployments(objects),
+      startStatefulSets(objects),
+      startDaemonSets(objects),
+      startJobs(objects),
+      startPodCleanup(objects),
+      startGarbageCollector(objects),
+    );
+  });
+  return {
+    ready,
+    ...disposable(() => {
+      ended = true;
+      for (const part of parts.splice(0).reverse()) part.dispose();
+      objects.dispose();
+    }),
+  };
+}
