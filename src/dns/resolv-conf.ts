@@ -1,0 +1,26 @@
+// The resolv.conf of a pod with dnsPolicy ClusterFirst (pkg/kubelet/network/dns/dns.go).
+
+export interface ResolvConfOptions {
+  readonly namespace: string;
+  /** The cluster DNS server's address. */
+  readonly nameserver: string;
+  readonly zone?: string;
+  /** The host's own search domains, tried last. */
+  readonly hostSearch?: readonly string[];
+}
+
+/** The C library's limits that kubelet keeps to. */
+const maxSearches = 32;
+const maxSearchLength = 2048;
+
+export function resolvConf(options: ResolvConfOptions): string {
+  const { namespace, nameserver, zone = "cluster.local", hostSearch = [] } = options;
+  const search: string[] = [];
+  let length = 0;
+  for (const one of [`${namespace}.svc.${zone}`, `svc.${zone}`, zone, ...hostSearch]) {
+    length += one.length + 1;
+    if (search.length >= maxSearches || length > maxSearchLength) break;
+    if (!search.includes(one)) search.push(one);
+  }
+  return `search ${search.join(" ")}\nnameserver ${nameserver}\noptions ndots:5\n`;
+}
