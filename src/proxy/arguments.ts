@@ -1,0 +1,66 @@
+// The proxy's command line. It is started by Fairlead's other programs, not by people, so it is small and strict.
+
+import { UserError } from "../base/errors.ts";
+import type { LogLevel } from "../base/log.ts";
+import type { ProxyOptions } from "./proxy.ts";
+
+export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
+             [--state FILE] [--access-log FILE] [--max-connections N] [--drain MILLISECONDS] [--log-level LEVEL]`;
+
+export interface Arguments extends ProxyOptions {
+  /** Milliseconds that a SIGTERM leaves to what is in flight. */
+  readonly drain: number;
+  readonly logLevel: LogLevel;
+}
+
+const known = new Set([
+  "control",
+  "name",
+  "scopes",
+  "admin",
+  "state",
+  "access-log",
+  "max-connections",
+  "drain",
+  "log-level",
+]);
+
+/** Throws a UserError for anything that is not understood. */
+export function parseArguments(args: readonly string[]): Arguments {
+  const values = new Map<string, string>();
+  for (let index = 0; index < args.length; index += 2) {
+    const name = args[index]!.startsWith("--") ? args[index]!.slice(2) : "";
+    const value = args[index + 1];
+    if (!known.has(name)) throw wrong(`unknown argument ${args[index]}`);
+    if (value === undefined || value === "") throw wrong(`--${name} needs a value`);
+    values.set(name, value);
+  }
+  const required = (name: string) => {
+    const value = values.get(name);
+    if (value === undefined) throw wrong(`--${name} is missing`);
+    return value;
+  };
+  const number = (name: string, otherwise: number) => {
+    const value = Number(values.get(name) ?? otherwise);
+    if (!Number.isInteger(value) || value < 0) throw wrong(`--${name} must be a whole number`);
+    return value;
+  };
+  const level = values.get("log-level") ?? "info";
+  if (!["debug", "info", "warn", "error"].includes(level)) throw wrong("--log-level is debug, info, warn or error");
+  const optional = (name: string, as: "state" | "accessLog") => (values.has(name) ? { [as]: values.get(name)! } : {});
+  return {
+    control: required("control"),
+    name: required("name"),
+    scopes: required("scopes").split(","),
+    admin: required("admin"),
+    ...optional("state", "state"),
+    ...optional("access-log", "accessLog"),
+    maxConnections: number("max-connections", 65_536),
+    drain: number("drain", 30_000),
+    logLevel: level as LogLevel,
+  };
+}
+
+function wrong(message: string): UserError {
+  return new UserError(message, { remedy: usage, exitCode: 2 });
+}

@@ -1,0 +1,283 @@
+// The configuration in force, and how an update becomes part of it: every resource is checked and compiled on its own beside
+// what is live, bad ones are rejected alone (the one before stays), then references are swapped in one step and listeners
+// that differ are opened or closed. Updates are applied one after the other.
+
+import { messageOf } from "../base/errors.ts";
+import { fingerprint } from "../model/fingerprint.ts";
+import {
+  type Backend,
+  type Listener,
+  type ResourceOf,
+  type ResourceType,
+  resourceName,
+  resourceTypes,
+  type Secret,
+} from "../model/model.ts";
+import { validateResource } from "../model/validate.ts";
+import type { FromProxy, Rejection, ToProxy, WireResource } from "../model/wire.ts";
+import { fromWire, toWire } from "../model/wire-codec.ts";
+import { compileRouteTable, type RouteTableRuntime } from "./compile.ts";
+import { isTls, type Listeners, type ResolvedListener } from "./listener/listeners.ts";
+import { loadCertificate } from "./listener/tls.ts";
+import type { ProxyRuntime } from "./runtime.ts";
+
+type Update = Extract<ToProxy, { type: "update" }>;
+type Have = Extract<FromProxy, { type: "hello" }>["have"];
+type Tables = { readonly [T in ResourceType]: Map<string, ResourceOf[T]> };
+
+/** What travels and what is kept on disk: everything, by type. Holds private keys in clear. */
+export type StoredConfiguration = Required<Update["upsert"]>;
+
+export class Configuration {
+  readonly #runtime: ProxyRuntime;
+  readonly #listeners: Listeners;
+  readonly #scopes: ReadonlySet<string>;
+  readonly #inForce: Tables = {
+    secrets: new Map(),
+    backends: new Map(),
+    endpoints: new Map(),
+    routeTables: new Map(),
+    listeners: new Map(),
+  };
+  readonly #tables = new Map<string, RouteTableRuntime>();
+  #last: Promise<unknown> = Promise.resolve();
+  /** The version of the last update from the control process. */
+  version = 0;
+  rejections = 0;
+
+  constructor(runtime: ProxyRuntime, listeners: Listeners, scopes: readonly string[]) {
+    this.#runtime = runtime;
+    this.#listeners = listeners;
+    this.#scopes = new Set(scopes);
+  }
+
+  /** Applies an update behind those before it. Never rejects; what was refused is in the answer. */
+  apply(upsert: Update["upsert"], remove: Update["remove"]): Promise<readonly Rejection[]> {
+    const done = this.#last.then(() => this.#apply(upsert, remove));
+    this.#last = done;
+    return done;
+  }
+
+  async #apply(upsert: Update["upsert"], remove: Update["remove"]): Promise<readonly Rejection[]> {
+    const rejected: Rejection[] = [];
+    const refuse = <T extends ResourceType>(type: T, name: string, reason: string, from?: ResourceOf[T]["from"]) =>
+      rejected.push({ resource: type, name, reason, ...(from ? { from } : {}) });
+
+    // Check and compile, beside what is live.
+    const good = this.#check(upsert, refuse);
+    const routers = new Map<string, RouteTableRuntime["router"]>();
+    for (const [name, table] of good.routeTables) {
+      try {
+        routers.set(name, compileRouteTable(table, this.#runtime.backends, this.#runtime.metrics));
+      } catch (error) {
+        good.routeTables.delete(name);
+        refuse("routeTables", name, messageOf(error), table.from);
+      }
+    }
+
+    // Swap, in one step. What is named comes before what names it; removals come last.
+    for (const [name, secret] of good.secrets) this.#set("secrets", name, secret);
+    for (const [name, backend] of good.backends) {
+      this.#set("backends", name, backend);
+      this.#runtime.backends.get(name).configure(backend);
+    }
+    for (const [name, endpoints] of good.endpoints) {
+      this.#set("endpoints", name, endpoints);
+      this.#runtime.backends.get(name).setEndpoints(endpoints);
+    }
+    for (const [name, table] of good.routeTables) {
+      this.#set("routeTables", name, table);
+      this.#table(name).router = routers.get(name);
+    }
+
+    // Listeners: those that go first, for their addresses; then the new and changed ones, and those whose certificates changed.
+    for (const name of remove.listeners ?? []) {
+      this.#listeners.remove(name);
+      this.#unset("listeners", name);
+    }
+    const renewed = [...this.#inForce.listeners.values()].filter(
+      (listener) => !good.listeners.has(listener.name) && namesOf(listener).some((name) => good.secrets.has(name)),
+    );
+    for (const listener of [...good.listeners.values(), ...renewed]) {
+      try {
+        await this.#listeners.put(this.#resolve(listener));
+        this.#set("listeners", listener.name, listener);
+      } catch (error) {
+        refuse("listeners", listener.name, listenProblem(error, listener), listener.from);
+        if (!this.#listeners.has(listener.name)) this.#unset("listeners", listener.name);
+      }
+    }
+
+    for (const name of remove.routeTables ?? []) {
+      this.#unset("routeTables", name);
+      this.#table(name).router = undefined;
+    }
+    for (const name of remove.endpoints ?? []) {
+      this.#unset("endpoints", name);
+      this.#runtime.backends.get(name).setEndpoints(undefined);
+    }
+    for (const name of remove.backends ?? []) {
+      this.#unset("backends", name);
+      this.#runtime.backends.get(name).configure(undefined);
+    }
+    for (const name of remove.secrets ?? []) this.#unset("secrets", name);
+    this.rejections += rejected.length;
+    return rejected;
+  }
+
+  #check(
+    upsert: Update["upsert"],
+    refuse: <T extends ResourceType>(type: T, name: string, reason: string, from?: ResourceOf[T]["from"]) => void,
+  ): Tables {
+    const good: Tables = {
+      secrets: new Map(),
+      backends: new Map(),
+      endpoints: new Map(),
+      routeTables: new Map(),
+      listeners: new Map(),
+    };
+    const each = <T extends ResourceType>(type: T, more: (resource: ResourceOf[T]) => string | undefined) => {
+      for (const wire of upsert[type] ?? []) {
+        let name = typeof wire["name"] === "string" ? wire["name"] : String(wire["backend"] ?? "");
+        try {
+          const resource = fromWire(type, wire);
+          name = resourceName(type, resource);
+          const problem = validateResource(type, resource)[0];
+          const reason = problem ? `${problem.field} ${problem.message}` : more(resource);
+          if (reason === undefined) (good[type] as Map<string, ResourceOf[T]>).set(name, resource);
+          else refuse(type, name, reason, problem?.from ?? resource.from);
+        } catch (error) {
+          refuse(type, name, `is not well formed: ${messageOf(error)}`);
+        }
+      }
+    };
+    each("secrets", secretProblem);
+    each("backends", backendProblem);
+    each("endpoints", () => undefined);
+    each("routeTables", () => undefined);
+    each("listeners", (listener) => this.#listenerProblem(listener));
+    return good;
+  }
+
+  #listenerProblem(listener: Listener): string | undefined {
+    if (!this.#scopes.has(listener.scope)) return `has scope ${listener.scope}, which this proxy does not serve`;
+    if (listener.transport !== "tcp") return `transport ${listener.transport} is not served yet`;
+    if (listener.chains.length === 0) return "has no chains";
+    const plain = listener.chains.filter(({ when }) => when.kind === "plain").length;
+    if (plain > 0 && plain < listener.chains.length)
+      return "chains with and without TLS on one port are not served yet";
+    for (const chain of listener.chains) {
+      if (!("routes" in chain.serve)) return "chains that serve tcp are not served yet";
+      if (chain.when.kind !== "plain" && !chain.tls) return "TLS without termination is not served yet";
+      if (chain.when.kind === "plain" && chain.tls) return "a plain chain has a TLS context";
+    }
+    return undefined;
+  }
+
+  /** Looks up what a listener names. Throws an Error when a certificate is missing or does not fit. */
+  #resolve(listener: Listener): ResolvedListener {
+    const holder = this.#listeners.holder(listener.address, listener.port, listener.name);
+    if (holder) throw new Error(`${listener.address}:${listener.port} is in use by listener ${holder.name}`);
+    return {
+      listener,
+      chains: listener.chains.map((chain) => ({
+        when: chain.when,
+        table: this.#table("routes" in chain.serve ? chain.serve.routes : ""),
+        certificates: (chain.tls?.certificates ?? []).map((name) => {
+          const secret = this.#inForce.secrets.get(name);
+          if (!secret) throw new Error(`its certificate ${name} is not known`);
+          return loadCertificate(secret, chain.tls!);
+        }),
+      })),
+    };
+  }
+
+  /** The table of a name, known or not yet. */
+  #table(name: string): RouteTableRuntime {
+    let table = this.#tables.get(name);
+    if (!table) {
+      table = { name, router: undefined };
+      this.#tables.set(name, table);
+    }
+    return table;
+  }
+
+  #set<T extends ResourceType>(type: T, name: string, resource: ResourceOf[T]): void {
+    (this.#inForce[type] as Map<string, ResourceOf[T]>).set(name, resource);
+  }
+
+  #unset(type: ResourceType, name: string): void {
+    this.#inForce[type].delete(name);
+  }
+
+  /** Fingerprints of what is in force. */
+  have(): Have {
+    return Object.fromEntries(
+      resourceTypes.map((type) => [
+        type,
+        Object.fromEntries([...this.#inForce[type]].map(([name, resource]) => [name, fingerprint(type, resource)])),
+      ]),
+    );
+  }
+
+  /** What is in force, for people: secrets redacted. */
+  shown(): Record<string, readonly { name: string; fingerprint: string; resource: unknown }[]> {
+    return Object.fromEntries(
+      resourceTypes.map((type) => [
+        type,
+        [...this.#inForce[type]].map(([name, resource]) => ({
+          name,
+          fingerprint: fingerprint(type, resource),
+          resource,
+        })),
+      ]),
+    );
+  }
+
+  /** What is in force, for the state file. Private keys are in clear. */
+  stored(): StoredConfiguration {
+    const wire = <T extends ResourceType>(type: T): WireResource[] =>
+      [...(this.#inForce[type] as Map<string, ResourceOf[T]>).values()].map((resource) => toWire(type, resource));
+    return {
+      secrets: wire("secrets"),
+      backends: wire("backends"),
+      endpoints: wire("endpoints"),
+      routeTables: wire("routeTables"),
+      listeners: wire("listeners"),
+    };
+  }
+
+  counts(): Record<ResourceType, number> {
+    return Object.fromEntries(resourceTypes.map((type) => [type, this.#inForce[type].size])) as Record<
+      ResourceType,
+      number
+    >;
+  }
+}
+
+function secretProblem(secret: Secret): string | undefined {
+  if (secret.content.kind !== "certificate") return undefined;
+  try {
+    loadCertificate(secret, { certificates: [], alpn: [] });
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+function backendProblem(backend: Backend): string | undefined {
+  return backend.protocol === "http1" ? undefined : `protocol ${backend.protocol} is not spoken yet`;
+}
+
+function namesOf(listener: Listener): string[] {
+  return isTls(listener) ? listener.chains.flatMap((chain) => chain.tls?.certificates ?? []) : [];
+}
+
+function listenProblem(error: unknown, listener: Listener): string {
+  const code = (error as { code?: string }).code;
+  const where = `${listener.address}:${listener.port}`;
+  if (code === "EADDRINUSE") return `${where} is in use by another process`;
+  if (code === "EADDRNOTAVAIL") return `${listener.address} is no address of this machine`;
+  if (code === "EACCES") return `${where} may not be opened by this user (ports below 1024 need privileges)`;
+  return messageOf(error);
+}

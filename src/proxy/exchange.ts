@@ -1,0 +1,88 @@
+// One request and its answer, as the codecs and the middle of the proxy see them: neutral between HTTP/1 and HTTP/2, so that any
+// codec in front can be paired with any behind. Callbacks, no promises; bodies are passed on and never copied here. Who may
+// call what is said at each interface; `forwarding.ts` is what stands in the middle.
+
+import type { HeaderBlock } from "./headers.ts";
+import type { Reason } from "./reason.ts";
+
+/** The head of a request. It belongs to the downstream codec and is valid until the exchange ends. */
+export interface RequestHead {
+  method: string;
+  scheme: "http" | "https";
+  /** Host header or `:authority`, as it came. */
+  authority: string;
+  /** The target before `?`, as it came. */
+  path: string;
+  /** Behind the first `?`; undefined when there is none. */
+  query: string | undefined;
+  headers: HeaderBlock;
+  /** Bytes of the body; 0 none, -1 not known beforehand. */
+  length: number;
+  /** The protocol an `upgrade` asks for. A 101 answer then turns the exchange into a tunnel. */
+  upgrade: string | undefined;
+  /** The client's address. */
+  source: string;
+}
+
+export interface ResponseHead {
+  status: number;
+  /** Phrase of the status line; empty: the usual one. */
+  phrase: string;
+  headers: HeaderBlock;
+  /** As in a request. A HEAD, 204 or 304 has 0 here, whatever its content-length field says. */
+  length: number;
+}
+
+/** Takes a body. */
+export interface BodySink {
+  /** False: wait for `drained` before the next chunk (this one was taken). The chunk is the sink's from now on. */
+  write(chunk: Uint8Array): boolean;
+  end(trailers?: HeaderBlock): void;
+}
+
+/** A downstream codec's part of one exchange: takes the answer. */
+export interface Downstream extends BodySink {
+  readonly head: RequestHead;
+  /** An interim answer: 100, 103. */
+  inform(head: ResponseHead): void;
+  respond(head: ResponseHead): void;
+  /** The answer cannot be completed: the client must see that it is cut off. Only after `respond`. */
+  abort(): void;
+  /** Stop and go on handing over the request's body. */
+  pauseBody(): void;
+  resumeBody(): void;
+  /** How many milliseconds since the epoch of `performance.now` the request began. */
+  readonly began: number;
+}
+
+/** What a downstream codec tells of the request. */
+export interface DownstreamEvents {
+  /** False: hold the body until `resumeBody`. */
+  requestData(chunk: Uint8Array): boolean;
+  requestEnd(trailers: HeaderBlock | undefined): void;
+  /** The request's body is malformed, too slow, or its client is gone. */
+  requestFailed(reason: Reason): void;
+  /** What `write` had refused has been taken. */
+  downstreamDrained(): void;
+}
+
+/** An upstream codec's part of one exchange: takes the request. */
+export interface Upstream extends BodySink {
+  send(head: RequestHead): void;
+  /** Gives the exchange up; the connection is closed, or the stream reset. No event follows. */
+  cancel(): void;
+  pauseBody(): void;
+  resumeBody(): void;
+}
+
+/** What an upstream codec tells of the answer. */
+export interface UpstreamEvents {
+  informed(head: ResponseHead): void;
+  responded(head: ResponseHead): void;
+  /** False: hold the body until `resumeBody`. */
+  responseData(chunk: Uint8Array): boolean;
+  responseEnd(trailers: HeaderBlock | undefined): void;
+  /** `fresh` is false when the connection had served before and no byte of an answer came: it may have been stale. */
+  upstreamFailed(reason: Reason, stale: boolean): void;
+  upstreamDrained(): void;
+}

@@ -1,0 +1,17 @@
+// Host and path rewrites (Gateway API HTTPURLRewriteFilter; the meaning is `model/path.ts`). A prefix is replaced in the path
+// as it came, so that the last of several rewrites wins and none works on another's result.
+
+import { rewritePath } from "../../model/path.ts";
+import type { Filter } from "../filter.ts";
+
+export const rewrite: Filter<"rewrite"> = {
+  kind: "rewrite",
+  compile({ host, path }, match) {
+    return {
+      request(head, context) {
+        if (host !== undefined) head.authority = host;
+        if (path) head.path = rewritePath(path, context.path, match);
+      },
+    };
+  },
+};

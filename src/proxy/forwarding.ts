@@ -1,0 +1,346 @@
+// The way of one request, top to bottom: find the rule, run its filters, choose a backend, get a connection, send, answer; and
+// what becomes of it when any of that fails. Between two codecs, of which it knows only `exchange.ts`.
+
+import { redirectLocation } from "../model/redirect.ts";
+import type { CompiledRule, CompiledShare, RouteTableRuntime } from "./compile.ts";
+import { Deadline } from "./deadlines.ts";
+import type { Downstream, DownstreamEvents, RequestHead, ResponseHead, UpstreamEvents } from "./exchange.ts";
+import type { FilterContext } from "./filter.ts";
+import { addForwardingHeaders } from "./filters/forwarded.ts";
+import type { HeaderBlock } from "./headers.ts";
+import type { Http1Upstream } from "./http1/upstream.ts";
+import { localAnswer } from "./local-answer.ts";
+import { type Reason, reasons } from "./reason.ts";
+import type { ProxyRuntime } from "./runtime.ts";
+import type { EndpointPool, Waiter } from "./upstream/pool.ts";
+
+/** Bytes of a request's body that are kept for another try, and that wait for a connection. */
+const maxReplay = 64 * 1024;
+/** Tries of one request, the first included. */
+const maxAttempts = 3;
+/** Methods that may be sent twice (RFC 9110 §9.2.2). */
+const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
+
+const noBytes: readonly Uint8Array[] = [];
+
+export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEvents, Waiter, FilterContext {
+  readonly #runtime: ProxyRuntime;
+  readonly #down: Downstream;
+  readonly path: string;
+  readonly #authority: string;
+  #rule: CompiledRule | undefined = undefined;
+  #share: CompiledShare | undefined = undefined;
+  #connection: Http1Upstream | undefined = undefined;
+  #pool: EndpointPool | undefined = undefined;
+  #waiting = false;
+  #attempts = 0;
+  /** Body so far, while it may have to be sent (again). */
+  #body: Uint8Array[] | readonly Uint8Array[] = noBytes;
+  #bodyBytes = 0;
+  #replayable = true;
+  #holding = false;
+  #requestDone = false;
+  #trailers: HeaderBlock | undefined = undefined;
+  #status = 0;
+  #over = false;
+  /** Milliseconds by the wheel; 0 when there is none. */
+  #requestDue = 0;
+  #tryDue = 0;
+
+  constructor(runtime: ProxyRuntime, down: Downstream) {
+    super();
+    this.#runtime = runtime;
+    this.#down = down;
+    this.path = down.head.path;
+    this.#authority = down.head.authority;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the way in
+
+  begin(table: RouteTableRuntime, port: number): void {
+    const head = this.#down.head;
+    const router = table.router;
+    if (router === undefined) {
+      this.#answer("no_table");
+      return;
+    }
+    const rule = router.find(head);
+    if (typeof rule === "string") {
+      this.#answer(rule);
+      return;
+    }
+    this.#rule = rule;
+    const action = rule.rule.action;
+    if (action.kind === "redirect") {
+      const location = redirectLocation(action, {
+        scheme: head.scheme,
+        authority: head.authority,
+        path: head.path,
+        query: head.query,
+        port,
+        match: rule.rule.match.path,
+      });
+      const headers = [{ name: "location", value: location }];
+      this.#reply(localAnswer(this.#runtime.clock.now(), action.status, "", headers));
+      return;
+    }
+    if (action.kind === "respond") {
+      this.#respond(action);
+      return;
+    }
+    if (rule.choice === undefined) {
+      this.#answer("no_weight");
+      return;
+    }
+    const share = rule.shares[rule.choice.next()]!;
+    this.#share = share;
+    if (share.respond) {
+      this.#respond(share.respond);
+      return;
+    }
+    addForwardingHeaders(head);
+    rule.filters?.request(head, this);
+    share.filters?.request(head, this);
+    if (rule.requestTimeout > 0) {
+      this.#requestDue = this.#runtime.deadlines.now() + rule.requestTimeout;
+      this.#arm();
+    }
+    this.#try(undefined);
+  }
+
+  #try(avoid: EndpointPool | undefined): void {
+    this.#attempts++;
+    if (this.#attempts > 1) this.#runtime.metrics.retries++;
+    const timeout = this.#rule!.tryTimeout;
+    if (timeout > 0) {
+      this.#tryDue = this.#runtime.deadlines.now() + timeout;
+      this.#arm();
+    }
+    this.#waiting = true;
+    const problem = this.#share!.backend!.acquire(this, avoid);
+    if (problem) this.#answer(problem);
+  }
+
+  connected(connection: Http1Upstream, pool: EndpointPool): void {
+    this.#waiting = false;
+    this.#connection = connection;
+    this.#pool = pool;
+    connection.begin(this);
+    connection.send(this.#down.head);
+    let goOn = true;
+    for (let index = 0; index < this.#body.length; index++) goOn = connection.write(this.#body[index]!);
+    if (this.#requestDone) connection.end(this.#trailers);
+    else if (this.#holding && goOn) {
+      this.#holding = false;
+      this.#down.resumeBody();
+    }
+  }
+
+  notConnected(reason: Reason, pool: EndpointPool | undefined): void {
+    this.#waiting = false;
+    if (pool && this.#attempts < maxAttempts && this.#share!.backend!.usable > 0) this.#try(pool);
+    else this.#answer(reason);
+  }
+
+  // ------------------------------------------------------------------------------------------ events from the client
+
+  requestData(chunk: Uint8Array): boolean {
+    if (this.#over) return true;
+    this.#bodyBytes += chunk.length;
+    if (this.#replayable && this.#status === 0) {
+      if (this.#bodyBytes <= maxReplay || this.#connection === undefined) {
+        if (this.#body === noBytes) this.#body = [];
+        (this.#body as Uint8Array[]).push(chunk);
+      }
+      if (this.#bodyBytes > maxReplay && this.#connection !== undefined) {
+        this.#replayable = false;
+        this.#body = noBytes;
+      }
+    }
+    const goOn = this.#connection ? this.#connection.write(chunk) : this.#bodyBytes < maxReplay;
+    if (!goOn) this.#holding = true;
+    return goOn;
+  }
+
+  requestEnd(trailers: HeaderBlock | undefined): void {
+    this.#requestDone = true;
+    this.#trailers = trailers;
+    this.#connection?.end(trailers);
+  }
+
+  requestFailed(reason: Reason): void {
+    if (this.#over) return;
+    this.#giveUp();
+    if (reason !== "client_closed") {
+      this.#answer(reason);
+      return;
+    }
+    this.#finish(reason);
+  }
+
+  downstreamDrained(): void {
+    this.#connection?.resumeBody();
+  }
+
+  // ----------------------------------------------------------------------------------------- events from the backend
+
+  upstreamDrained(): void {
+    if (!this.#holding) return;
+    this.#holding = false;
+    this.#down.resumeBody();
+  }
+
+  informed(head: ResponseHead): void {
+    this.#down.inform(head);
+  }
+
+  responded(head: ResponseHead): void {
+    this.#status = head.status;
+    this.#body = noBytes;
+    this.#share!.filters?.response(head);
+    this.#rule!.filters?.response(head);
+    this.#down.respond(head);
+  }
+
+  responseData(chunk: Uint8Array): boolean {
+    return this.#down.write(chunk);
+  }
+
+  responseEnd(trailers: HeaderBlock | undefined): void {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    // The rest of the request's body has nowhere to go.
+    if (!this.#requestDone) connection?.cancel();
+    this.#finish(undefined);
+    this.#down.end(trailers);
+  }
+
+  upstreamFailed(reason: Reason, stale: boolean): void {
+    const pool = this.#pool;
+    this.#connection = undefined;
+    if (this.#over) return;
+    if (this.#status !== 0) {
+      this.#finish(reason);
+      this.#down.abort();
+      return;
+    }
+    const again = stale && this.#attempts < maxAttempts && this.#mayRepeat();
+    // Not elsewhere on purpose: the endpoint is well, only the connection was old.
+    if (again) this.#try(undefined);
+    else {
+      this.#pool = pool;
+      this.#answer(reason);
+    }
+  }
+
+  #mayRepeat(): boolean {
+    return idempotent.has(this.#down.head.method) && (this.#replayable || this.#bodyBytes === 0);
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- the end
+
+  /** The timeouts of the request and of the try share one place in the wheel. */
+  #arm(): void {
+    const due =
+      this.#requestDue === 0
+        ? this.#tryDue
+        : this.#tryDue === 0
+          ? this.#requestDue
+          : Math.min(this.#requestDue, this.#tryDue);
+    this.#runtime.deadlines.arm(this, Math.max(0, due - this.#runtime.deadlines.now()));
+  }
+
+  expired(): void {
+    if (this.#over) return;
+    const reason =
+      this.#requestDue !== 0 && this.#runtime.deadlines.now() >= this.#requestDue ? "request_timeout" : "try_timeout";
+    this.#giveUp();
+    if (this.#status === 0) {
+      this.#answer(reason);
+      return;
+    }
+    this.#finish(reason);
+    this.#down.abort();
+  }
+
+  /** Lets go of the backend. */
+  #giveUp(): void {
+    if (this.#waiting) this.#share?.backend?.forget(this);
+    this.#waiting = false;
+    const connection = this.#connection;
+    this.#connection = undefined;
+    connection?.cancel();
+  }
+
+  /** Answers for a reason of the proxy's own. */
+  #answer(reason: Reason): void {
+    this.#giveUp();
+    if (this.#status !== 0) {
+      this.#finish(reason);
+      this.#down.abort();
+      return;
+    }
+    const row = reasons[reason];
+    this.#reply(
+      localAnswer(this.#runtime.clock.now(), row.status, `${row.text}\n`, [
+        { name: "x-fairlead-reason", value: reason },
+      ]),
+      reason,
+    );
+  }
+
+  #respond(respond: {
+    readonly status: number;
+    readonly reason: string;
+    readonly body?: string;
+    readonly headers?: readonly { readonly name: string; readonly value: string }[];
+  }): void {
+    const body = respond.body ?? (respond.reason === "" ? "" : `${respond.reason}\n`);
+    this.#reply(localAnswer(this.#runtime.clock.now(), respond.status, body, respond.headers ?? []));
+  }
+
+  #reply(answer: { readonly head: ResponseHead; readonly body: Uint8Array }, reason?: Reason): void {
+    const { head, body } = answer;
+    const down = this.#down;
+    const bodiless = down.head.method === "HEAD" || head.status === 204 || head.status === 304 || body.length === 0;
+    if (bodiless) head.length = 0;
+    this.#status = head.status;
+    this.#rule?.filters?.response(head);
+    this.#finish(reason);
+    down.respond(head);
+    if (!bodiless) down.write(body);
+    down.end();
+  }
+
+  #finish(reason: Reason | undefined): void {
+    if (this.#over) return;
+    this.#over = true;
+    if (this.wheel) this.#runtime.deadlines.disarm(this);
+    const { metrics, accessLog } = this.#runtime;
+    const milliseconds = performance.now() - this.#down.began;
+    const slot = this.#share?.slot ?? this.#rule?.slot ?? this.#runtime.unrouted;
+    metrics.record(slot, this.#status, milliseconds);
+    if (reason) metrics.ended(reason);
+    if (accessLog) this.#log(reason, milliseconds);
+  }
+
+  #log(reason: Reason | undefined, milliseconds: number): void {
+    const head: RequestHead = this.#down.head;
+    this.#runtime.accessLog!.write({
+      time: new Date(this.#runtime.clock.now()).toISOString(),
+      method: head.method,
+      authority: this.#authority,
+      path: this.path,
+      status: this.#status,
+      reason: reason ?? "-",
+      flag: reason ? reasons[reason].flag : "-",
+      route: this.#rule?.rule.name ?? "",
+      backend: this.#share?.backend?.name ?? "",
+      endpoint: this.#pool ? `${this.#pool.address}:${this.#pool.port}` : "",
+      source: head.source,
+      milliseconds: Math.round(milliseconds * 1000) / 1000,
+      attempts: this.#attempts,
+      requestId: head.headers.get("x-request-id") ?? "",
+    });
+  }
+}

@@ -1,0 +1,195 @@
+// The fields of one message, as the codecs and filters share them: a block of text with the places of names and values in
+// it, so that what nobody asks for is never taken apart, and changes beside it. Reused from message to message: whoever keeps
+// a value copies it. Field semantics are RFC 9110 §5; parsing is `http1/fields.ts`.
+
+/**
+ * What the proxy itself does with a field, found out while parsing. `other` travels as it is. The numbers index small tables
+ * (`HeaderBlock.at`, drop tables), so they are dense.
+ */
+export const Kind = {
+  other: 0,
+  dropped: 1,
+  host: 2,
+  connection: 3,
+  contentLength: 4,
+  transferEncoding: 5,
+  keepAlive: 6,
+  proxyConnection: 7,
+  te: 8,
+  trailer: 9,
+  upgrade: 10,
+  expect: 11,
+  forwardedFor: 12,
+  forwardedProto: 13,
+  forwardedHost: 14,
+  requestId: 15,
+  http2Settings: 16,
+  date: 17,
+} as const;
+export const kindCount = 18;
+
+/** A table of the kinds that a serialisation leaves out. */
+export function kindSet(...kinds: readonly number[]): Uint8Array {
+  const table = new Uint8Array(kindCount);
+  table[Kind.dropped] = 1;
+  for (const kind of kinds) table[kind] = 1;
+  return table;
+}
+
+const width = 4;
+
+export class HeaderBlock {
+  /** Latin-1 text that the spans point into; what is between them is not looked at. */
+  text = "";
+  count = 0;
+  /** Four numbers a field: start and end of its name, start and end of its value. A field's line ends where the next begins. */
+  spans = new Int32Array(16 * width);
+  kinds = new Uint8Array(16);
+  /** Where the last line ends. */
+  end = 0;
+  /** The first field of each kind, or -1. */
+  readonly at = new Int16Array(kindCount).fill(-1);
+  /** Fields that were put behind the text, names in lower case. */
+  extra: string[] | undefined = undefined;
+
+  clear(): void {
+    this.text = "";
+    this.count = 0;
+    this.end = 0;
+    this.at.fill(-1);
+    this.extra = undefined;
+  }
+
+  /** Called by parsers. Offsets into what will be `text`. */
+  push(nameStart: number, nameEnd: number, valueStart: number, valueEnd: number, kind: number): void {
+    const index = this.count++;
+    if (index === this.kinds.length) this.#grow();
+    const at = index * width;
+    this.spans[at] = nameStart;
+    this.spans[at + 1] = nameEnd;
+    this.spans[at + 2] = valueStart;
+    this.spans[at + 3] = valueEnd;
+    this.kinds[index] = kind;
+    if (kind !== Kind.other && this.at[kind]! < 0) this.at[kind] = index;
+  }
+
+  #grow(): void {
+    const spans = new Int32Array(this.spans.length * 2);
+    spans.set(this.spans);
+    this.spans = spans;
+    const kinds = new Uint8Array(this.kinds.length * 2);
+    kinds.set(this.kinds);
+    this.kinds = kinds;
+  }
+
+  name(index: number): string {
+    return this.text.slice(this.spans[index * width], this.spans[index * width + 1]);
+  }
+
+  value(index: number): string {
+    return this.text.slice(this.spans[index * width + 2], this.spans[index * width + 3]);
+  }
+
+  /** The value of the first field of a kind. */
+  valueOf(kind: number): string | undefined {
+    const index = this.at[kind]!;
+    return index < 0 ? undefined : this.value(index);
+  }
+
+  /** The value of a field by its name in lower case; several are joined with `,` in the order they came. */
+  get(name: string): string | undefined {
+    let found: string | undefined;
+    for (let index = 0; index < this.count; index++) {
+      if (this.kinds[index] !== Kind.dropped && this.named(index, name)) {
+        found = found === undefined ? this.value(index) : `${found},${this.value(index)}`;
+      }
+    }
+    const extra = this.extra;
+    if (extra) {
+      for (let index = 0; index < extra.length; index += 2) {
+        if (extra[index] === name) found = found === undefined ? extra[index + 1]! : `${found},${extra[index + 1]}`;
+      }
+    }
+    return found;
+  }
+
+  /** Whether a field has this name, given in lower case. */
+  named(index: number, name: string): boolean {
+    const start = this.spans[index * width]!;
+    const length = name.length;
+    if (this.spans[index * width + 1]! - start !== length) return false;
+    const text = this.text;
+    for (let offset = 0; offset < length; offset++) {
+      const code = text.charCodeAt(start + offset);
+      const wanted = name.charCodeAt(offset);
+      if (code !== wanted && (code < 65 || code > 90 || code + 32 !== wanted)) return false;
+    }
+    return true;
+  }
+
+  /** Takes all fields of a name (lower case) away. */
+  remove(name: string): void {
+    for (let index = 0; index < this.count; index++) {
+      if (this.kinds[index] !== Kind.dropped && this.named(index, name)) this.drop(index);
+    }
+    const extra = this.extra;
+    if (!extra) return;
+    for (let index = extra.length - 2; index >= 0; index -= 2) if (extra[index] === name) extra.splice(index, 2);
+  }
+
+  /** Takes one field away. */
+  drop(index: number): void {
+    const kind = this.kinds[index]!;
+    this.kinds[index] = Kind.dropped;
+    if (kind !== Kind.other && this.at[kind] === index) {
+      this.at[kind] = this.kinds.subarray(0, this.count).indexOf(kind);
+    }
+  }
+
+  /** Puts a field behind the others. The name is in lower case; the value has no CR, LF or NUL: callers have checked. */
+  add(name: string, value: string): void {
+    this.extra ??= [];
+    this.extra.push(name, value);
+  }
+
+  /** Replaces all fields of a name by one. */
+  set(name: string, value: string): void {
+    this.remove(name);
+    this.add(name, value);
+  }
+
+  /** All fields, names in lower case, for those who need them one by one (logs, decisions, other codecs). */
+  entries(): [string, string][] {
+    const list: [string, string][] = [];
+    for (let index = 0; index < this.count; index++) {
+      if (this.kinds[index] !== Kind.dropped) list.push([this.name(index).toLowerCase(), this.value(index)]);
+    }
+    const extra = this.extra ?? [];
+    for (let index = 0; index < extra.length; index += 2) list.push([extra[index]!, extra[index + 1]!]);
+    return list;
+  }
+
+  /**
+   * The fields as HTTP/1 lines, each with its CRLF, but for the kinds that `drop` names. Runs of lines that stay are copied
+   * whole.
+   */
+  lines(drop: Uint8Array): string {
+    let out = "";
+    let run = -1;
+    const { text, kinds, spans, count } = this;
+    for (let index = 0; index < count; index++) {
+      if (drop[kinds[index]!] === 0) {
+        if (run < 0) run = spans[index * width]!;
+      } else if (run >= 0) {
+        out += text.slice(run, spans[index * width]);
+        run = -1;
+      }
+    }
+    if (run >= 0) out += text.slice(run, this.end);
+    const extra = this.extra;
+    if (extra) {
+      for (let index = 0; index < extra.length; index += 2) out += `${extra[index]}: ${extra[index + 1]}\r\n`;
+    }
+    return out;
+  }
+}

@@ -1,0 +1,426 @@
+// One client connection speaking HTTP/1 (RFC 9112): requests in, answers out, one exchange at a time. It frames and unframes
+// bodies, keeps the connection or not, and enforces its timeouts; where a request goes is not its business.
+
+import type { Deadlines } from "../deadlines.ts";
+import type { Downstream, DownstreamEvents, RequestHead, ResponseHead } from "../exchange.ts";
+import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
+import { type Reason, reasons } from "../reason.ts";
+import { Outlet, type Wire } from "../wire.ts";
+import { Chunk, ChunkedDecoder } from "./chunked.ts";
+import { more } from "./fields.ts";
+import { Http1RequestHead, parseRequestHead } from "./request.ts";
+import { httpDate, phraseOf } from "./status.ts";
+
+/** Milliseconds. */
+export interface Http1Timeouts {
+  /** From the first byte of a head to its last (slow loris). */
+  readonly head: number;
+  /** Between requests. */
+  readonly idle: number;
+  /** Without progress of a request's body. */
+  readonly body: number;
+  /** Without progress while the client does not read its answer. */
+  readonly write: number;
+}
+
+export const defaultHttp1Timeouts: Http1Timeouts = { head: 15_000, idle: 75_000, body: 60_000, write: 60_000 };
+
+/** How long a client that closed its sending side may wait for its answer, and how long we read on after we refused a body. */
+const lingerMilliseconds = 1_000;
+/** Bytes that may wait behind the request that is served (pipelining) before reading stops. */
+const maxPipelined = 64 * 1024;
+
+/** What a connection needs from its listener. */
+export interface Http1Server {
+  readonly timeouts: Http1Timeouts;
+  /** Answers carry `connection: close`, and idle connections are closed. */
+  readonly draining: boolean;
+  /** Takes a request: the handler is told of its body and may answer at any time, also before it returns. */
+  request(downstream: Http1Downstream, head: RequestHead): DownstreamEvents;
+  /** A request that could not be read and was answered with `reason`. */
+  refused(reason: Reason): void;
+  closed(connection: Http1Downstream): void;
+}
+
+/** Chunks from this size on are sent at once, so that the writer learns whether the client keeps up. */
+const flushAt = 16 * 1024;
+
+const State = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4 } as const;
+
+const hopByHop = kindSet(
+  Kind.connection,
+  Kind.keepAlive,
+  Kind.proxyConnection,
+  Kind.transferEncoding,
+  Kind.upgrade,
+  Kind.te,
+  Kind.trailer,
+);
+
+export class Http1Downstream extends Outlet implements Downstream {
+  readonly head = new Http1RequestHead();
+  began = 0;
+  readonly #server: Http1Server;
+  readonly #deadlines: Deadlines;
+  #state: number = State.head;
+  /** Bytes that were read and not yet used. */
+  #input: Buffer | undefined;
+  #exchange: DownstreamEvents | undefined;
+  #remaining = 0;
+  #chunked: ChunkedDecoder | undefined;
+  /** The exchange holds the body; the socket is not read. */
+  #held = false;
+  #paused = false;
+  #consuming = false;
+  #answerChunked = false;
+  #closeAfter = false;
+  #halfClosed = false;
+  #left = false;
+  /** When something last arrived or left; for a head, when it began. */
+  #active: number;
+
+  constructor(wire: Wire, server: Http1Server, deadlines: Deadlines, source: string, scheme: "http" | "https") {
+    super(wire);
+    this.#server = server;
+    this.#deadlines = deadlines;
+    this.head.source = source;
+    this.head.scheme = scheme;
+    this.#active = deadlines.now();
+    deadlines.arm(this, Math.min(server.timeouts.head, server.timeouts.idle));
+  }
+
+  // ------------------------------------------------------------------------------------------------ from the socket
+
+  onData(bytes: Buffer): void {
+    if (this.#state === State.linger) return;
+    if (this.#input === undefined) {
+      this.#input = bytes;
+      this.#active = this.#deadlines.now();
+    } else this.#input = Buffer.concat([this.#input, bytes]);
+    this.#consume();
+    if (this.#state === State.waiting && this.#input !== undefined && this.#input.length > maxPipelined) this.#pause();
+  }
+
+  /** The client sends no more. A complete request still gets its answer, if that comes soon. */
+  onEnd(): void {
+    this.#halfClosed = true;
+    if (this.#state === State.tunnel) this.#exchange?.requestEnd(undefined);
+    else if (this.#state === State.waiting) {
+      this.#closeAfter = true;
+      this.#active = this.#deadlines.now();
+      this.#deadlines.arm(this, lingerMilliseconds);
+    } else if (this.queued > 0) this.endAfterFlush();
+    else this.terminate();
+  }
+
+  /** The socket is gone, whoever closed it. */
+  onClose(): void {
+    this.discard();
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    exchange?.requestFailed("client_closed");
+    if (this.#left) return;
+    this.#left = true;
+    this.#deadlines.disarm(this);
+    this.#server.closed(this);
+  }
+
+  terminate(): void {
+    if (!this.closed) this.wire.terminate();
+    this.onClose();
+  }
+
+  protected drained(): void {
+    this.#active = this.#deadlines.now();
+    this.#exchange?.downstreamDrained();
+  }
+
+  /** The connection's one timer: what it means depends on what the connection does when it is due. */
+  expired(): void {
+    if (this.closed) return;
+    const limit = this.#limit();
+    const left = limit - (this.#deadlines.now() - this.#active);
+    if (left > 0) {
+      this.#deadlines.arm(this, Math.min(left, this.#server.timeouts.head));
+      return;
+    }
+    if (this.#halfClosed || this.#state === State.linger || this.queued > 0) {
+      this.terminate();
+      return;
+    }
+    if (this.#state === State.body) {
+      this.#fail("request_slow");
+      return;
+    }
+    if (this.#input !== undefined) {
+      this.#refuse("request_slow");
+      return;
+    }
+    this.#state = State.linger;
+    this.endAfterFlush();
+    this.#deadlines.arm(this, lingerMilliseconds);
+  }
+
+  #limit(): number {
+    const timeouts = this.#server.timeouts;
+    if (this.#halfClosed || this.#state === State.linger) return lingerMilliseconds;
+    if (this.queued > 0) return timeouts.write;
+    if (this.#state === State.head) return this.#input === undefined ? timeouts.idle : timeouts.head;
+    if (this.#state === State.body && !this.#held) return timeouts.body;
+    // While the answer is awaited, and in a tunnel, the exchange's own timeouts count.
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** Drain: an idle connection closes now, another one after its answer. */
+  closeWhenIdle(): void {
+    this.#closeAfter = true;
+    if (this.#state === State.head && this.#input === undefined && !this.closed) {
+      this.#state = State.linger;
+      this.#active = this.#deadlines.now();
+      this.endAfterFlush();
+      this.#deadlines.arm(this, lingerMilliseconds);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the request
+
+  #consume(): void {
+    // Answers given at once come back in here through `end`; the loop below goes on with what follows.
+    if (this.#consuming) return;
+    this.#consuming = true;
+    while (this.#input !== undefined && !this.closed) {
+      if (this.#state === State.head) {
+        if (!this.#readHead(this.#input)) break;
+      } else if (this.#state === State.body && !this.#held) this.#readBody(this.#input);
+      else if (this.#state === State.tunnel && !this.#held) {
+        const bytes = this.#input;
+        this.#input = undefined;
+        if (!this.#exchange!.requestData(bytes)) this.pauseBody();
+      } else break;
+    }
+    this.#consuming = false;
+  }
+
+  /** False when more bytes are needed, or no more are wanted. */
+  #readHead(bytes: Buffer): boolean {
+    const head = this.head;
+    const after = parseRequestHead(bytes, 0, head);
+    if (after === more) {
+      if (this.wheel === undefined || this.due > this.#active + this.#server.timeouts.head) {
+        this.#deadlines.arm(this, this.#server.timeouts.head);
+      }
+      return false;
+    }
+    if (after < 0) {
+      this.#refuse(head.problem);
+      return false;
+    }
+    this.#input = after === bytes.length ? undefined : bytes.subarray(after);
+    this.began = performance.now();
+    this.#answerChunked = false;
+    this.#closeAfter = this.#closeAfter || !head.keepAlive;
+    if (head.length === 0) this.#state = State.waiting;
+    else {
+      this.#state = State.body;
+      this.#remaining = head.length;
+      if (head.length < 0) {
+        this.#chunked ??= new ChunkedDecoder();
+        this.#chunked.reset();
+      }
+      this.#deadlines.arm(this, this.#server.timeouts.body);
+    }
+    const exchange = this.#server.request(this, head);
+    // It may have been answered before `request` returned: then `end` has moved the state on.
+    if (this.#state === State.waiting) {
+      this.#exchange = exchange;
+      exchange.requestEnd(undefined);
+    } else if (this.#state === State.body) this.#exchange = exchange;
+    return true;
+  }
+
+  #readBody(bytes: Buffer): void {
+    const exchange = this.#exchange!;
+    if (this.#remaining > 0) {
+      const take = Math.min(this.#remaining, bytes.length);
+      this.#input = take === bytes.length ? undefined : bytes.subarray(take);
+      this.#remaining -= take;
+      const goOn = exchange.requestData(take === bytes.length ? bytes : bytes.subarray(0, take));
+      if (this.#exchange !== exchange) return;
+      if (this.#remaining === 0) this.#bodyRead(exchange);
+      else if (!goOn) this.pauseBody();
+      return;
+    }
+    const chunked = this.#chunked!;
+    let position = 0;
+    for (;;) {
+      const event = chunked.next(bytes, position);
+      position = chunked.position;
+      if (event === Chunk.data) {
+        const goOn = exchange.requestData(bytes.subarray(chunked.start, chunked.stop));
+        if (this.#exchange !== exchange) return;
+        if (goOn) continue;
+        this.#input = position === bytes.length ? undefined : bytes.subarray(position);
+        this.pauseBody();
+        return;
+      }
+      this.#input = position >= bytes.length ? undefined : bytes.subarray(position);
+      if (event === Chunk.malformed) this.#fail("bad_chunk");
+      else if (event === Chunk.end) this.#bodyRead(exchange, chunked.trailers);
+      return;
+    }
+  }
+
+  #bodyRead(exchange: DownstreamEvents, trailers?: HeaderBlock): void {
+    this.#state = State.waiting;
+    exchange.requestEnd(trailers);
+  }
+
+  /** The body cannot be read to its end. */
+  #fail(reason: Reason): void {
+    this.#closeAfter = true;
+    const exchange = this.#exchange;
+    // The exchange answers with the reason's status, if no answer has begun.
+    if (exchange) exchange.requestFailed(reason);
+    else this.terminate();
+  }
+
+  pauseBody(): void {
+    this.#held = true;
+    this.#pause();
+  }
+
+  resumeBody(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#active = this.#deadlines.now();
+    this.#consume();
+    if (!this.#held) this.#resume();
+  }
+
+  #pause(): void {
+    if (this.#paused || this.closed) return;
+    this.#paused = true;
+    this.wire.pause();
+  }
+
+  #resume(): void {
+    if (!this.#paused || this.closed) return;
+    this.#paused = false;
+    this.wire.resume();
+  }
+
+  // -------------------------------------------------------------------------------------------------------- the answer
+
+  inform(head: ResponseHead): void {
+    if (this.head.minor === 0) return;
+    this.put(`HTTP/1.1 ${head.status} ${head.phrase || phraseOf(head.status)}\r\n${head.headers.lines(hopByHop)}\r\n`);
+  }
+
+  respond(head: ResponseHead): void {
+    const request = this.head;
+    const status = head.status;
+    let text = "HTTP/1.1 ";
+    text += status;
+    text += " ";
+    text += head.phrase || phraseOf(status);
+    text += "\r\n";
+    text += head.headers.lines(hopByHop);
+    if (status === 101) {
+      text += "connection: upgrade\r\nupgrade: ";
+      text += head.headers.valueOf(Kind.upgrade) ?? request.upgrade ?? "";
+      text += "\r\n\r\n";
+      this.put(text);
+      this.#state = State.tunnel;
+      this.#closeAfter = true;
+      this.#consume();
+      return;
+    }
+    if (head.length < 0) {
+      if (request.minor === 1) {
+        this.#answerChunked = true;
+        text += "transfer-encoding: chunked\r\n";
+      } else this.#closeAfter = true;
+    }
+    this.#skipBodyInHand();
+    // An answer before the end of the request's body: what else comes is read and thrown away for a moment, then we close.
+    if (this.#state === State.body || this.#server.draining) this.#closeAfter = true;
+    if (this.#closeAfter) text += "connection: close\r\n";
+    else if (request.minor === 0) text += "connection: keep-alive\r\n";
+    text += "\r\n";
+    this.put(text);
+  }
+
+  /** A body that was read from the socket already need not cost the connection when nobody wants it. */
+  #skipBodyInHand(): void {
+    if (this.#state !== State.body || this.#remaining <= 0 || this.#input === undefined) return;
+    if (this.#input.length < this.#remaining) return;
+    this.#input = this.#input.length === this.#remaining ? undefined : this.#input.subarray(this.#remaining);
+    this.#state = State.waiting;
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#answerChunked) {
+      this.put(`${chunk.length.toString(16)}\r\n`);
+      this.put(chunk);
+      this.put("\r\n");
+    } else this.put(chunk);
+    if (chunk.length >= flushAt) this.flush();
+    if (this.queued === 0) return true;
+    this.#active = this.#deadlines.now();
+    this.#deadlines.arm(this, this.#server.timeouts.write);
+    return false;
+  }
+
+  end(trailers?: HeaderBlock): void {
+    if (this.#answerChunked) {
+      this.put("0\r\n");
+      if (trailers) this.put(trailers.lines(hopByHop));
+      this.put("\r\n");
+    }
+    const tunnel = this.#state === State.tunnel;
+    const unread = this.#state === State.body;
+    this.#exchange = undefined;
+    this.#held = false;
+    if (this.#closeAfter || unread || tunnel) {
+      this.#closeGently(tunnel);
+      return;
+    }
+    this.#state = State.head;
+    if (this.#input === undefined) {
+      if (this.#paused) this.#resume();
+      return;
+    }
+    this.#active = this.#deadlines.now();
+    this.#consume();
+    if (this.#paused && (this.#input === undefined || this.#input.length <= maxPipelined)) this.#resume();
+  }
+
+  abort(): void {
+    this.#exchange = undefined;
+    // A reset, so that an answer that ends with the connection is not taken for complete.
+    this.flush();
+    this.terminate();
+  }
+
+  /** Closes so that the client can still read the answer: a reset for unread input would take it away (RFC 9112 §9.6). */
+  #closeGently(tunnel: boolean): void {
+    this.#state = State.linger;
+    this.#input = undefined;
+    this.#resume();
+    this.#active = this.#deadlines.now();
+    this.#deadlines.arm(this, tunnel ? this.#server.timeouts.write : lingerMilliseconds);
+    this.endAfterFlush();
+  }
+
+  /** Answers a request that could not be read, and closes. */
+  #refuse(reason: Reason): void {
+    const row = reasons[reason];
+    const body = `${row.text}\n`;
+    this.put(
+      `HTTP/1.1 ${row.status} ${phraseOf(row.status)}\r\ncontent-type: text/plain\r\ncontent-length: ${body.length}\r\n` +
+        `date: ${httpDate(this.#deadlines.now())}\r\nx-fairlead-reason: ${reason}\r\nconnection: close\r\n\r\n${body}`,
+    );
+    this.#server.refused(reason);
+    this.#closeGently(false);
+  }
+}

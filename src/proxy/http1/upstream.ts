@@ -1,0 +1,333 @@
+// One connection to an endpoint speaking HTTP/1 (RFC 9112): requests out, answers in, one exchange at a time, kept for the
+// next one when both sides allow. It knows its pool only to say "free" and "gone".
+
+import type { Deadlines } from "../deadlines.ts";
+import type { RequestHead, Upstream, UpstreamEvents } from "../exchange.ts";
+import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
+import type { Reason } from "../reason.ts";
+import { Outlet, type Wire } from "../wire.ts";
+import { Chunk, ChunkedDecoder } from "./chunked.ts";
+import { more } from "./fields.ts";
+import { Http1ResponseHead, parseResponseHead } from "./response.ts";
+
+export interface UpstreamTimeouts {
+  /** Milliseconds without a byte from the backend while an answer is under way, or awaited. */
+  readonly idle: number;
+}
+
+/** Where a connection reports to. */
+export interface UpstreamOwner {
+  readonly timeouts: UpstreamTimeouts;
+  /** The exchange is over and the connection can take another. */
+  free(connection: Http1Upstream): void;
+  /** The connection is closed or will be. Called once. */
+  gone(connection: Http1Upstream): void;
+}
+
+const State = { idle: 0, head: 1, body: 2, untilClose: 3, tunnel: 4, over: 5 } as const;
+
+const hopByHop = kindSet(
+  Kind.host,
+  Kind.connection,
+  Kind.keepAlive,
+  Kind.proxyConnection,
+  Kind.transferEncoding,
+  Kind.upgrade,
+  Kind.te,
+  Kind.trailer,
+  Kind.http2Settings,
+);
+
+const flushAt = 16 * 1024;
+/** 1xx answers that are passed on before one exchange is given up. */
+const maxInformational = 8;
+
+export class Http1Upstream extends Outlet implements Upstream {
+  /** Exchanges that it has served to their end. */
+  served = 0;
+  /** Of the pool: when it became idle. */
+  idleSince = 0;
+  readonly #owner: UpstreamOwner;
+  readonly #deadlines: Deadlines;
+  readonly #head = new Http1ResponseHead();
+  #events: UpstreamEvents | undefined;
+  #state: number = State.idle;
+  #input: Buffer | undefined;
+  #remaining = 0;
+  #chunked: ChunkedDecoder | undefined;
+  #requestChunked = false;
+  #requestDone = true;
+  #toHead = false;
+  #upgrade = false;
+  #informed = 0;
+  #received = false;
+  #held = false;
+  #active = 0;
+  #left = false;
+
+  constructor(wire: Wire, owner: UpstreamOwner, deadlines: Deadlines) {
+    super(wire);
+    this.#owner = owner;
+    this.#deadlines = deadlines;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the request
+
+  /** Begins an exchange. Only when idle. */
+  begin(events: UpstreamEvents): void {
+    this.#events = events;
+    this.#received = false;
+    this.#informed = 0;
+  }
+
+  send(head: RequestHead): void {
+    this.#state = State.head;
+    this.#requestDone = false;
+    this.#toHead = head.method === "HEAD";
+    this.#upgrade = head.upgrade !== undefined;
+    this.#requestChunked = head.length < 0;
+    let text = head.method;
+    text += " ";
+    text += head.path;
+    if (head.query !== undefined) {
+      text += "?";
+      text += head.query;
+    }
+    text += " HTTP/1.1\r\nhost: ";
+    text += head.authority;
+    text += "\r\n";
+    text += head.headers.lines(hopByHop);
+    if (this.#requestChunked) text += "transfer-encoding: chunked\r\n";
+    if (head.upgrade !== undefined) text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`;
+    text += "\r\n";
+    this.put(text);
+    this.#active = this.#deadlines.now();
+    if (this.wheel === undefined) this.#deadlines.arm(this, this.#owner.timeouts.idle);
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#requestChunked) {
+      this.put(`${chunk.length.toString(16)}\r\n`);
+      this.put(chunk);
+      this.put("\r\n");
+    } else this.put(chunk);
+    if (chunk.length >= flushAt) this.flush();
+    return this.queued === 0;
+  }
+
+  end(trailers?: HeaderBlock): void {
+    if (this.#requestDone) return;
+    this.#requestDone = true;
+    if (this.#state === State.tunnel) {
+      this.endAfterFlush();
+      return;
+    }
+    if (this.#requestChunked) {
+      this.put("0\r\n");
+      if (trailers) this.put(trailers.lines(hopByHop));
+      this.put("\r\n");
+    }
+    if (this.#state === State.over) this.#finish();
+  }
+
+  cancel(): void {
+    this.#events = undefined;
+    this.#close(true);
+  }
+
+  pauseBody(): void {
+    if (this.#held || this.closed) return;
+    this.#held = true;
+    this.wire.pause();
+  }
+
+  resumeBody(): void {
+    if (!this.#held || this.closed) return;
+    this.#held = false;
+    this.#active = this.#deadlines.now();
+    this.#consume();
+    if (!this.#held && !this.closed) this.wire.resume();
+  }
+
+  protected drained(): void {
+    this.#active = this.#deadlines.now();
+    this.#events?.upstreamDrained();
+  }
+
+  // ------------------------------------------------------------------------------------------------- from the socket
+
+  onData(bytes: Buffer): void {
+    this.#active = this.#deadlines.now();
+    if (this.#state === State.idle) {
+      // Nothing was asked: the backend is out of step, or says goodbye (408). Either way it is not used again.
+      this.#close(true);
+      return;
+    }
+    this.#received = true;
+    this.#input = this.#input === undefined ? bytes : Buffer.concat([this.#input, bytes]);
+    this.#consume();
+  }
+
+  /** The backend has closed its side, or the connection is gone. */
+  onClose(): void {
+    if (this.#left) return;
+    const state = this.#state;
+    this.#close(false);
+    const events = this.#events;
+    this.#events = undefined;
+    if (!events) return;
+    if (state === State.untilClose || state === State.tunnel) events.responseEnd(undefined);
+    else if (state === State.body || state === State.over) events.upstreamFailed("upstream_closed", false);
+    else events.upstreamFailed("upstream_closed", !this.#received && this.served > 0);
+  }
+
+  expired(): void {
+    if (this.closed || this.#state === State.idle) return;
+    const limit = this.#owner.timeouts.idle;
+    const left = this.#held ? limit : limit - (this.#deadlines.now() - this.#active);
+    if (left > 0) {
+      this.#deadlines.arm(this, left);
+      return;
+    }
+    this.#fail("upstream_idle");
+  }
+
+  #consume(): void {
+    while (this.#input !== undefined && !this.#held && !this.closed) {
+      const bytes = this.#input;
+      switch (this.#state) {
+        case State.head:
+          if (!this.#readHead(bytes)) return;
+          break;
+        case State.body:
+          this.#readBody(bytes);
+          break;
+        case State.untilClose:
+        case State.tunnel:
+          this.#input = undefined;
+          if (!this.#events!.responseData(bytes)) this.pauseBody();
+          break;
+        default:
+          // Bytes behind the end of the answer: the next one was not asked for (response splitting).
+          this.#input = undefined;
+          this.#close(true);
+          return;
+      }
+    }
+  }
+
+  #readHead(bytes: Buffer): boolean {
+    const head = this.#head;
+    const after = parseResponseHead(bytes, 0, this.#toHead, head);
+    if (after === more) return false;
+    if (after < 0) {
+      this.#fail("upstream_malformed");
+      return false;
+    }
+    this.#input = after === bytes.length ? undefined : bytes.subarray(after);
+    const events = this.#events!;
+    if (head.status < 200) {
+      if (head.status === 101) {
+        if (!this.#upgrade) {
+          this.#fail("upstream_malformed");
+          return false;
+        }
+        this.#state = State.tunnel;
+        events.responded(head);
+        return true;
+      }
+      if (++this.#informed > maxInformational) {
+        this.#fail("upstream_malformed");
+        return false;
+      }
+      events.informed(head);
+      return true;
+    }
+    if (head.untilClose) this.#state = State.untilClose;
+    else if (head.chunked || head.length > 0) {
+      this.#state = State.body;
+      this.#remaining = head.length;
+      if (head.chunked) {
+        this.#chunked ??= new ChunkedDecoder();
+        this.#chunked.reset();
+      }
+    } else this.#state = State.over;
+    events.responded(head);
+    // The exchange may have been given up meanwhile.
+    if (this.#events !== events) return false;
+    if (this.#state === State.over) this.#answered(undefined);
+    return true;
+  }
+
+  #readBody(bytes: Buffer): void {
+    const events = this.#events!;
+    if (this.#remaining > 0) {
+      const take = Math.min(this.#remaining, bytes.length);
+      this.#input = take === bytes.length ? undefined : bytes.subarray(take);
+      this.#remaining -= take;
+      const goOn = events.responseData(take === bytes.length ? bytes : bytes.subarray(0, take));
+      if (this.#events !== events) return;
+      if (this.#remaining === 0) this.#answered(undefined);
+      else if (!goOn) this.pauseBody();
+      return;
+    }
+    const chunked = this.#chunked!;
+    let position = 0;
+    for (;;) {
+      const event = chunked.next(bytes, position);
+      position = chunked.position;
+      this.#input = position >= bytes.length ? undefined : bytes.subarray(position);
+      if (event === Chunk.data) {
+        const goOn = events.responseData(bytes.subarray(chunked.start, chunked.stop));
+        if (this.#events !== events) return;
+        if (goOn) continue;
+        this.pauseBody();
+      } else if (event === Chunk.malformed) this.#fail("upstream_malformed");
+      else if (event === Chunk.end) this.#answered(chunked.trailers);
+      return;
+    }
+  }
+
+  /** The whole answer has come. The connection is free when the whole request has gone, too. */
+  #answered(trailers: HeaderBlock | undefined): void {
+    const events = this.#events!;
+    this.#state = State.over;
+    // First free, then told: the end of an exchange may begin the next one, which then finds this connection.
+    if (this.#requestDone) this.#finish();
+    events.responseEnd(trailers);
+  }
+
+  #finish(): void {
+    this.#events = undefined;
+    if (!this.#head.keepAlive || this.#input !== undefined || this.closed) {
+      this.#close(true);
+      return;
+    }
+    this.served++;
+    this.#state = State.idle;
+    this.#owner.free(this);
+  }
+
+  #fail(reason: Reason): void {
+    const events = this.#events;
+    this.#events = undefined;
+    this.#close(true);
+    events?.upstreamFailed(reason, false);
+  }
+
+  /** Closes and tells the pool. Events, if any are owed, are the caller's. */
+  #close(terminate: boolean): void {
+    if (this.#left) return;
+    this.#left = true;
+    const wasOpen = !this.closed;
+    this.discard();
+    this.#deadlines.disarm(this);
+    if (terminate && wasOpen) this.wire.terminate();
+    this.#owner.gone(this);
+  }
+
+  /** Of the pool: closes an idle connection. */
+  retire(): void {
+    this.#close(true);
+  }
+}

@@ -1,0 +1,30 @@
+// The proxy program: `bun src/proxy/main.ts --control SOCKET --name NAME --scopes gateway --admin SOCKET [--state FILE]`.
+// Logs to stderr. SIGTERM and SIGINT drain and exit 0; exit 1 when it cannot start, 2 for a wrong command line.
+
+import { systemClock } from "../base/clock.ts";
+import { messageOf, UserError } from "../base/errors.ts";
+import { createLogger } from "../base/log.ts";
+import { parseArguments } from "./arguments.ts";
+import { ProxyProcess } from "./proxy.ts";
+
+async function main(): Promise<void> {
+  const options = parseArguments(process.argv.slice(2));
+  const log = createLogger((line) => process.stderr.write(`${line}\n`), options.logLevel, { proxy: options.name });
+  const proxy = new ProxyProcess(options, systemClock, log);
+  const ended = () => {
+    log.info("ended");
+    process.exit(0);
+  };
+  // The clock's timers do not keep the process alive; a proxy without configuration must wait all the same.
+  setInterval(() => {}, 1 << 30);
+  const drain = () => void proxy.drain(options.drain).then(ended);
+  process.on("SIGTERM", drain);
+  process.on("SIGINT", drain);
+  await proxy.start(ended);
+}
+
+main().catch((error) => {
+  process.stderr.write(`proxy: ${messageOf(error)}\n`);
+  if (error instanceof UserError && error.remedy) process.stderr.write(`${error.remedy}\n`);
+  process.exit(error instanceof UserError ? error.exitCode : 1);
+});

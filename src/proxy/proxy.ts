@@ -1,0 +1,134 @@
+// A proxy process put together: configuration, listeners, backends, the connection to the control process, the state file and
+// the admin socket; and its end, the drain.
+
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { serveAdmin } from "./admin/server.ts";
+import { Configuration } from "./configuration.ts";
+import { ControlConnection } from "./control.ts";
+import { Deadlines } from "./deadlines.ts";
+import { defaultHttp1Timeouts } from "./http1/downstream.ts";
+import { Listeners } from "./listener/listeners.ts";
+import type { ProxyRuntime } from "./runtime.ts";
+import { StateFile } from "./state-file.ts";
+import { AccessLog } from "./telemetry/access-log.ts";
+import { Metrics } from "./telemetry/metrics.ts";
+import { Backends } from "./upstream/backend.ts";
+import { flushDirty } from "./wire.ts";
+
+export interface ProxyOptions {
+  readonly name: string;
+  readonly scopes: readonly string[];
+  /** Unix socket of the control process. */
+  readonly control: string;
+  /** Unix socket to serve the admin interface on. */
+  readonly admin: string;
+  /** File that keeps the last configuration. */
+  readonly state?: string;
+  readonly accessLog?: string;
+  /** Most client connections. */
+  readonly maxConnections: number;
+}
+
+export class ProxyProcess {
+  readonly options: ProxyOptions;
+  readonly runtime: ProxyRuntime;
+  readonly listeners: Listeners;
+  readonly configuration: Configuration;
+  readonly startedAt: number;
+  draining = false;
+  readonly #log: Logger;
+  readonly #state: StateFile | undefined;
+  #control: ControlConnection | undefined;
+  #admin: { stop(): void } | undefined;
+  #drained: Promise<void> | undefined;
+
+  constructor(options: ProxyOptions, clock: Clock, log: Logger) {
+    this.options = options;
+    this.#log = log;
+    this.startedAt = clock.now();
+    const deadlines = new Deadlines(clock);
+    deadlines.afterwards = flushDirty;
+    const metrics = new Metrics();
+    this.runtime = {
+      clock,
+      deadlines,
+      metrics,
+      backends: new Backends(deadlines, clock),
+      accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
+      unrouted: metrics.slot("", ""),
+      http1Timeouts: defaultHttp1Timeouts,
+      connections: { open: 0, accepted: 0, refused: 0, most: options.maxConnections },
+    };
+    this.listeners = new Listeners(this.runtime);
+    this.configuration = new Configuration(this.runtime, this.listeners, options.scopes);
+    this.#state =
+      options.state === undefined
+        ? undefined
+        : new StateFile(options.state, clock, log, () => this.configuration.stored());
+  }
+
+  get connected(): boolean {
+    return this.#control?.connected ?? false;
+  }
+
+  /** Serves the stored configuration if there is one, then connects to the control process. `ended` is called after a drain. */
+  async start(ended: () => void): Promise<void> {
+    this.#admin = serveAdmin(this, (deadline) => void this.drain(deadline).then(ended));
+    const stored = this.#state?.load();
+    if (stored) {
+      const rejected = await this.configuration.apply(stored, {});
+      this.#log.info("serving the stored configuration", { ...this.configuration.counts(), rejected: rejected.length });
+    }
+    this.#control = new ControlConnection(this.options.control, this.runtime.clock, this.#log.child("control"), {
+      hello: () => ({
+        type: "hello",
+        proxy: this.options.name,
+        scopes: this.options.scopes,
+        pid: process.pid,
+        have: this.configuration.have(),
+      }),
+      update: async (update) => {
+        const rejected = await this.configuration.apply(update.upsert, update.remove);
+        this.configuration.version = update.version;
+        this.#state?.changed();
+        for (const { resource, name, reason } of rejected) this.#log.warn("rejected", { resource, name, reason });
+        return rejected;
+      },
+      drain: (deadline) => void this.drain(deadline).then(ended),
+    });
+  }
+
+  /** Stops accepting, lets what is in flight finish within `deadline` milliseconds, closes the rest. */
+  drain(deadline: number): Promise<void> {
+    this.#drained ??= this.#drain(deadline);
+    return this.#drained;
+  }
+
+  async #drain(deadline: number): Promise<void> {
+    this.draining = true;
+    this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
+    this.listeners.drain();
+    flushDirty();
+    const { clock, connections } = this.runtime;
+    await new Promise<void>((resolve) => {
+      const patience = clock.after(deadline, () => finish());
+      const check = clock.every(20, () => {
+        if (connections.open === 0) finish();
+      });
+      const finish = () => {
+        patience.dispose();
+        check.dispose();
+        resolve();
+      };
+      if (connections.open === 0) finish();
+    });
+    if (connections.open > 0)
+      this.#log.warn("closing connections that did not finish", { connections: connections.open });
+    this.listeners.terminate();
+    this.#control?.dispose();
+    await this.#state?.flush();
+    this.runtime.accessLog?.close();
+    this.#admin?.stop();
+  }
+}

@@ -1,0 +1,57 @@
+// Everything that can end an exchange other than an answer from upstream, and the one table that says what a client, an
+// operator and a gRPC caller see of it. Statuses and flags are Envoy's where it has the case (response flags of its access
+// log), because operators know them; the words are ours.
+
+/** What went wrong (or ended) on the way of one request. The value is also the word in `x-fairlead-reason` and in metrics. */
+export type Reason = keyof typeof reasons;
+
+export interface ReasonRow {
+  /** The status of the answer; 0 where nothing can be answered any more. */
+  readonly status: number;
+  /** Envoy's response flag, `-` where it has none. */
+  readonly flag: string;
+  /** The gRPC code (google.rpc.Code) for gRPC callers. */
+  readonly grpc: number;
+  /** The body of the answer. Says nothing of the inside: names of backends are in the access log. */
+  readonly text: string;
+}
+
+export const reasons = {
+  // What the client sent.
+  bad_request: row(400, "DPE", 13, "the request is malformed"),
+  bad_host: row(400, "DPE", 13, "the Host header is missing, repeated or no host"),
+  bad_framing: row(400, "DPE", 13, "Content-Length and Transfer-Encoding do not say where the request ends"),
+  bad_chunk: row(400, "DPE", 13, "the chunked body is malformed"),
+  head_too_large: row(431, "DPE", 8, "the request's header is larger than 64 KiB or has more than 100 fields"),
+  target_too_long: row(414, "DPE", 8, "the request target is longer than 16 KiB"),
+  version_not_supported: row(505, "DPE", 12, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+  method_not_supported: row(501, "DPE", 12, "this method is not supported"),
+  coding_not_supported: row(501, "DPE", 12, "only the transfer coding chunked is supported"),
+  expectation_failed: row(417, "DPE", 12, "only the expectation 100-continue can be met"),
+  request_slow: row(408, "DT", 4, "the request did not arrive in time"),
+  client_closed: row(0, "DC", 1, "the client closed the connection"),
+  // Where it should go.
+  no_host: row(404, "NR", 12, "no route serves this host"),
+  no_route: row(404, "NR", 12, "no rule takes this request"),
+  no_table: row(503, "NR", 14, "the routes of this listener are not known yet"),
+  no_weight: row(500, "NR", 14, "all backends of the rule have weight 0"),
+  no_backend: row(503, "NC", 14, "the backend of the rule is not known"),
+  no_endpoints: row(503, "UH", 14, "the backend has no endpoints"),
+  direct_response: row(200, "-", 0, ""),
+  // What upstream did.
+  connect_failed: row(503, "UF", 14, "no connection to the backend could be made"),
+  connect_timeout: row(503, "UF", 14, "the backend did not accept a connection in time"),
+  overflow: row(503, "UO", 14, "too many requests wait for the backend"),
+  upstream_closed: row(503, "UC", 14, "the backend closed the connection before it answered"),
+  upstream_malformed: row(502, "UPE", 14, "the backend's answer is malformed"),
+  request_timeout: row(504, "UT", 4, "the request took longer than its timeout"),
+  try_timeout: row(504, "UT", 4, "the backend did not answer in time"),
+  upstream_idle: row(504, "SI", 4, "the backend stopped sending"),
+  // The proxy itself.
+  draining: row(503, "-", 14, "the proxy is shutting down"),
+  too_many_connections: row(503, "OM", 8, "the proxy has too many connections"),
+} as const satisfies Record<string, ReasonRow>;
+
+function row(status: number, flag: string, grpc: number, text: string): ReasonRow {
+  return { status, flag, grpc, text };
+}

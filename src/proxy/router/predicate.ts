@@ -1,0 +1,91 @@
+// One condition of a match as a function of the request's head, made once when a route table is compiled. What each means is
+// the model's (`model/match.ts`, `model/value-match.ts`); here it is only made quick. Conditions on paths that the path index
+// answers are not among them.
+
+import { contains, parseCidr } from "../../base/cidr.ts";
+import { parseIPv4 } from "../../base/ip.ts";
+import { lowerAscii } from "../../model/ascii.ts";
+import type { Match, PathMatch, StringMatch } from "../../model/model.ts";
+import { pathMatches } from "../../model/path.ts";
+import { compileRegex } from "../../model/regex.ts";
+import { cookieValue, queryValue } from "../../model/value-match.ts";
+import type { RequestHead } from "../exchange.ts";
+import type { HeaderBlock } from "../headers.ts";
+
+export type Predicate = (head: RequestHead) => boolean;
+
+/** All conditions of a match but, with `withPath` false, its path. Cheap ones first; none is an empty list. */
+export function compileMatch(match: Match, withPath: boolean): Predicate[] {
+  const predicates: Predicate[] = [];
+  const { method, path } = match;
+  if (method !== undefined) predicates.push((head) => head.method === method);
+  if (withPath && path) predicates.push(pathPredicate(path));
+  for (const { name, match: wanted } of match.headers ?? []) {
+    const test = stringTest(wanted);
+    predicates.push(name === "host" ? (head) => test(head.authority) : (head) => test(head.headers.get(name)));
+  }
+  if (match.source) predicates.push(sourcePredicate(match.source));
+  for (const { name, match: wanted } of match.query ?? []) {
+    const test = stringTest(wanted);
+    predicates.push((head) => test(queryValue(head.query, name)));
+  }
+  for (const { name, match: wanted } of match.cookies ?? []) {
+    const test = stringTest(wanted);
+    predicates.push((head) => test(cookieValue(cookies(head.headers), name)));
+  }
+  for (const excluded of match.not ?? []) {
+    const all = compileMatch(excluded, true);
+    predicates.push((head) => !all.every((predicate) => predicate(head)));
+  }
+  return predicates;
+}
+
+function pathPredicate(path: PathMatch): Predicate {
+  if (path.kind !== "regex") return (head) => pathMatches(path, head.path);
+  const regex = compileRegex(path.value, { ignoreCase: path.ignoreCase === true });
+  return (head) => regex.ok && regex.matches(head.path);
+}
+
+function stringTest(match: StringMatch): (value: string | undefined) => boolean {
+  switch (match.kind) {
+    case "present":
+      return (value) => value !== undefined;
+    case "regex": {
+      const regex = compileRegex(match.value);
+      return (value) => value !== undefined && regex.ok && regex.matches(value);
+    }
+    default: {
+      const wanted = match.ignoreCase ? lowerAscii(match.value) : match.value;
+      const fold = match.ignoreCase ? lowerAscii : (value: string) => value;
+      if (match.kind === "exact") return (value) => value !== undefined && fold(value) === wanted;
+      if (match.kind === "prefix") return (value) => value !== undefined && fold(value).startsWith(wanted);
+      if (match.kind === "suffix") return (value) => value !== undefined && fold(value).endsWith(wanted);
+      return (value) => value !== undefined && fold(value).includes(wanted);
+    }
+  }
+}
+
+function sourcePredicate(ranges: readonly string[]): Predicate {
+  const four: { first: number; size: number }[] = [];
+  const six: NonNullable<ReturnType<typeof parseCidr>>[] = [];
+  for (const range of ranges) {
+    const cidr = parseCidr(range);
+    if (cidr?.family === 4) four.push({ first: Number(cidr.first), size: Number(cidr.size) });
+    else if (cidr) six.push(cidr);
+  }
+  return ({ source }) => {
+    const address = parseIPv4(source);
+    if (address === undefined) return six.some((cidr) => contains(cidr, source));
+    return four.some(({ first, size }) => address >= first && address < first + size);
+  };
+}
+
+/** Several Cookie fields are one, joined with `; ` (RFC 9113 §8.2.3). */
+function cookies(headers: HeaderBlock): string | undefined {
+  let found: string | undefined;
+  for (let index = 0; index < headers.count; index++) {
+    if (headers.named(index, "cookie"))
+      found = found === undefined ? headers.value(index) : `${found}; ${headers.value(index)}`;
+  }
+  return found;
+}

@@ -1,0 +1,86 @@
+// A route table compiled for lookup: the host by map, the rule by path index and predicates. It must answer what the model's
+// `decide` answers (a property test says so); what is done with the rule is not its business, so a rule's payload is the
+// caller's.
+
+import { parseAuthority } from "../../model/host-pattern.ts";
+import type { RouteTable, Rule, VirtualHost } from "../../model/model.ts";
+import type { RequestHead } from "../exchange.ts";
+import { PathIndex } from "./path-index.ts";
+import { compileMatch, type Predicate } from "./predicate.ts";
+
+/** Why no rule was found; words of the error table. */
+export type NotFound = "bad_host" | "no_host" | "no_route";
+
+/** Distinct authorities remembered, so that the usual ones are parsed once. */
+const maxRemembered = 1024;
+const maxRememberedLength = 128;
+
+export class Router<R> {
+  readonly #exact = new Map<string, HostRules<R>>();
+  /** By what follows the star: `.example.com`. */
+  readonly #wildcard = new Map<string, HostRules<R>>();
+  #any: HostRules<R> | undefined;
+  readonly #remembered = new Map<string, HostRules<R> | NotFound>();
+
+  /** `payload` is called once for each rule, in order. */
+  constructor(table: RouteTable, payload: (rule: Rule) => R) {
+    for (const host of table.hosts) {
+      const rules = new HostRules(host, payload);
+      for (const name of host.names) {
+        if (name === "*") this.#any ??= rules;
+        else if (name.startsWith("*.")) {
+          if (!this.#wildcard.has(name.slice(1))) this.#wildcard.set(name.slice(1), rules);
+        } else if (!this.#exact.has(name)) this.#exact.set(name, rules);
+      }
+    }
+  }
+
+  find(head: RequestHead): R | NotFound {
+    const host = this.#remembered.get(head.authority) ?? this.#lookUp(head.authority);
+    return typeof host === "string" ? host : (host.find(head) ?? "no_route");
+  }
+
+  #lookUp(authority: string): HostRules<R> | NotFound {
+    const parsed = parseAuthority(authority);
+    const found = parsed ? this.#host(parsed.host) : "bad_host";
+    if (authority.length <= maxRememberedLength) {
+      if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
+      this.#remembered.set(authority, found);
+    }
+    return found;
+  }
+
+  #host(host: string): HostRules<R> | NotFound {
+    const exact = this.#exact.get(host);
+    if (exact) return exact;
+    // The leftmost dot first: the longest wildcard. At least one character must be left for the star.
+    for (let dot = host.indexOf(".", 1); dot >= 0; dot = host.indexOf(".", dot + 1)) {
+      const wildcard = this.#wildcard.get(host.slice(dot));
+      if (wildcard) return wildcard;
+    }
+    return this.#any ?? "no_host";
+  }
+}
+
+class HostRules<R> {
+  readonly #index: PathIndex;
+  readonly #predicates: (readonly Predicate[])[];
+  readonly #payloads: R[];
+
+  constructor(host: VirtualHost, payload: (rule: Rule) => R) {
+    this.#index = new PathIndex(host.rules.map((rule) => rule.match));
+    this.#predicates = host.rules.map((rule) => compileMatch(rule.match, !PathIndex.answers(rule.match)));
+    this.#payloads = host.rules.map(payload);
+  }
+
+  find(head: RequestHead): R | undefined {
+    const number = this.#index.find(head.path, holds, { predicates: this.#predicates, head });
+    return number < 0 ? undefined : this.#payloads[number];
+  }
+}
+
+function holds(number: number, of: { predicates: (readonly Predicate[])[]; head: RequestHead }): boolean {
+  const predicates = of.predicates[number]!;
+  for (let index = 0; index < predicates.length; index++) if (!predicates[index]!(of.head)) return false;
+  return true;
+}

@@ -1,0 +1,21 @@
+// What every exchange of a proxy process shares. One object, made once in `proxy.ts`.
+
+import type { Clock } from "../base/clock.ts";
+import type { Deadlines } from "./deadlines.ts";
+import type { Http1Timeouts } from "./http1/downstream.ts";
+import type { AccessLog } from "./telemetry/access-log.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import type { Backends } from "./upstream/backend.ts";
+
+export interface ProxyRuntime {
+  readonly clock: Clock;
+  readonly deadlines: Deadlines;
+  readonly backends: Backends;
+  readonly metrics: Metrics;
+  readonly accessLog: AccessLog | undefined;
+  /** The series of requests that no rule took. */
+  readonly unrouted: number;
+  readonly http1Timeouts: Http1Timeouts;
+  /** Of clients. `most`: further ones are closed at once. */
+  readonly connections: { open: number; accepted: number; refused: number; readonly most: number };
+}

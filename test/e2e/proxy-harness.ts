@@ -1,0 +1,199 @@
+// A proxy process with a control process played by the test: what `proxy.test.ts` and the benchmark drive it with.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Socket, Subprocess } from "bun";
+import { encodeFrame, FrameDecoder } from "../../src/model/frame.ts";
+import type { Backend, Endpoints, Listener, RouteTable, Rule } from "../../src/model/model.ts";
+import type { FromProxy, Rejection, ToProxy, WireResource } from "../../src/model/wire.ts";
+
+type Update = Extract<ToProxy, { type: "update" }>;
+type Hello = Extract<FromProxy, { type: "hello" }>;
+
+const program = join(import.meta.dir, "../../src/proxy/main.ts");
+
+export const from = { kind: "Test", name: "test", field: "" };
+
+/** The control process's end of the socket. */
+export class FakeControl {
+  readonly path: string;
+  readonly hellos: Hello[] = [];
+  #socket: Socket<FrameDecoder> | undefined;
+  #listener: { stop(force: boolean): void } | undefined;
+  #version = 0;
+  readonly #waiting = new Map<number, (rejected: readonly Rejection[]) => void>();
+  #onHello: (() => void)[] = [];
+
+  constructor(path: string) {
+    this.path = path;
+    this.start();
+  }
+
+  start(): void {
+    rmSync(this.path, { force: true });
+    this.#listener = Bun.listen<FrameDecoder>({
+      unix: this.path,
+      socket: {
+        open: (socket) => {
+          socket.data = new FrameDecoder();
+          this.#socket = socket;
+        },
+        data: (socket, bytes) => {
+          for (const message of socket.data.push(bytes)) this.#take(message as FromProxy);
+        },
+        drain: (socket) => flush(socket),
+        close: (socket) => {
+          if (this.#socket === socket) this.#socket = undefined;
+        },
+      },
+    });
+  }
+
+  #take(message: FromProxy): void {
+    if (message.type === "hello") {
+      this.hellos.push(message);
+      for (const done of this.#onHello.splice(0)) done();
+    } else {
+      this.#waiting.get(message.version)?.(message.rejected);
+      this.#waiting.delete(message.version);
+    }
+  }
+
+  /** Resolves with the next hello. */
+  async hello(): Promise<Hello> {
+    await new Promise<void>((resolve) => this.#onHello.push(resolve));
+    return this.hellos.at(-1)!;
+  }
+
+  /** Sends an update; resolves with what was rejected. */
+  update(
+    upsert: { [T in keyof Update["upsert"]]?: readonly object[] },
+    remove: Update["remove"] = {},
+  ): Promise<readonly Rejection[]> {
+    const version = ++this.#version;
+    return new Promise((resolve) => {
+      this.#waiting.set(version, resolve);
+      this.send({ type: "update", version, upsert: upsert as { [name: string]: WireResource[] }, remove });
+    });
+  }
+
+  send(message: ToProxy): void {
+    pending.get(this.#socket!)?.push(encodeFrame(message)) ?? pending.set(this.#socket!, [encodeFrame(message)]);
+    flush(this.#socket!);
+  }
+
+  stop(): void {
+    this.#listener?.stop(true);
+    this.#socket?.terminate();
+    this.#socket = undefined;
+  }
+}
+
+const pending = new Map<Socket<FrameDecoder>, Uint8Array[]>();
+
+function flush(socket: Socket<FrameDecoder>): void {
+  const frames = pending.get(socket) ?? [];
+  while (frames.length > 0) {
+    const taken = Math.max(0, socket.write(frames[0]!));
+    if (taken < frames[0]!.length) {
+      frames[0] = frames[0]!.subarray(taken);
+      return;
+    }
+    frames.shift();
+  }
+}
+
+/** A spawned proxy with its fake control process and a folder for its files. */
+export class ProxyUnderTest {
+  readonly folder = mkdtempSync(join(tmpdir(), "fl-t-proxy-"));
+  readonly control = new FakeControl(join(this.folder, "control.sock"));
+  readonly admin = join(this.folder, "admin.sock");
+  readonly state = join(this.folder, "state.json");
+  process: Subprocess<"ignore", "ignore", "inherit"> | undefined;
+
+  /** Starts the program and waits for its hello. */
+  async start(...more: readonly string[]): Promise<Hello> {
+    const hello = this.control.hello();
+    this.spawn(...more);
+    return await hello;
+  }
+
+  spawn(...more: readonly string[]): void {
+    this.process = Bun.spawn(
+      [
+        process.execPath,
+        program,
+        "--control",
+        this.control.path,
+        "--name",
+        "test",
+        "--scopes",
+        "gateway",
+        "--admin",
+        this.admin,
+        "--state",
+        this.state,
+        "--log-level",
+        "error",
+        ...more,
+      ],
+      { stdin: "ignore", stdout: "ignore", stderr: "inherit" },
+    );
+  }
+
+  async get(path: string): Promise<Response> {
+    return await fetch(`http://proxy${path}`, { unix: this.admin });
+  }
+
+  async stop(): Promise<void> {
+    this.process?.kill("SIGKILL");
+    await this.process?.exited;
+    this.control.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A port that was free a moment ago on a loopback address. */
+export function freePort(address = "127.0.0.1"): number {
+  const listener = Bun.listen({ hostname: address, port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  return port;
+}
+
+export function plainListener(
+  port: number,
+  options: { name?: string; address?: string; routes?: string } = {},
+): Listener {
+  const { name = "http", address = "127.0.0.1", routes = "main" } = options;
+  return {
+    name,
+    from,
+    scope: "gateway",
+    address,
+    port,
+    transport: "tcp",
+    chains: [{ from, when: { kind: "plain" }, serve: { routes } }],
+  };
+}
+
+export function backend(name: string, more: Partial<Backend> = {}): Backend {
+  return { name, from, protocol: "http1", balance: { kind: "roundRobin" }, connectTimeout: 1000, ...more };
+}
+
+export function endpoints(name: string, ...ports: readonly number[]): Endpoints {
+  return { backend: name, from, endpoints: ports.map((port) => ({ address: "127.0.0.1", port, weight: 1 })) };
+}
+
+export function forwardTo(name: string, weight = 1) {
+  return { from, weight, target: { backend: name }, filters: [] };
+}
+
+export function rule(name: string, more: Partial<Rule> = {}): Rule {
+  return { from, name, match: {}, filters: [], action: { kind: "forward", to: [forwardTo("one")] }, ...more };
+}
+
+export function routeTable(rules: readonly Rule[], hosts: readonly string[] = ["*"]): RouteTable {
+  return { name: "main", from, hosts: [{ names: hosts, rules }] };
+}
