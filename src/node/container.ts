@@ -1,0 +1,286 @@
+// One container of a pod while it is on its node: a stand-in, or a command with its restarts and probes. What the pod's status
+// says of it is its `view`.
+
+import type { Container, Pod, Probe } from "../api/kinds.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Disposable } from "../base/disposal.ts";
+import { messageOf } from "../base/errors.ts";
+import { CommandProcess, type CommandSpec, type Exit } from "./command-process.ts";
+import { type ContainerLife, type ContainerView, type Ended, isRestarted } from "./pod-status.ts";
+import { Prober, type ProbeTarget, probeOnce } from "./probe.ts";
+
+/** What a container needs of its pod. */
+export interface ContainerHost {
+  readonly clock: Clock;
+  pod(): Pod;
+  /** To be called after each change of the view. */
+  changed(): void;
+  event(type: "Normal" | "Warning", reason: string, message: string): void;
+  /** How a command runs now; throws when something it needs is not there. */
+  commandSpec(container: Container, argv: readonly string[], attempt: number): CommandSpec;
+  probeTarget(container: Container): ProbeTarget;
+}
+
+export interface RunningContainer {
+  readonly spec: Container;
+  readonly kind: "stand-in" | "command";
+  readonly restartCount: number;
+  view(): ContainerView;
+  /** Ends it: asked first, forced at `deadline` (ms since the epoch). Resolves when it has ended. */
+  stop(deadline: number): Promise<void>;
+  /** Ends it now. */
+  kill(): void;
+}
+
+/** The first restart is at once; then 10 s, doubled each time, at most 5 minutes (pkg/kubelet MaxContainerBackOff). */
+export function restartDelay(restarts: number): number {
+  return restarts === 0 ? 0 : Math.min(300_000, 10_000 * 2 ** (restarts - 1));
+}
+/** A run this long makes the next restart a first one. */
+const settled = 600_000;
+
+export class StandInRun implements RunningContainer {
+  readonly kind = "stand-in";
+  readonly spec: Container;
+  readonly #uid: string;
+  #state: ContainerLife = { kind: "waiting", reason: "ContainerCreating" };
+  readonly restartCount: number;
+
+  constructor(spec: Container, uid: string, restartCount: number) {
+    this.spec = spec;
+    this.#uid = uid;
+    this.restartCount = restartCount;
+  }
+
+  view(): ContainerView {
+    const running = this.#state.kind === "running";
+    return {
+      name: this.spec.name,
+      image: this.spec.image ?? "",
+      kind: this.kind,
+      id: `fairlead://${this.#uid}/${this.spec.name}/${this.restartCount}`,
+      state: this.#state,
+      restartCount: this.restartCount,
+      started: running,
+      ready: running,
+    };
+  }
+
+  /** Its ports are open. */
+  serving(now: number): void {
+    if (this.#state.kind !== "running") this.#state = { kind: "running", startedAt: now };
+  }
+
+  waiting(message: string): void {
+    this.#state = { kind: "waiting", reason: "ContainerCreating", message };
+  }
+
+  ended(now: number): void {
+    if (this.#state.kind === "terminated") return;
+    const startedAt = this.#state.kind === "running" ? this.#state.startedAt : now;
+    this.#state = { kind: "terminated", exitCode: 0, reason: "Completed", startedAt, finishedAt: now };
+  }
+
+  async stop(): Promise<void> {}
+  kill(): void {}
+}
+
+export class CommandRun implements RunningContainer {
+  readonly kind = "command";
+  readonly spec: Container;
+  readonly #argv: readonly string[];
+  readonly #host: ContainerHost;
+  readonly #uid: string;
+  #state: ContainerLife = { kind: "waiting", reason: "ContainerCreating" };
+  #last: Ended | undefined;
+  #restarts: number;
+  #failures = 0;
+  #started = false;
+  #ready = false;
+  #process: CommandProcess | undefined;
+  #probers: Disposable[] = [];
+  #timer: Disposable | undefined;
+  #stopping = false;
+  #whenEnded: (() => void)[] = [];
+
+  constructor(spec: Container, argv: readonly string[], uid: string, restartCount: number, host: ContainerHost) {
+    this.spec = spec;
+    this.#argv = argv;
+    this.#uid = uid;
+    this.#restarts = restartCount;
+    this.#host = host;
+  }
+
+  get restartCount(): number {
+    return this.#restarts;
+  }
+
+  view(): ContainerView {
+    return {
+      name: this.spec.name,
+      image: this.spec.image ?? "",
+      kind: this.kind,
+      id: `fairlead://${this.#uid}/${this.spec.name}/${this.#restarts}`,
+      state: this.#state,
+      ...(this.#last ? { last: this.#last } : {}),
+      restartCount: this.#restarts,
+      started: this.#started,
+      ready: this.#ready,
+    };
+  }
+
+  /** Resolves when it has ended for good. */
+  get over(): Promise<void> {
+    if (this.#state.kind === "terminated" && !this.#process) return Promise.resolve();
+    return new Promise((resolve) => this.#whenEnded.push(resolve));
+  }
+
+  /** Starts it, or goes on with the run that was started before we were. `startedAt` is what the status said then. */
+  start(startedAt?: number): void {
+    const { clock } = this.#host;
+    let spec: CommandSpec;
+    try {
+      spec = this.#host.commandSpec(this.spec, this.#argv, this.#restarts);
+    } catch (error) {
+      this.#state = { kind: "waiting", reason: "CreateContainerConfigError", message: messageOf(error) };
+      this.#host.changed();
+      // What is missing may come: kubelets try again as well.
+      this.#timer = clock.after(1000, () => this.start());
+      return;
+    }
+    const found = CommandProcess.find(spec.pidFile, clock);
+    try {
+      const child = found ?? CommandProcess.start(spec);
+      this.#process = child;
+      void child.exited.then((exit) => this.#exited(child, exit));
+    } catch (error) {
+      const message = messageOf(error);
+      this.#host.event("Warning", "Failed", `Error: failed to start container "${this.spec.name}": ${message}`);
+      this.#afterEnd({ exitCode: 128, reason: "StartError", message, startedAt: clock.now(), finishedAt: clock.now() });
+      return;
+    }
+    const since = found && startedAt !== undefined ? startedAt : clock.now();
+    this.#state = { kind: "running", startedAt: since };
+    if (!found) this.#host.event("Normal", "Started", `Container started as a command in place of ${this.spec.image}`);
+    this.#probe();
+    this.#host.changed();
+  }
+
+  async stop(deadline: number): Promise<void> {
+    this.#stopping = true;
+    this.#timer?.dispose();
+    this.#endProbes();
+    const child = this.#process;
+    if (child) {
+      const signal = (this.spec.lifecycle?.stopSignal ?? "SIGTERM") as NodeJS.Signals;
+      await child.stop(deadline - this.#host.clock.now(), this.#host.clock, signal);
+    } else if (this.#state.kind === "waiting") {
+      const now = this.#host.clock.now();
+      this.#state = { kind: "terminated", exitCode: 137, reason: "Error", startedAt: now, finishedAt: now };
+    }
+  }
+
+  kill(): void {
+    this.#stopping = true;
+    this.#timer?.dispose();
+    this.#endProbes();
+    this.#process?.kill();
+  }
+
+  #exited(child: CommandProcess, exit: Exit): void {
+    if (this.#process !== child) return;
+    this.#process = undefined;
+    const now = this.#host.clock.now();
+    this.#afterEnd({
+      ...exit,
+      reason: exit.exitCode === 0 ? "Completed" : "Error",
+      startedAt: this.#state.kind === "running" ? this.#state.startedAt : now,
+      finishedAt: now,
+    });
+  }
+
+  #afterEnd(ended: Ended): void {
+    this.#endProbes();
+    this.#started = false;
+    this.#ready = false;
+    if (this.#stopping || !isRestarted(this.#host.pod(), this.spec, ended.exitCode)) {
+      this.#state = { kind: "terminated", ...ended };
+      const waiting = this.#whenEnded;
+      this.#whenEnded = [];
+      this.#host.changed();
+      for (const resolve of waiting) resolve();
+      return;
+    }
+    if (ended.finishedAt - ended.startedAt > settled) this.#failures = 0;
+    const delay = restartDelay(this.#failures++);
+    this.#last = ended;
+    if (delay > 0) {
+      const message = `back-off ${delay / 1000}s restarting failed container=${this.spec.name}`;
+      this.#state = { kind: "waiting", reason: "CrashLoopBackOff", message };
+      this.#host.event("Warning", "BackOff", `Back-off restarting failed container ${this.spec.name}`);
+    } else this.#state = { kind: "terminated", ...ended };
+    this.#host.changed();
+    this.#timer = this.#host.clock.after(delay, () => {
+      if (this.#stopping) return;
+      this.#restarts++;
+      this.start();
+    });
+  }
+
+  #probe(): void {
+    const { startupProbe, readinessProbe, livenessProbe } = this.spec;
+    this.#started = !startupProbe;
+    this.#ready = !startupProbe && !readinessProbe;
+    if (startupProbe) {
+      this.#watch(startupProbe, "Startup", (passing, message, prober) => {
+        if (!passing) return this.#unhealthy("startup", message);
+        prober.dispose();
+        this.#started = true;
+        this.#ready = !readinessProbe;
+        this.#probeRunning(readinessProbe, livenessProbe);
+        this.#host.changed();
+      });
+    } else this.#probeRunning(readinessProbe, livenessProbe);
+  }
+
+  #probeRunning(readiness: Probe | undefined, liveness: Probe | undefined): void {
+    if (readiness) {
+      this.#watch(readiness, "Readiness", (passing) => {
+        this.#ready = passing;
+        this.#host.changed();
+      });
+    }
+    if (liveness) {
+      this.#watch(liveness, "Liveness", (passing, message) => {
+        if (!passing) this.#unhealthy("liveness", message);
+      });
+    }
+  }
+
+  #watch(probe: Probe, name: string, then: (passing: boolean, message: string, prober: Disposable) => void): void {
+    const target = this.#host.probeTarget(this.spec);
+    const once = () => probeOnce(probe, target);
+    const prober = new Prober(probe, once, this.#host.clock, (passing, message) => {
+      if (!passing) this.#host.event("Warning", "Unhealthy", `${name} probe failed: ${message}`);
+      then(passing, message, prober);
+    });
+    this.#probers.push(prober);
+  }
+
+  /** A failed startup or liveness probe ends the run; the restart policy decides what comes. */
+  #unhealthy(which: string, message: string): void {
+    const grace = (this.#host.pod().spec?.terminationGracePeriodSeconds ?? 30) * 1000;
+    this.#host.event(
+      "Normal",
+      "Killing",
+      `Container ${this.spec.name} failed ${which} probe, will be restarted: ${message}`,
+    );
+    this.#endProbes();
+    void this.#process?.stop(grace, this.#host.clock);
+  }
+
+  #endProbes(): void {
+    for (const prober of this.#probers) prober.dispose();
+    this.#probers = [];
+  }
+}

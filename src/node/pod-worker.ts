@@ -1,0 +1,495 @@
+// One pod on its node, from its binding to its end: sandbox, volumes, init containers, containers; then, when it is deleted,
+// endpoints leave → preStop → SIGTERM → grace → sandbox removed → object removed. Written once, top to bottom.
+
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { type Container, type Pod, type PodStatus, Pods } from "../api/kinds.ts";
+import { describeObject } from "../api/object.ts";
+import { isStatusReason } from "../api/status-error.ts";
+import { backoff } from "../base/backoff.ts";
+import type { Clock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { deepEqual } from "../collections/equal.ts";
+import type { Store } from "../store/store.ts";
+import { CommandRun, type ContainerHost, type RunningContainer, StandInRun } from "./container.ts";
+import { environmentOf } from "./environment.ts";
+import { commandFor, type ImageCommand } from "./image-commands.ts";
+import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
+import type { PodFacts } from "./pod-fields.ts";
+import { type PodFiles, podFiles } from "./pod-files.ts";
+import type { PodSources } from "./pod-sources.ts";
+import { isSidecar, podStatus } from "./pod-status.ts";
+import { probeOnce } from "./probe.ts";
+import type { StandInPod, StandInPort, StandInState } from "./standin/protocol.ts";
+import type { StandIns } from "./standin/stand-ins.ts";
+import { volumeFiles, volumeFolder, writeVolume } from "./volumes.ts";
+
+/** What a worker needs of its node's agent. */
+export interface WorkerHost {
+  readonly place: NodePlace;
+  readonly store: Store;
+  readonly network: PodNetwork;
+  readonly standIns: StandIns;
+  readonly sources: PodSources;
+  readonly commands: readonly ImageCommand[];
+  readonly stateDir: string;
+  /** Where commands run that name no folder of their own. */
+  readonly workingDir: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  resolvConf(pod: Pod): string;
+  endpointsGone(pod: Pod): Promise<void>;
+  /** Ports beside those that a pod declares, which its Services send to. */
+  extraPorts(pod: Pod): readonly number[];
+  takeAddress(pod: Pod): string | undefined;
+  releaseAddress(pod: Pod): void;
+  addSandbox(sandbox: PodSandbox): Promise<void>;
+  removeSandbox(uid: string): Promise<void>;
+  event(pod: Pod, type: "Normal" | "Warning", reason: string, message: string): void;
+}
+
+export class PodWorker implements ContainerHost {
+  readonly uid: string;
+  readonly clock: Clock;
+  readonly #host: WorkerHost;
+  readonly #files: PodFiles;
+  readonly #startTime: number;
+  #pod: Pod;
+  #podIP: string | undefined;
+  #init: RunningContainer[] = [];
+  #containers: RunningContainer[] = [];
+  #ending = false;
+  #over = false;
+  #writing = false;
+  #dirty = false;
+  #pokes: (() => void)[] = [];
+  #volumesWritten = false;
+  #sandboxing: Promise<boolean> = Promise.resolve(false);
+
+  constructor(pod: Pod, host: WorkerHost) {
+    this.#pod = pod;
+    this.uid = pod.metadata.uid ?? "";
+    this.#host = host;
+    this.clock = host.clock;
+    this.#files = podFiles(host.stateDir, this.uid);
+    this.#startTime = host.clock.now();
+  }
+
+  pod(): Pod {
+    return this.#pod;
+  }
+
+  /** Brings the pod up. Never rejects: what fails is an Event and is tried again. */
+  async live(): Promise<void> {
+    this.#containers = (this.#pod.spec?.containers ?? []).map((container) => this.#containerOf(container, false));
+    this.#init = (this.#pod.spec?.initContainers ?? []).map((container) => this.#containerOf(container, true));
+    if (this.#pod.metadata.deletionTimestamp !== undefined) {
+      // It was about to end when we were started: find its sandbox, so that it can be removed.
+      this.#sandboxing = this.#pod.status?.podIP === undefined ? Promise.resolve(true) : this.#makeSandbox();
+      await this.#sandboxing;
+      return void this.#end();
+    }
+    this.#sandboxing = this.#makeSandbox();
+    if (!(await this.#sandboxing) || !(await this.#makeVolumes())) return;
+    if (!(await this.#initialize())) return;
+    const before = new Map(
+      this.#pod.status?.containerStatuses?.map((one) => [one.name, one.state?.running?.startedAt]),
+    );
+    for (const container of this.#containers) {
+      if (!(container instanceof CommandRun)) continue;
+      const startedAt = before.get(container.spec.name);
+      container.start(startedAt === undefined ? undefined : Date.parse(startedAt));
+    }
+    this.#serveStandIns();
+    this.changed();
+  }
+
+  /** The object as it is now. */
+  update(pod: Pod): void {
+    const before = this.#pod;
+    this.#pod = pod;
+    if (pod.metadata.deletionTimestamp !== undefined) {
+      void this.#end();
+      return;
+    }
+    if (this.#ending) return;
+    const standInSees = before.metadata.labels !== pod.metadata.labels;
+    if (standInSees && this.#podIP !== undefined) this.#serveStandIns();
+    if (this.#volumesWritten && !deepEqual(before.metadata.annotations, pod.metadata.annotations)) this.poke();
+    if (pod.metadata.generation !== before.metadata.generation || !deepEqual(before.status, pod.status)) this.changed();
+  }
+
+  /** The object is gone without us (deleted by force): stop at once. */
+  async gone(): Promise<void> {
+    if (this.#over) return;
+    this.#over = true;
+    this.#ending = true;
+    this.#wake();
+    for (const container of [...this.#init, ...this.#containers]) container.kill();
+    await this.#clean();
+  }
+
+  /** A ConfigMap or Secret changed. */
+  poke(): void {
+    this.#wake();
+    if (!this.#volumesWritten || this.#ending) return;
+    try {
+      this.#writeVolumes();
+    } catch (error) {
+      this.event("Warning", "FailedMount", messageOf(error));
+    }
+  }
+
+  /** More or fewer ports are wanted of its stand-ins. */
+  portsChanged(): void {
+    if (this.#podIP !== undefined && !this.#ending) this.#serveStandIns();
+  }
+
+  /** What the stand-in process says of this pod. */
+  standInState(state: StandInState): void {
+    if (this.#ending) return;
+    for (const container of [...this.#init, ...this.#containers]) {
+      if (!(container instanceof StandInRun)) continue;
+      if (state.serving) container.serving(this.#sinceBefore(container.spec.name) ?? this.clock.now());
+      else container.waiting(state.problems.join("; "));
+    }
+    this.changed();
+  }
+
+  changed(): void {
+    this.#dirty = true;
+    if (!this.#writing) void this.#write();
+  }
+
+  event(type: "Normal" | "Warning", reason: string, message: string): void {
+    this.#host.event(this.#pod, type, reason, message);
+  }
+
+  commandSpec(container: Container, argv: readonly string[], attempt: number) {
+    const { network } = this.#host;
+    const env = environmentOf(this.#pod, container, this.#facts(), this.#host.sources);
+    const folders = (this.#pod.spec?.volumes ?? []).map((volume): [string, string] => [
+      `FAIRLEAD_VOLUME_${volume.name.toUpperCase().replaceAll("-", "_")}`,
+      volumeFolder(this.#files.folder, volume),
+    ]);
+    const { PATH = "/usr/sbin:/usr/bin:/sbin:/bin", HOME = "/", LANG = "C.UTF-8" } = process.env;
+    const wanted = container.workingDir;
+    return {
+      argv: network.command({ pod: this.uid }, argv),
+      env: { PATH, HOME, LANG, ...Object.fromEntries(folders), ...env },
+      cwd: wanted !== undefined && existsSync(wanted) ? wanted : this.#host.workingDir,
+      logFile: this.#files.commandLog(container.name, attempt),
+      pidFile: this.#files.pidFile(container.name),
+    };
+  }
+
+  probeTarget(container: Container) {
+    const { network, sources } = this.#host;
+    return {
+      address: this.#podIP ?? "",
+      container,
+      effectivePort: (port: number) => network.effectivePort(port),
+      exec: (argv: readonly string[], timeout: number) =>
+        network.run({ pod: this.uid }, argv, {
+          timeout,
+          env: environmentOf(this.#pod, container, this.#facts(), sources),
+        }),
+    };
+  }
+
+  #containerOf(spec: Container, isInit: boolean): RunningContainer {
+    const statuses = isInit ? this.#pod.status?.initContainerStatuses : this.#pod.status?.containerStatuses;
+    const restarts = statuses?.find((one) => one.name === spec.name)?.restartCount ?? 0;
+    const argv = commandFor(this.#pod, spec, this.#host.commands);
+    if (argv) return new CommandRun(spec, argv, this.uid, restarts, this);
+    return new StandInRun(spec, this.uid, restarts);
+  }
+
+  async #makeSandbox(): Promise<boolean> {
+    for (let attempt = 0; !this.#ending; attempt++) {
+      try {
+        const hostNetwork = this.#pod.spec?.hostNetwork === true;
+        const address = hostNetwork ? this.#host.place.address : this.#host.takeAddress(this.#pod);
+        if (address === undefined) throw new Error(`no address is left in ${this.#host.place.podRange}`);
+        await this.#host.addSandbox({
+          uid: this.uid,
+          namespace: this.#pod.metadata.namespace ?? "default",
+          name: this.#pod.metadata.name,
+          node: this.#host.place.name,
+          address,
+          hostNetwork,
+          resolvConf: this.#host.resolvConf(this.#pod),
+          hosts: hostsFile(this.#pod, address),
+        });
+        this.#podIP = address;
+        return !this.#ending;
+      } catch (error) {
+        this.event("Warning", "FailedCreatePodSandBox", `Failed to create pod sandbox: ${messageOf(error)}`);
+        await this.#pause(backoff(attempt, { initial: 200, max: 10_000 }));
+      }
+    }
+    return false;
+  }
+
+  async #makeVolumes(): Promise<boolean> {
+    let told = "";
+    while (!this.#ending) {
+      try {
+        this.#writeVolumes();
+        this.#volumesWritten = true;
+        return true;
+      } catch (error) {
+        const message = messageOf(error);
+        if (message !== told) this.event("Warning", "FailedMount", message);
+        told = message;
+        this.changed();
+        await new Promise<void>((resolve) => this.#pokes.push(resolve));
+      }
+    }
+    return false;
+  }
+
+  #writeVolumes(): void {
+    for (const volume of this.#pod.spec?.volumes ?? []) {
+      if (volume.hostPath) continue;
+      try {
+        const files = volumeFiles(this.#pod, volume, this.#facts(), this.#host.sources);
+        mkdirSync(this.#files.folder, { recursive: true, mode: 0o700 });
+        writeVolume(volumeFolder(this.#files.folder, volume), files);
+      } catch (error) {
+        throw new Error(`MountVolume.SetUp failed for volume "${volume.name}" : ${messageOf(error)}`);
+      }
+    }
+  }
+
+  /** Init containers one after the other; sidecars among them stay. */
+  async #initialize(): Promise<boolean> {
+    for (const container of this.#init) {
+      if (this.#ending) return false;
+      if (container instanceof CommandRun) {
+        container.start();
+        if (!isSidecar(container.spec)) await container.over;
+        const { state } = container.view();
+        if (state.kind === "terminated" && state.exitCode !== 0) return false;
+      } else if (container instanceof StandInRun && !isSidecar(container.spec)) {
+        container.ended(this.clock.now());
+      }
+    }
+    return !this.#ending;
+  }
+
+  /** Tells the stand-in process what this pod's containers serve, or, when there are none, takes them as running. */
+  #serveStandIns(): void {
+    const standIns = [...this.#init, ...this.#containers].filter(
+      (one): one is StandInRun => one instanceof StandInRun && (this.#containers.includes(one) || isSidecar(one.spec)),
+    );
+    if (standIns.length === 0) return;
+    const place = this.#host.network.place({ pod: this.uid });
+    if (!place) return;
+    const pod: StandInPod = {
+      uid: this.uid,
+      namespace: this.#pod.metadata.namespace ?? "default",
+      name: this.#pod.metadata.name,
+      node: this.#host.place.name,
+      serviceAccount: this.#pod.spec?.serviceAccountName ?? "default",
+      labels: this.#pod.metadata.labels ?? {},
+      address: place.address,
+      // All addresses of a namespace of its own, 127.0.0.1 included; elsewhere only what is the pod's.
+      listenAddress: place.netns !== undefined && !this.#pod.spec?.hostNetwork ? "0.0.0.0" : place.address,
+      ...(place.netns === undefined ? {} : { netns: place.netns }),
+      containers: standIns.map((container, index) => ({
+        name: container.spec.name,
+        image: container.spec.image ?? "",
+        ports: this.#portsOf(container.spec, index === 0),
+        logFile: this.#files.standInLog(container.spec.name, container.restartCount),
+        attempt: container.restartCount,
+      })),
+    };
+    this.#host.standIns.serve(pod);
+    const state = this.#host.standIns.state(this.uid);
+    if (state) this.standInState(state);
+  }
+
+  /** The declared ports, and for the first stand-in those that Services send to without a declaration. */
+  #portsOf(container: Container, isFirst: boolean): readonly StandInPort[] {
+    const { network } = this.#host;
+    const ports: StandInPort[] = [];
+    for (const port of container.ports ?? []) {
+      const protocol = port.protocol ?? "TCP";
+      if (protocol === "SCTP") continue;
+      const { containerPort, name } = port;
+      const listenPort = network.effectivePort(containerPort);
+      ports.push({ ...(name ? { name } : {}), protocol, port: containerPort, listenPort });
+    }
+    if (isFirst) {
+      const declared = new Set(
+        this.#pod.spec?.containers.flatMap((one) => one.ports ?? []).map((one) => one.containerPort),
+      );
+      for (const port of this.#host.extraPorts(this.#pod)) {
+        if (!declared.has(port)) ports.push({ protocol: "TCP", port, listenPort: network.effectivePort(port) });
+      }
+    }
+    return ports;
+  }
+
+  async #end(): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.#wake();
+    const { clock, endpointsGone, log, standIns } = this.#host;
+    const asked = Date.parse(this.#pod.metadata.deletionTimestamp ?? "");
+    const deadline = Number.isNaN(asked) ? clock.now() + 30_000 : Math.max(asked, clock.now() + 1000);
+    // Nothing is asked to stop while rules may still send to it.
+    await Promise.race([
+      endpointsGone(this.#pod).catch((error) => log.warn("endpoints of a pod did not leave", { error })),
+      this.#pause(deadline - clock.now()),
+    ]);
+    await Promise.all([
+      standIns.drain(this.uid, deadline),
+      ...this.#containers.map((container) => this.#stopContainer(container, deadline)),
+    ]);
+    for (const sidecar of this.#init.filter((one) => isSidecar(one.spec)).reverse()) {
+      await this.#stopContainer(sidecar, Math.max(deadline, clock.now() + 2000));
+    }
+    if (this.#over) return;
+    await this.#writeStatus();
+    this.#over = true;
+    await this.#clean();
+    await this.#deleteObject();
+  }
+
+  async #stopContainer(container: RunningContainer, deadline: number): Promise<void> {
+    const preStop = container.spec.lifecycle?.preStop;
+    if (preStop && container instanceof CommandRun) {
+      const { sleep, exec, httpGet, tcpSocket } = preStop;
+      const left = Math.max(0, deadline - this.clock.now());
+      if (sleep) await this.#pause(Math.min(left, sleep.seconds * 1000));
+      else {
+        const action = exec ? { exec } : httpGet ? { httpGet } : { tcpSocket };
+        const probe = { ...action, timeoutSeconds: Math.max(1, left / 1000) };
+        const result = await probeOnce(probe, this.probeTarget(container.spec));
+        if (!result.ok) this.event("Warning", "FailedPreStopHook", `PreStopHook failed: ${result.message}`);
+      }
+    }
+    await container.stop(Math.max(deadline, this.clock.now() + 2000));
+    if (container instanceof StandInRun) container.ended(this.clock.now());
+  }
+
+  async #clean(): Promise<void> {
+    this.#host.standIns.remove(this.uid);
+    await this.#sandboxing;
+    try {
+      await this.#host.removeSandbox(this.uid);
+    } catch (error) {
+      this.#host.log.error("a sandbox could not be removed", {
+        pod: describeObject(this.#pod),
+        error: messageOf(error),
+      });
+    }
+    this.#host.releaseAddress(this.#pod);
+    rmSync(this.#files.folder, { recursive: true, force: true });
+  }
+
+  async #deleteObject(): Promise<void> {
+    const { namespace = "default", name } = this.#pod.metadata;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const options = { gracePeriodSeconds: 0, preconditions: { uid: this.uid } };
+        await this.#host.store.delete({ resource: Pods, namespace, name }, options);
+        return;
+      } catch (error) {
+        if (isStatusReason(error, "NotFound") || isStatusReason(error, "Conflict")) return;
+        this.#host.log.warn("a pod could not be removed from the store", { pod: name, error: messageOf(error) });
+        await this.#pause(backoff(attempt, { initial: 100, max: 5000 }));
+      }
+    }
+  }
+
+  /** One write at a time; what changes meanwhile goes into the next. */
+  async #write(): Promise<void> {
+    this.#writing = true;
+    // All that this turn changes is one write.
+    await Promise.resolve();
+    while (this.#dirty && !this.#over && !this.#ending) {
+      this.#dirty = false;
+      await this.#writeStatus();
+    }
+    this.#writing = false;
+  }
+
+  async #writeStatus(): Promise<void> {
+    const { store, log } = this.#host;
+    const { namespace = "default", name } = this.#pod.metadata;
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const status = this.#status();
+      if (deepEqual(status, this.#pod.status)) return;
+      try {
+        const written = await store.update(
+          Pods,
+          { ...this.#pod, status },
+          { subresource: "status", fieldManager: "kubelet" },
+        );
+        this.#pod = written as Pod;
+        return;
+      } catch (error) {
+        if (isStatusReason(error, "NotFound")) return;
+        if (!isStatusReason(error, "Conflict")) {
+          log.error("the status of a pod could not be written", {
+            pod: `${namespace}/${name}`,
+            error: messageOf(error),
+          });
+          await this.#pause(backoff(attempt));
+          continue;
+        }
+        const current = await store.get({ resource: Pods, namespace, name });
+        if (!current || current.metadata.uid !== this.uid) return;
+        this.#pod = current as Pod;
+      }
+    }
+  }
+
+  #status(): PodStatus {
+    const view = {
+      hostIP: this.#host.place.address,
+      podIP: this.#podIP,
+      startTime: this.#startTime,
+      initContainers: this.#init.map((one) => one.view()),
+      containers: this.#containers.map((one) => one.view()),
+    };
+    return podStatus(this.#pod, view, this.clock.now());
+  }
+
+  #facts(): PodFacts {
+    const { place } = this.#host;
+    return { podIP: this.#podIP ?? "", hostIP: place.address, node: place.name };
+  }
+
+  /** Since when a stand-in runs, if it ran before this control process did. */
+  #sinceBefore(container: string): number | undefined {
+    const startedAt = this.#pod.status?.containerStatuses?.find((one) => one.name === container)?.state?.running
+      ?.startedAt;
+    return startedAt === undefined ? undefined : Date.parse(startedAt);
+  }
+
+  #wake(): void {
+    const waiting = this.#pokes;
+    this.#pokes = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.clock.after(Math.max(0, milliseconds), resolve);
+    });
+  }
+}
+
+/** `/etc/hosts` of a pod (pkg/kubelet managedHostsFileContent). */
+export function hostsFile(pod: Pod, address: string): string {
+  const { hostname, subdomain, hostAliases = [] } = pod.spec ?? {};
+  const host = hostname ?? pod.metadata.name;
+  const namespace = pod.metadata.namespace ?? "default";
+  const full = subdomain ? `${host}.${subdomain}.${namespace}.svc.cluster.local\t` : "";
+  const aliases = hostAliases.map(({ ip, hostnames = [] }) => `${ip}\t${hostnames.join("\t")}\n`);
+  return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${address}\t${full}${host}\n${aliases.join("")}`;
+}

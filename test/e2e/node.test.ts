@@ -1,0 +1,257 @@
+// Nodes and pods as network namespaces, from the agent's point of view: real namespaces, the real stand-in program, a real
+// store. Needs root; makes only what is named `fl-t-…` and checks that nothing of it stays.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ConfigMaps, type Pod, Pods, Secrets } from "../../src/api/kinds.ts";
+import { builtinScheme } from "../../src/api/scheme.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { silentLogger } from "../../src/base/log.ts";
+import { fromStore } from "../../src/collections/from-store.ts";
+import { type NodeAgent, startNodeAgent } from "../../src/node/agent.ts";
+import { NetnsNetwork, netnsSupport, removeByName } from "../../src/node/netns/netns-network.ts";
+import type { NetworkRanges, NodePlace } from "../../src/node/network.ts";
+import { StandInProcess } from "../../src/node/standin/stand-ins.ts";
+import { openSqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
+
+const support = netnsSupport();
+if (!support.ok) console.log(`node e2e skipped: ${support.reason}`);
+
+const ranges: NetworkRanges = {
+  pods: "10.144.0.0/16",
+  services: "10.146.0.0/16",
+  loadBalancers: "10.147.0.0/16",
+  nodes: "10.148.0.0/24",
+};
+
+/** What `ip` shows of the host, to be the same before and after. */
+async function hostState(): Promise<string> {
+  const shown = await Promise.all([["netns"], ["-o", "link"], ["route"]].map((argv) => Bun.$`ip ${argv}`.text()));
+  return shown
+    .join("\n")
+    .split("\n")
+    .filter((line) => /fl-t-|10\.14[4678]\./.test(line))
+    .join("\n");
+}
+
+async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  const end = Date.now() + 10_000;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (Date.now() > end) throw new Error(`never happened: ${what}`);
+    await Bun.sleep(10);
+  }
+}
+
+interface Stack {
+  readonly network: NetnsNetwork;
+  readonly places: readonly NodePlace[];
+  readonly store: ReturnType<typeof openSqliteStore>;
+  readonly agents: NodeAgent[];
+  readonly standIns: StandInProcess[];
+  readonly end: () => Promise<void>;
+}
+
+async function startStack(name: string, stateDir: string, nodes: readonly string[]): Promise<Stack> {
+  const network = new NetnsNetwork({ stack: name, stateDir, ranges, log: silentLogger });
+  const places = await network.ensureNodes(nodes);
+  const store = openSqliteStore({ path: join(stateDir, "objects.db"), scheme: builtinScheme(), clock: systemClock });
+  const [pods, configMaps, secrets] = [Pods, ConfigMaps, Secrets].map((kind) => fromStore(store, kind));
+  await Promise.all([pods!.ready, configMaps!.ready, secrets!.ready]);
+  const agents: NodeAgent[] = [];
+  const standIns: StandInProcess[] = [];
+  for (const place of places) {
+    const folder = join(stateDir, place.name);
+    const process = new StandInProcess({ node: place.name, stateDir: folder, log: silentLogger });
+    process.start();
+    standIns.push(process);
+    agents.push(
+      await startNodeAgent({
+        place,
+        version: "v1.36.0",
+        store,
+        pods: pods!,
+        sources: { configMaps: configMaps!, secrets: secrets! },
+        network,
+        standIns: process,
+        commands: [{ pattern: "server", command: "exec sleep 1000" }],
+        stateDir: folder,
+        workingDir: stateDir,
+        clock: systemClock,
+        log: silentLogger,
+        resolvConf: (pod) => `nameserver 10.146.0.10\nsearch ${pod.metadata.namespace}.svc.cluster.local\n`,
+        endpointsGone: async () => {},
+      }),
+    );
+  }
+  return {
+    network,
+    places,
+    store,
+    agents,
+    standIns,
+    async end() {
+      for (const agent of agents) await agent.dispose();
+      for (const process of standIns) await process.stop();
+      for (const collection of [pods, configMaps, secrets]) collection!.dispose();
+      store.close();
+    },
+  };
+}
+
+function podOn(
+  node: string,
+  name: string,
+  spec: Record<string, unknown> = {},
+  metadata: Record<string, unknown> = {},
+): Pod {
+  const containers = [{ name: "app", image: "example.com/app:1", ports: [{ containerPort: 80 }] }];
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { namespace: "default", name, labels: { app: name, version: "v1" }, ...metadata },
+    spec: { nodeName: node, containers, ...spec },
+  } as unknown as Pod;
+}
+
+describe.skipIf(!support.ok)("a node of namespaces", () => {
+  const name = "t-node";
+  const stateDir = mkdtempSync(join(tmpdir(), "fl-t-node-"));
+  let before = "";
+  let stack: Stack;
+
+  const running = (pod: string) =>
+    until(`pod ${pod} is ready`, async () => {
+      const found = (await stack.store.get({ resource: Pods, namespace: "default", name: pod })) as Pod | undefined;
+      return found?.status?.conditions?.some((one) => one.type === "Ready" && one.status === "True")
+        ? found
+        : undefined;
+    });
+
+  beforeAll(async () => {
+    await removeByName(name);
+    before = await hostState();
+    stack = await startStack(name, stateDir, ["node-1", "node-2"]);
+  });
+
+  afterAll(async () => {
+    await stack.end();
+    await stack.network.remove();
+    rmSync(stateDir, { recursive: true, force: true });
+  });
+
+  test("pods become ready with addresses of their node's range, and answer as themselves", async () => {
+    await stack.store.create(Pods, podOn("node-1", "one"));
+    await stack.store.create(Pods, podOn("node-2", "two"));
+    const [one, two] = [await running("one"), await running("two")];
+    expect(one.status?.podIP).toStartWith("10.144.0.");
+    expect(two.status?.podIP).toStartWith("10.144.1.");
+    expect(one.status?.phase).toBe("Running");
+    expect(one.status?.hostIP).toBe("10.148.0.1");
+
+    const answer = (await (await fetch(`http://${two.status?.podIP}/orders?id=7`)).json()) as Record<string, unknown>;
+    expect(answer).toMatchObject({ pod: "two", namespace: "default", node: "node-2", version: "v1", method: "GET" });
+    expect(answer).toMatchObject({ path: "/orders?id=7", client: "10.148.0.254", ip: two.status?.podIP });
+  });
+
+  test("a pod sees another pod's own address, across nodes", async () => {
+    const [one, two] = [await running("one"), await running("two")];
+    const result = await stack.network.run({ pod: one.metadata.uid! }, ["curl", "-s", `http://${two.status?.podIP}/`]);
+    expect(JSON.parse(result.stdout)).toMatchObject({ pod: "two", client: one.status?.podIP });
+  });
+
+  test("a load-balancer address and a Service address without a listener are refused at once", async () => {
+    const one = await running("one");
+    for (const address of ["10.147.0.9", "10.146.0.9"]) {
+      const started = performance.now();
+      const result = await stack.network.run({ pod: one.metadata.uid! }, ["curl", "-s", "-m5", `http://${address}/`]);
+      expect(result.exitCode).toBe(7);
+      expect(performance.now() - started).toBeLessThan(1000);
+    }
+  });
+
+  test("commands in a pod have the cluster's DNS", async () => {
+    const one = await running("one");
+    const result = await stack.network.run({ pod: one.metadata.uid! }, ["cat", "/etc/resolv.conf"]);
+    expect(result.stdout).toBe("nameserver 10.146.0.10\nsearch default.svc.cluster.local\n");
+  });
+
+  test("a deleted pod finishes what is under way, and is gone with its sandbox", async () => {
+    await stack.store.create(Pods, podOn("node-1", "leaving"));
+    const pod = await running("leaving");
+    const slow = fetch(`http://${pod.status?.podIP}/?delay=300ms`);
+    await Bun.sleep(50);
+    await stack.store.delete({ resource: Pods, namespace: "default", name: "leaving" });
+    expect((await slow).status).toBe(200);
+    await until("the object is gone", async () => {
+      const found = await stack.store.get({ resource: Pods, namespace: "default", name: "leaving" });
+      return found ? undefined : true;
+    });
+    expect((await Bun.$`ip netns`.text()).includes("p-leaving")).toBe(false);
+  });
+
+  test("a container whose image has a command runs it in the pod", async () => {
+    const containers = [{ name: "app", image: "docker.io/library/server:2" }];
+    await stack.store.create(Pods, podOn("node-1", "command", { containers }));
+    const pod = await running("command");
+    expect(pod.status?.containerStatuses?.[0]?.state?.running).toBeDefined();
+    await stack.store.delete({ resource: Pods, namespace: "default", name: "command" });
+    await until("the object is gone", async () => {
+      const found = await stack.store.get({ resource: Pods, namespace: "default", name: "command" });
+      return found ? undefined : true;
+    });
+  });
+
+  test("removal leaves the machine as it was", async () => {
+    await stack.end();
+    await stack.network.remove();
+    expect(await hostState()).toBe(before);
+    expect(existsSync(`/etc/netns/fl-${name}.p-one`)).toBe(false);
+  });
+});
+
+describe.skipIf(!support.ok)("a start that failed half-way", () => {
+  test("is removed by name alone", async () => {
+    const name = "t-half";
+    await removeByName(name);
+    const before = await hostState();
+    await Bun.$`ip netns add fl-${name}.fabric`;
+    await Bun.$`ip netns add fl-${name}.n-node-1`;
+    await Bun.$`ip link add fl-${name}.h type veth peer name host0 netns fl-${name}.n-node-1`;
+    await removeByName(name);
+    expect(await hostState()).toBe(before);
+  });
+
+  test("is finished by the next start", async () => {
+    const name = "t-half";
+    const stateDir = mkdtempSync(join(tmpdir(), "fl-t-half-"));
+    const before = await hostState();
+    await Bun.$`ip netns add fl-${name}.n-node-1`;
+    const network = new NetnsNetwork({ stack: name, stateDir, ranges, log: silentLogger });
+    await network.ensureNodes(["node-1"]);
+    const result = await network.run({ node: "node-1" }, ["ip", "route", "get", "10.148.0.254"]);
+    expect(result.stdout).toContain("host0");
+    await network.remove();
+    expect(await hostState()).toBe(before);
+    rmSync(stateDir, { recursive: true, force: true });
+  });
+
+  test("a range that overlaps a route of the machine is refused before anything is made", async () => {
+    const stateDir = mkdtempSync(join(tmpdir(), "fl-t-range-"));
+    await Bun.$`ip route add 10.145.3.0/24 dev lo`;
+    try {
+      const taken = { ...ranges, pods: "10.145.0.0/16" };
+      const network = new NetnsNetwork({ stack: "t-range", stateDir, ranges: taken, log: silentLogger });
+      expect(network.ensureNodes(["node-1"])).rejects.toThrow(
+        "the pod range 10.145.0.0/16 overlaps the route 10.145.3.0/24 dev lo of this machine",
+      );
+      expect(await hostState()).not.toContain("fl-t-range");
+    } finally {
+      await Bun.$`ip route del 10.145.3.0/24 dev lo`;
+      rmSync(stateDir, { recursive: true, force: true });
+    }
+  });
+});
