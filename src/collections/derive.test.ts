@@ -81,6 +81,18 @@ describe("a derived collection", () => {
     expect(byNode.where("n3")).toEqual([{ node: "n3" }]);
   });
 
+  test("an index that cannot place a value says so, and holds the others", () => {
+    const graph = createGraph();
+    const pods = source<{ node?: { name: string } }>("pods", { graph });
+    const byNode = index(pods, "pods by node", (pod) => [pod.node!.name]);
+    pods.set("p", {});
+    pods.set("q", { node: { name: "n" } });
+    expect(byNode.where("n").length).toBe(1);
+    expect(graph.errors().map((one) => [one.collection, one.key])).toEqual([["pods by node", "p"]]);
+    pods.set("p", { node: { name: "n" } });
+    expect([byNode.where("n").length, graph.errors().length]).toEqual([2, 0]);
+  });
+
   test("an output equal by value to the one before travels no further, and keeps its identity", () => {
     const graph = createGraph();
     const services = source<Service>("services", { graph });

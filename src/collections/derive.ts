@@ -197,6 +197,7 @@ export class DerivedNode<I, O> extends Node<O> implements Disposable {
   }
 
   override *errors(): Generator<ComputeError> {
+    yield* super.errors();
     for (const cell of this.#failed) {
       yield { collection: this.name, key: cell.key, message: cell.failure ?? "" };
     }

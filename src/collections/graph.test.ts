@@ -97,6 +97,21 @@ describe("batches", () => {
     expect(seen).toEqual([[{ key: "k", before: undefined, after: 1 }], [{ key: "k", before: 1, after: 2 }]]);
   });
 
+  test("a subscriber that throws keeps nobody else from being told", () => {
+    const graph = createGraph();
+    const errors: unknown[] = [];
+    graph.onSubscriberError = (error) => errors.push(error);
+    const a = source<number>("a", { graph });
+    let told = 0;
+    a.subscribe(() => {
+      throw new Error("mine");
+    });
+    a.subscribe(() => told++);
+    a.set("k", 1);
+    a.set("k", 2);
+    expect([told, errors.length]).toEqual([2, 2]);
+  });
+
   test("a batch that throws half-way keeps the writes made before, and passes the error on", () => {
     const graph = createGraph();
     const a = source<number>("a", { graph });

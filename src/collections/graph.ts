@@ -63,6 +63,12 @@ export class Graph {
   #yielded = false;
   /** Batches committed since the start. */
   batches = 0;
+  /** A subscriber's mistake is nobody else's: the others are told, and the error goes here; unless set, it is uncaught. */
+  onSubscriberError: (error: unknown) => void = (error) => {
+    queueMicrotask(() => {
+      throw error;
+    });
+  };
   /** Set while a compute function runs, when collections may only be read through `fetch`. */
   computing = false;
 
@@ -228,10 +234,7 @@ export class Graph {
       try {
         one();
       } catch (error) {
-        // A subscriber's mistake is nobody else's: the others are told, and the error surfaces as uncaught.
-        queueMicrotask(() => {
-          throw error;
-        });
+        this.onSubscriberError(error);
       }
     }
   }

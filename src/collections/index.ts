@@ -2,15 +2,16 @@
 // the work of what changed, and is read through `fetch.where` by computations, through `where` by everybody else.
 
 import type { Disposable } from "../base/disposal.ts";
-import type { Collection, Index } from "./collection.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Collection, ComputeError, Index } from "./collection.ts";
 import type { Staged } from "./graph.ts";
 import { type Node, nodeOf } from "./node.ts";
 import { type Read, ReaderTable } from "./readers.ts";
 import { StagedMap } from "./staged-map.ts";
 
 /**
- * An index of `of` by what `by` says of each value (a value may be in no bucket, or in several). `by` must be pure and must
- * not throw. Values of one bucket come in the order of their keys.
+ * An index of `of` by what `by` says of each value (a value may be in no bucket, or in several). `by` must be pure; when
+ * it throws, the value is in no bucket and `errors()` says why. Values of one bucket come in the order of their keys.
  */
 export function index<V>(
   of: Collection<V>,
@@ -28,6 +29,7 @@ export class IndexNode<V> implements Index<V>, Staged, Disposable {
   readonly #by: (value: V, key: string) => readonly string[];
   readonly #buckets = new Map<string, StagedMap<V>>();
   readonly #touched = new Set<string>();
+  readonly #failures = new Map<string, string>();
   #following: Disposable | undefined;
 
   constructor(of: Node<V>, name: string, by: (value: V, key: string) => readonly string[]) {
@@ -50,12 +52,27 @@ export class IndexNode<V> implements Index<V>, Staged, Disposable {
   }
 
   staged(key: string, before: V | undefined, after: V | undefined): void {
-    const left = new Set(before === undefined ? [] : this.#by(before, key));
-    for (const bucket of new Set(after === undefined ? [] : this.#by(after, key))) {
+    const left = new Set(this.#bucketsOf(before, key));
+    for (const bucket of new Set(this.#bucketsOf(after, key))) {
       left.delete(bucket);
       this.#stage(bucket, key, after);
     }
     for (const bucket of left) this.#stage(bucket, key, undefined);
+  }
+
+  #bucketsOf(value: V | undefined, key: string): readonly string[] {
+    this.#failures.delete(key);
+    if (value === undefined) return [];
+    try {
+      return this.#by(value, key);
+    } catch (error) {
+      this.#failures.set(key, messageOf(error));
+      return [];
+    }
+  }
+
+  *errors(): Generator<ComputeError> {
+    for (const [key, message] of this.#failures) yield { collection: this.name, key, message };
   }
 
   #stage(bucket: string, key: string, value: V | undefined): void {

@@ -10,6 +10,7 @@ import { StagedMap } from "./staged-map.ts";
 /** A view that follows a node inside a batch: an index, or a collection derived from it. */
 export interface Follower<V> {
   staged(key: string, before: V | undefined, after: V | undefined): void;
+  errors?(): Iterable<ComputeError>;
 }
 
 export abstract class Node<V> implements Collection<V>, GraphNode {
@@ -133,8 +134,8 @@ export abstract class Node<V> implements Collection<V>, GraphNode {
     });
   }
 
-  errors(): Iterable<ComputeError> {
-    return [];
+  *errors(): Iterable<ComputeError> {
+    for (const follower of this.#followers) yield* follower.errors?.() ?? [];
   }
 
   metrics(): CollectionMetrics {

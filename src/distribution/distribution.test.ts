@@ -181,6 +181,22 @@ describe("a refusal", () => {
     expect(deltas.length).toBe(3);
   });
 
+  test("may be of a resource that was not sent but names one that was", async () => {
+    model.listeners.set("l", listener("l", { secrets: ["s"] }));
+    model.secrets.set("s", secret("s", "good"));
+    const { deltas, subscription } = connect();
+    subscription.acknowledge(1, []);
+    model.secrets.set("s", secret("s", "bad"));
+    await turn();
+    subscription.acknowledge(2, [refusal]);
+    expect(distribution.listenerStates.get("l")?.state).toBe("rejected");
+    model.secrets.set("s", secret("s", "better"));
+    await turn();
+    expect(Object.keys(deltas[2]!.upsert).toSorted()).toEqual(["listeners", "secrets"]);
+    subscription.acknowledge(3, []);
+    expect(distribution.listenerStates.get("l")?.state).toBe("applied");
+  });
+
   test("an answer to another version is ignored", () => {
     model.listeners.set("l", listener("l"));
     const { subscription } = connect();

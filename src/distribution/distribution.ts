@@ -181,8 +181,9 @@ export class Distribution implements Disposable {
     subscriber.answered = subscriber.sent;
     this.#pump(subscriber);
     this.#planRetry(subscriber);
-    const listeners = [...answered].map(splitId).filter((one) => one.type === "listeners");
-    this.#reviewListeners(new Set(listeners.map((one) => one.name)));
+    const told = [...answered].map(splitId).filter((one) => one.type === "listeners");
+    const refused = rejected.filter((one) => one.resource === "listeners");
+    this.#reviewListeners(new Set([...told, ...refused].map((one) => one.name)));
     this.#reviewBarriers();
   }
 

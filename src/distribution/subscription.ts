@@ -144,6 +144,14 @@ export class SubscriptionState {
       if (sent === undefined) this.#inForce.delete(id);
       else this.#inForce.set(id, sent);
     }
+    for (const [id, rejection] of refused) {
+      const held = this.#inForce.get(id);
+      if (outstanding.sent.has(id) || held === undefined) continue;
+      // A resource that was not sent suffers from one that was: a listener from its new certificate. Whatever the proxy has
+      // now, it is not known to be this.
+      this.#refused.set(id, { fingerprint: held, rejection });
+      this.#inForce.set(id, unknown);
+    }
     return true;
   }
 
@@ -182,6 +190,9 @@ export class SubscriptionState {
     return { count: of(this.#inForce.keys()), state };
   }
 }
+
+/** Differs from every fingerprint. */
+const unknown = "";
 
 const fingerprints = new WeakMap<object, string>();
 
