@@ -33,13 +33,34 @@ export function patchObject(
   const old = presenter(resource)(stored);
   if (subresource === "scale") {
     const scale = patched(engine, key, scaleOf(engine, key, old), patch) as KubeObject;
-    const next = withScale(engine, key, old, scale);
-    return { object: scaleOf(engine, key, writeUpdate(engine, key, stored, next, options, "scale")), created: false };
+    return { object: writeScale(engine, key, stored, scale, options), created: false };
   }
   const result = patched(engine, key, old, patch) as KubeObject;
   const decoded = decodeValues(engine, resource, result, options, patch);
   checkUnmoved(decoded, key);
   return { object: writeUpdate(engine, key, stored, decoded, options, subresource), created: false };
+}
+
+export function updateScale(
+  engine: Engine,
+  key: ObjectKey,
+  scale: KubeObject,
+  options: EngineWriteOptions,
+): KubeObject {
+  const stored = begin(engine).get(resourceKey(key.resource), key.namespace, key.name);
+  if (!stored) throw notFound(key.resource, key.name);
+  return writeScale(engine, key, stored, scale, options);
+}
+
+function writeScale(
+  engine: Engine,
+  key: ObjectKey,
+  stored: KubeObject,
+  scale: KubeObject,
+  options: EngineWriteOptions,
+): KubeObject {
+  const next = withScale(engine, key, presenter(key.resource)(stored), scale);
+  return scaleOf(engine, key, writeUpdate(engine, key, stored, next, options, "scale"));
 }
 
 function checkApplied(body: KubeObject, key: ObjectKey): void {

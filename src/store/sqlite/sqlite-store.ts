@@ -28,10 +28,11 @@ import { ObjectDatabase } from "./database.ts";
 import { type Deletion, deleteObject } from "./delete.ts";
 import { begin, type Engine, type EngineWriteOptions } from "./engine.ts";
 
+import { evictPod } from "./eviction.ts";
 import { History } from "./history.ts";
 import { systemNamespaces } from "./lifecycle.ts";
 import { Objects } from "./objects.ts";
-import { patchObject } from "./patch.ts";
+import { patchObject, updateScale } from "./patch.ts";
 import { listObjects, matcher, parseRevision, presenter } from "./read.ts";
 import { readScale } from "./scale.ts";
 import { Watches } from "./watches.ts";
@@ -196,9 +197,20 @@ export class SqliteStore implements Store {
     return readScale(this.#engine, key);
   }
 
+  /** Writes the replica count of a Scale, and returns the Scale as it is then. */
+  async updateScale(key: ObjectKey, scale: KubeObject, options: EngineWriteOptions = {}): Promise<KubeObject> {
+    this.#check(key.resource);
+    return updateScale(this.#engine, key, scale, options);
+  }
+
   /** Places a pod on a node (`pods/binding`): once, and not when it is going away. */
   async bind(pod: ObjectKey, nodeName: string, options: EngineWriteOptions = {}): Promise<KubeObject> {
     return bindPod(this.#engine, pod, nodeName, options);
+  }
+
+  /** Deletes a pod if its PodDisruptionBudget allows it. Throws TooManyRequests when it does not. */
+  async evict(pod: ObjectKey, options: DeleteOptions = {}): Promise<Deletion> {
+    return evictPod(this.#engine, pod, options);
   }
 
   /** The state now, for decisions that must be made on one state. Puts and removals on it have no effect. */
