@@ -1,12 +1,15 @@
 import { beforeEach, describe, expect, test } from "bun:test";
+import { HTTPRoutes } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
 import type { Resource } from "../api/resource.ts";
+import { builtinScheme } from "../api/scheme.ts";
 import { StatusError } from "../api/status-error.ts";
 import { FakeClock } from "../base/clock.ts";
 import { createGraph } from "../collections/graph.ts";
 import { type Source, source } from "../collections/source.ts";
 import { MemoryStore } from "../collections/testing/memory-store.ts";
 import type { StatusUpdate } from "../model/status-update.ts";
+import { openSqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { withTransitionTimes } from "./status-conditions.ts";
 import { mergeParents } from "./status-merge.ts";
 import { type StatusSink, statusSink } from "./status-sink.ts";
@@ -161,6 +164,25 @@ describe("the status sink", () => {
     await turn();
     expect(store.writes).toBe(0);
   });
+});
+
+test("in the embedded store, a status is written beside the spec, which keeps its generation", async () => {
+  const real = openSqliteStore({ path: ":memory:", scheme: builtinScheme(), clock });
+  await real.create(HTTPRoutes, {
+    ...route,
+    metadata: { namespace: "default", name: "orders" },
+    spec: { parentRefs: [{ name: "gw" }] },
+  });
+  const wanted = source<StatusUpdate>("updates", { graph: createGraph() });
+  const realSink = statusSink({ store: real, updates: [wanted], clock, barrier: async () => {} });
+  const parentRef = { group: "gateway.networking.k8s.io", kind: "Gateway", name: "gw" };
+  wanted.set("a", update({ parents: [{ ...parent("True"), parentRef }] }, { namespace: "default" }));
+  await realSink.idle();
+  const stored = await real.get({ resource: HTTPRoutes, namespace: "default", name: "orders" });
+  expect(stored?.metadata.generation).toBe(1);
+  expect(stored?.spec.parentRefs[0].name).toBe("gw");
+  const written = { ...accepted("True"), lastTransitionTime: "2026-05-01T12:00:00Z" };
+  expect(stored?.status).toEqual({ parents: [{ controllerName: "us", parentRef, conditions: [written] }] });
 });
 
 test("times of conditions are kept wherever conditions are, and stamped when the status changes or is new", () => {
