@@ -11,6 +11,9 @@ export interface SourceRecord {
   readonly objects: Readonly<Record<string, ObjectSource>>;
 }
 
+/** The file of objects that no file has: what `--fill` makes up. They are not recorded. */
+export const madeUpFile = "(made up)";
+
 export const emptySources: SourceRecord = { objects: {} };
 
 /** Objects remembered, and fields remembered over all of them: some 20 MB of JSON at most. */
@@ -31,6 +34,7 @@ export function recordSources(
   for (const source of Object.values(objects)) fields += Object.keys(source.fields).length;
   let count = Object.keys(objects).length;
   for (const { object, source } of manifests) {
+    if (source.file === madeUpFile) continue;
     const key = sourceKey(object.kind, object.metadata.namespace, object.metadata.name);
     const before = objects[key];
     if (before) fields -= Object.keys(before.fields).length;
