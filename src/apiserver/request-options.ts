@@ -1,6 +1,7 @@
 // What the query (and the body of a DELETE) may ask for beside the object: ListOptions, CreateOptions, UpdateOptions,
 // PatchOptions, DeleteOptions of apimachinery meta/v1, with the refusals of their validation.
 
+import { managerOfUserAgent } from "../api/managed-fields/managed-fields.ts";
 import { StatusError } from "../api/status-error.ts";
 import type { DeleteOptions, ListOptions, WriteOptions } from "../store/store.ts";
 import type { Exchange } from "./exchange.ts";
@@ -85,7 +86,7 @@ export function writeOptions(
     throw invalidOptions(kind, { reason: "FieldValueNotSupported", field: "fieldValidation", message });
   }
   return {
-    fieldManager: query.get("fieldManager") || managerOf(exchange.header("user-agent")),
+    fieldManager: query.get("fieldManager") || managerOfUserAgent(exchange.header("user-agent")),
     fieldValidation: fieldValidation as WriteOptions["fieldValidation"],
     dryRun: dryRun(query.getAll("dryRun"), kind),
     onWarning: (text) => exchange.warn(text),
@@ -121,11 +122,6 @@ function dryRun(values: readonly string[], kind: OptionsKind): boolean {
   if (values.every((value) => value === "All")) return true;
   const message = `Unsupported value: ${JSON.stringify(values)}: supported values: "All"`;
   throw invalidOptions(kind, { reason: "FieldValueNotSupported", field: "dryRun", message });
-}
-
-/** The field manager of a client that names none: its program's name (handlers.prefixFromUserAgent). */
-function managerOf(userAgent: string | undefined): string {
-  return (userAgent ?? "").split("/")[0]!.slice(0, 128) || "unknown";
 }
 
 function integer(query: URLSearchParams, name: string): number | undefined {

@@ -26,6 +26,7 @@ export function patchObject(
     const old = stored && presenter(resource)(stored);
     if (!old && subresource) throw notFound(resource, name);
     const next = applyConfiguration(engine, resource, old, patch, options);
+    if (!next) return { object: stored!, created: false };
     if (!stored) return { object: createDecoded(engine, resource, next, options, true), created: true };
     return { object: writeUpdate(engine, key, stored, next, options, subresource, true), created: false };
   }

@@ -2,7 +2,9 @@
 // managed fields, its validation, and what a patch makes of it.
 
 import { decode } from "../../api/decode.ts";
+import { applyDefaults } from "../../api/defaults.ts";
 import { definition } from "../../api/definitions.ts";
+import { applyServerSide, managerOfUserAgent, trackUpdate } from "../../api/managed-fields/managed-fields.ts";
 import type { KubeObject } from "../../api/object.ts";
 import { jsonPatch, mergePatch } from "../../api/patch/json-patch.ts";
 import { strategicMergePatch } from "../../api/patch/strategic.ts";
@@ -26,31 +28,46 @@ export function decodeValues(
     patch,
   });
   for (const warning of decoded.warnings) options.onWarning?.(warning);
-  return decoded.object;
+  return applyDefaults(engine.scheme, resource, decoded.object);
 }
 
-/** The object with the fields noted that its writer now manages. */
+/** The object with the fields noted that its writer now manages. `old` is in the version of the request. */
 export function manageFields(
-  _engine: Engine,
-  _resource: Resource,
-  _old: KubeObject | undefined,
+  engine: Engine,
+  resource: Resource,
+  old: KubeObject | undefined,
   object: KubeObject,
-  _subresource: Subresource | undefined,
-  _options: EngineWriteOptions,
+  subresource: Subresource | undefined,
+  options: EngineWriteOptions,
 ): KubeObject {
-  return object;
+  return trackUpdate(engine.scheme, resource, old, object, writer(engine, subresource, options));
 }
 
-/** What server-side apply makes of the object as it is (undefined: there is none). */
+/** What server-side apply makes of the object as it is (undefined: there is none); undefined when nothing changes. */
 export function applyConfiguration(
   engine: Engine,
   resource: Resource,
   old: KubeObject | undefined,
   patch: Patch & { readonly type: "apply" },
   options: EngineWriteOptions,
-): KubeObject {
-  const merged = old ? mergePatch(old, patch.body) : patch.body;
-  return decodeValues(engine, resource, merged, options, patch);
+): KubeObject | undefined {
+  // Decoded for its refusals and warnings only: what was applied is owned as it was written, empty maps too.
+  const { fieldValidation, duplicates } = options;
+  const { warnings } = decode(engine.scheme, resource, patch.body, { fieldValidation, duplicates, patch });
+  for (const warning of warnings) options.onWarning?.(warning);
+  const { object, changed } = applyServerSide(engine.scheme, resource, old, patch.body, {
+    ...writer(engine, options.subresource, options),
+    manager: patch.fieldManager,
+    force: patch.force,
+  });
+  if (!changed) return undefined;
+  const decoded = decode(engine.scheme, resource, object, { fieldValidation: "Ignore" });
+  return applyDefaults(engine.scheme, resource, decoded.object);
+}
+
+function writer(engine: Engine, subresource: Subresource | undefined, options: EngineWriteOptions) {
+  const manager = options.fieldManager ?? managerOfUserAgent(options.userAgent ?? "fairlead");
+  return { manager, now: engine.clock.now(), subresource };
 }
 
 /** What a patch makes of an object, not yet decoded. */

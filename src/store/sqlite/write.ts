@@ -21,6 +21,7 @@ import {
   type Subresource,
 } from "./engine.ts";
 import { checkNamespace } from "./lifecycle.ts";
+import { presenter } from "./read.ts";
 import { decodeValues, manageFields, validateValues } from "./values.ts";
 
 /** How often a generated name that is taken is replaced by another (rest.Create since 1.30). */
@@ -137,7 +138,9 @@ export function writeUpdate(
   ) {
     throw conflict(resource, name, modified);
   }
-  const managed = apply ? decoded : manageFields(engine, resource, old, decoded, subresource, options);
+  const managed = apply
+    ? decoded
+    : manageFields(engine, resource, presenter(resource)(old), decoded, subresource, options);
   const prepared = inStorage(storage, prepareUpdate(scheme, resource, managed, old, { subresource }));
 
   const transaction = begin(engine);
