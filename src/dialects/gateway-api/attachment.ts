@@ -20,6 +20,8 @@ export interface Place {
 }
 
 export interface ParentAttachment {
+  /** Its place in `spec.parentRefs`. */
+  readonly index: number;
   /** As declared, with group and kind filled. */
   readonly parentRef: Readonly<Record<string, unknown>>;
   readonly controllerName: string;
@@ -73,6 +75,7 @@ export function attach(route: RouteView, context: AttachmentContext): Attachment
       for (const host of taken) housed.add(host);
     }
     parents.push({
+      index: i,
       parentRef: { ...ref, group, kind },
       controllerName: plan?.controllerName ?? context.answerForMissing ?? "",
       accepted: found?.verdict ?? no("NoMatchingParent", `there is no Gateway ${key}`),
@@ -162,7 +165,7 @@ function notAllowed(
   route: RouteView,
   context: AttachmentContext,
 ): string | undefined {
-  if (!listener.takesHttpRoutes) return `takes no HTTPRoutes (protocol ${listener.protocol})`;
+  if (!listener.takesHttpRoutes) return "takes no HTTPRoutes";
   const { from, selector } = listener.namespaces;
   switch (from) {
     case "All":

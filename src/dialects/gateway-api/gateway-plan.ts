@@ -247,8 +247,8 @@ function findConflicts(listeners: readonly GatewayListener[]): ReadonlyMap<strin
     }
     const same = others.find((other) => (other.hostname || "*") === (listener.hostname || "*"));
     if (same) {
-      const what = listener.hostname ? `hostname "${listener.hostname}"` : "all hostnames";
-      const message = `${what} of port ${listener.port} are also listener "${same.name}"'s`;
+      const what = listener.hostname ? `hostname "${listener.hostname}"` : "every hostname";
+      const message = `${what} of port ${listener.port} is also listener "${same.name}"'s`;
       found.set(listener.name, { ok: false, reason: "HostnameConflict", message });
     }
   }

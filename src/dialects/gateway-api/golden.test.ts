@@ -13,6 +13,7 @@ describe("golden cases", () => {
     const golden = readGolden(readFileSync(join(folder, file), "utf8"));
     test(`${file}: ${golden.about}`, async () => {
       const { world, model } = await runGolden(golden);
+      expect(world.errors()).toEqual([]);
       expect(validateModel(model)).toEqual([]);
       expect((golden.requests ?? []).map((line) => answerLine(line, world, model))).toEqual([
         ...(golden.requests ?? []),

@@ -107,28 +107,29 @@ function translateRule(route: RouteView, specRule: HTTPRouteRule, r: number, con
   const refProblems: RefProblem[] = [];
 
   const ruleFilters = translateFilters(specRule.filters ?? [], { ...from, field: `${field}.filters` }, false);
-  problems.push(...ruleFilters.problems);
+  const { timeouts, unread, problems: timeoutProblems } = translateTimeouts(specRule, field);
+  problems.push(...ruleFilters.problems, ...timeoutProblems);
+  const ruleProblem = problems[0];
   const to = (specRule.backendRefs ?? []).map((ref, b) => {
     const at: Provenance = { ...from, field: `${field}.backendRefs[${b}]` };
     const translated = translateBackendRef(ref, route, at, context);
     if (translated.refProblem) refProblems.push(translated.refProblem);
-    problems.push(...translated.filterProblems);
+    problems.push(...translated.ruleProblems);
     return translated.backend;
   });
-  const { timeouts, unread } = translateTimeouts(specRule, field, problems);
   const action: Action = ruleFilters.redirect ?? { kind: "forward", to };
 
   const rules = (specRule.matches?.length ? specRule.matches : everything).map((specMatch, m): Rule => {
     const match = translateMatch(specMatch, { ...from, field: `${field}.matches[${m}]` });
     const wanted: Rule = { from, name, match, filters: ruleFilters.filters, action, ...(timeouts ? { timeouts } : {}) };
-    return checked(wanted, ruleFilters.problems[0], problems);
+    return checked(wanted, ruleProblem, problems);
   });
   return { rules, refProblems, problems: distinct(problems), unread };
 }
 
 /** A rule as it is asked for, or, when something in it cannot be had, one that answers 500 to the same requests. */
-function checked(asked: Rule, filterProblem: RuleProblem | undefined, problems: RuleProblem[]): Rule {
-  const wanted = filterProblem ? refused(asked, asked.match, filterProblem) : asked;
+function checked(asked: Rule, ruleProblem: RuleProblem | undefined, problems: RuleProblem[]): Rule {
+  const wanted = ruleProblem ? refused(asked, asked.match, ruleProblem) : asked;
   const invalid = validateRule(wanted).map((problem): RuleProblem & { readonly inMatch: boolean } => ({
     field: problem.from.field,
     reason: "UnsupportedValue",
@@ -153,8 +154,8 @@ function refused(wanted: Rule, match: Match, problem: RuleProblem): Rule {
 function translateTimeouts(
   specRule: HTTPRouteRule,
   field: string,
-  problems: RuleProblem[],
-): { timeouts: Timeouts | undefined; unread: readonly (readonly [string, string])[] } {
+): { timeouts: Timeouts | undefined; unread: TranslatedRule["unread"]; problems: readonly RuleProblem[] } {
+  const problems: RuleProblem[] = [];
   const read = (name: "request" | "backendRequest"): number | undefined => {
     const text = specRule.timeouts?.[name];
     if (text === undefined) return undefined;
@@ -172,10 +173,11 @@ function translateTimeouts(
   if (specRule.sessionPersistence) {
     unread.push([`${field}.sessionPersistence`, "sessions are not kept yet: every request is balanced anew"]);
   }
-  if (request === undefined && perTry === undefined) return { timeouts: undefined, unread };
+  if (request === undefined && perTry === undefined) return { timeouts: undefined, unread, problems };
   return {
     timeouts: { ...(request === undefined ? {} : { request }), ...(perTry === undefined ? {} : { perTry }) },
     unread,
+    problems,
   };
 }
 

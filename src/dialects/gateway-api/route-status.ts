@@ -53,10 +53,10 @@ export function routeFindings(route: RouteView, attachment: Attachment): readonl
     const field = `spec.parentRefs[${index}]`;
     findings.push(finding(object, field, code, "error", what, "name a Gateway that exists"));
   }
+  const unfound = new Set(attachment.foreign.map(({ index }) => index));
   for (const parent of attachment.parents) {
-    if (parent.accepted.ok || parent.accepted.reason === "NoMatchingParent") continue;
-    const { name, namespace = route.namespace } = parent.parentRef as { name: string; namespace?: string };
-    const field = `spec.parentRefs(${namespace}/${name})`;
+    if (parent.accepted.ok || unfound.has(parent.index)) continue;
+    const field = `spec.parentRefs[${parent.index}]`;
     findings.push(finding(object, field, parent.accepted.reason, "error", parent.accepted.message, remedy(parent)));
   }
   for (const { index, host } of attachment.homeless) {
@@ -70,7 +70,12 @@ export function routeFindings(route: RouteView, attachment: Attachment): readonl
 }
 
 function remedy(parent: ParentAttachment): string {
-  return parent.accepted.reason === "NotAllowedByListeners"
-    ? "change the listener's allowedRoutes, or the labels of the route's namespace"
-    : "make the hostnames of the route and of the listener overlap";
+  switch (parent.accepted.reason) {
+    case "NotAllowedByListeners":
+      return "change the listener's allowedRoutes, or the labels of the route's namespace";
+    case "NoMatchingParent":
+      return "name a listener of the Gateway in sectionName, with its port";
+    default:
+      return "make the hostnames of the route and of the listener overlap";
+  }
 }

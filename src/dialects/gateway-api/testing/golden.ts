@@ -3,6 +3,7 @@
 
 import { parse } from "yaml";
 import { type KubeObject, nameOf, objectName } from "../../../api/object.ts";
+import type { ComputeError } from "../../../collections/collection.ts";
 import { createGraph } from "../../../collections/graph.ts";
 import { type Source, source } from "../../../collections/source.ts";
 import { decide } from "../../../model/decide.ts";
@@ -54,12 +55,14 @@ export interface World {
   };
   readonly addresses: Source<{ owner: string; address: string }>;
   readonly states: Source<ListenerState>;
+  /** Computations so far, by collection. */
   readonly metrics: () => ReadonlyMap<string, number>;
+  readonly errors: () => readonly ComputeError[];
 }
 
 /** The dialect over writable collections of a graph of its own. */
 export function createWorld(adopt: "any" | readonly string[] = "any"): World {
-  const graph = createGraph();
+  const graph = createGraph({ sliceComputations: Number.POSITIVE_INFINITY });
   const make = (name: string) => source<KubeObject>(name, { graph });
   const inputs = {
     gatewayClasses: make("gatewayclasses"),
@@ -79,6 +82,7 @@ export function createWorld(adopt: "any" | readonly string[] = "any"): World {
     inputs,
     addresses,
     states,
+    errors: () => graph.errors(),
     metrics: () => new Map(graph.metrics().map((one) => [one.name, one.computations])),
   };
 }
@@ -276,7 +280,7 @@ export function conditionLine(line: string, world: World): string {
   const claims = words.filter((word) => word.includes("="));
   const subject = words.filter((word) => !word.includes("="));
   const part = update && findPart(update, subject.slice(2));
-  if (!part) return `${subject.join(" ")} has no such status`;
+  if (!part) return `${subject.join(" ")} status=none`;
   return [...subject, ...claims.map((claim) => actual(part, claim.slice(0, claim.indexOf("="))))].join(" ");
 }
 
