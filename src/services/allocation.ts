@@ -12,7 +12,6 @@ import { ClusterIpRange, type ServiceCidrs } from "./cluster-ip-range.ts";
 import { chooseFamilies, needsClusterIP } from "./ip-families.ts";
 import { NodePortRange, type PortRange } from "./node-port-range.ts";
 import type { FamilyName } from "./objects.ts";
-import { carryOver, needsHealthCheckPort, needsNodePorts } from "./service-update.ts";
 
 export interface ServiceAllocationOptions extends ServiceCidrs {
   /** `30000-32767` unless given. */
@@ -56,8 +55,8 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
   function allocate(after: Service, before: Service | undefined, view: TransactionView): ServiceSpec {
     for (const range of addresses.values()) range.start(view);
     ports.start(view);
-    let spec: ServiceSpec = carryOver(after.spec ?? {}, before?.spec);
-    spec = chooseFamilies(after.metadata.name, spec, before?.spec, [...addresses.keys()]);
+    // What an update leaves out of what was allocated was put back before this (api/service-strategy.ts).
+    let spec = chooseFamilies(after.metadata.name, after.spec ?? {}, before?.spec, [...addresses.keys()]);
     const owner = objectName(after);
     spec = allocateAddresses(after, spec, before, view);
     if (needsNodePorts(spec)) spec = { ...spec, ports: allocateNodePorts(after, spec, owner, view) };
@@ -78,11 +77,13 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
       return spec;
     }
     const requested = spec.clusterIPs ?? [];
-    const held = new Set(before?.spec?.clusterIPs ?? []);
+    const held = before?.spec?.clusterIPs ?? [];
+    // An address may not change once set: validation says so, and nothing is to be allocated for it.
+    if (held.some((address, at) => requested[at] !== undefined && requested[at] !== address)) return spec;
     const given = (spec.ipFamilies ?? []).map((family, at) => {
       const range = addresses.get(family as FamilyName)!;
       const wanted = requested[at];
-      if (wanted !== undefined && held.has(wanted)) return wanted;
+      if (wanted !== undefined && held.includes(wanted)) return wanted;
       if (wanted !== undefined) {
         const refusal = range.refuse(wanted, view);
         if (refusal !== undefined) {
@@ -171,6 +172,14 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
   }
 
   return { name: "service-allocation", resources: ["services"], mutate, validate };
+}
+
+function needsNodePorts(spec: ServiceSpec): boolean {
+  return spec.type === "NodePort" || spec.type === "LoadBalancer";
+}
+
+function needsHealthCheckPort(spec: ServiceSpec): boolean {
+  return spec.type === "LoadBalancer" && spec.externalTrafficPolicy === "Local";
 }
 
 /** Whether a deletion of the object is its end: nothing holds it back. */
