@@ -114,7 +114,7 @@ function translateRule(route: RouteView, specRule: HTTPRouteRule, r: number, con
     const at: Provenance = { ...from, field: `${field}.backendRefs[${b}]` };
     const translated = translateBackendRef(ref, route, at, context);
     if (translated.refProblem) refProblems.push(translated.refProblem);
-    problems.push(...translated.ruleProblems);
+    problems.push(...translated.filterProblems);
     return translated.backend;
   });
   const action: Action = ruleFilters.redirect ?? { kind: "forward", to };
