@@ -202,7 +202,11 @@ async function startOrJoin(
   if (host.note && !existing) print(host.note);
   const settings = existing
     ? joinedSettings(existing, options)
-    : newSettings(options, host.privileged, await host.freePort());
+    : newSettings(options, {
+        privileged: host.privileged,
+        apiPort: await host.freePort(),
+        workingDirectory: process.cwd(),
+      });
   await host.check(settings);
   const paths = writeSettings(settings);
   print(`${existing ? "Starting" : "Making"} stack "${name}" (${settings.network}).`);

@@ -44,10 +44,15 @@ interface Attachment {
 function attachment(route: KubeObject, options: CurlOptions): Attachment | undefined {
   for (const ref of route.spec?.parentRefs ?? []) {
     const namespace = ref.namespace ?? route.metadata.namespace;
-    const gateway = options.gateways.find(({ metadata }) => metadata.name === ref.name && metadata.namespace === namespace);
+    const gateway = options.gateways.find(
+      ({ metadata }) => metadata.name === ref.name && metadata.namespace === namespace,
+    );
     const address = gateway?.status?.addresses?.[0]?.value;
     if (!gateway || !address) continue;
-    const taken = (status: { parentRef: { name: string; sectionName?: string }; conditions?: { type: string; status: string }[] }) =>
+    const taken = (status: {
+      parentRef: { name: string; sectionName?: string };
+      conditions?: { type: string; status: string }[];
+    }) =>
       status.parentRef.name === ref.name &&
       status.parentRef.sectionName === ref.sectionName &&
       status.conditions?.some(({ type, status }) => type === "Accepted" && status === "True");
@@ -66,7 +71,11 @@ function attachment(route: KubeObject, options: CurlOptions): Attachment | undef
 }
 
 /** Whether the listener took a route at all (its count says so) and, when it asks for the same namespace, could take this one. */
-function allows(gateway: KubeObject, listener: Listener & { allowedRoutes?: { namespaces?: { from?: string } } }, route: KubeObject): boolean {
+function allows(
+  gateway: KubeObject,
+  listener: Listener & { allowedRoutes?: { namespaces?: { from?: string } } },
+  route: KubeObject,
+): boolean {
   const status = gateway.status?.listeners?.find(({ name }: { name: string }) => name === listener.name);
   if (status && status.attachedRoutes === 0) return false;
   const from = listener.allowedRoutes?.namespaces?.from ?? "Same";
@@ -80,7 +89,12 @@ interface RouteMatch {
   readonly queryParams?: readonly { readonly type?: string; readonly name: string; readonly value: string }[];
 }
 
-function curlLine(route: KubeObject, match: RouteMatch, { gateway, listener, address }: Attachment, options: CurlOptions): string {
+function curlLine(
+  route: KubeObject,
+  match: RouteMatch,
+  { gateway, listener, address }: Attachment,
+  options: CurlOptions,
+): string {
   const host = concreteHost(route.spec?.hostnames?.[0] ?? listener.hostname);
   const secure = listener.protocol === "HTTPS";
   const port = options.effectivePort(listener.port);

@@ -3,7 +3,7 @@
 
 import { UserError } from "../base/errors.ts";
 import { decide } from "../model/decide.ts";
-import type { Decision, DecideRequest } from "../model/decision.ts";
+import type { DecideRequest, Decision } from "../model/decision.ts";
 import type { Endpoint, Filter, Listener, Model } from "../model/model.ts";
 import { describeProvenance, type Provenance } from "../model/provenance.ts";
 
@@ -46,13 +46,20 @@ export interface Explanation {
   readonly answer: string;
   readonly outcome: "forward" | "redirect" | "respond" | "closed";
   readonly status?: number;
-  readonly listener?: { readonly name: string; readonly address: string; readonly port: number; readonly from: Provenance };
+  readonly listener?: {
+    readonly name: string;
+    readonly address: string;
+    readonly port: number;
+    readonly from: Provenance;
+  };
   readonly rule?: { readonly name: string; readonly from: Provenance; readonly match?: Provenance };
   readonly filters: readonly ExplainedFilter[];
   readonly shares: readonly ExplainedShare[];
   readonly steps: readonly ExplainedStep[];
   /** Other listeners that take the URL, when the first that fits was not the only one. */
   readonly otherListeners: readonly string[];
+  /** Decided by files alone: pods do not exist, so no endpoints are known. */
+  readonly filesOnly?: boolean;
 }
 
 /** What `explain` looks up beside the model. */
@@ -88,7 +95,10 @@ export function explain(model: Model, request: ExplainRequest, context: ExplainC
   });
   decisions.sort((a, b) => rank(a.decision) - rank(b.decision));
   const [{ listener, decision }] = decisions as [{ listener: Listener; decision: Decision }];
-  return { ...told(request, listener, decision, context), otherListeners: decisions.slice(1).map((other) => other.listener.name) };
+  return {
+    ...told(request, listener, decision, context),
+    otherListeners: decisions.slice(1).map((other) => other.listener.name),
+  };
 }
 
 function parseUrl(text: string): URL {
@@ -149,7 +159,12 @@ function rank({ outcome, rule }: Decision): number {
   return rule ? (outcome.kind === "respond" ? 1 : 0) : 2;
 }
 
-function told(request: ExplainRequest, listener: Listener, decision: Decision, context: ExplainContext): Omit<Explanation, "otherListeners"> {
+function told(
+  request: ExplainRequest,
+  listener: Listener,
+  decision: Decision,
+  context: ExplainContext,
+): Omit<Explanation, "otherListeners"> {
   const { outcome, rule } = decision;
   const match = decision.match?.from;
   return {
@@ -157,18 +172,35 @@ function told(request: ExplainRequest, listener: Listener, decision: Decision, c
     answer: answerOf(decision),
     outcome: outcome.kind,
     ...("status" in outcome ? { status: outcome.status } : {}),
-    listener: { name: listener.name, address: listener.address, port: listener.port, from: context.locate(listener.from) },
+    listener: {
+      name: listener.name,
+      address: listener.address,
+      port: listener.port,
+      from: context.locate(listener.from),
+    },
     ...(rule
-      ? { rule: { name: rule.name, from: context.locate(rule.from), ...(match ? { match: context.locate(match) } : {}) } }
+      ? {
+          rule: {
+            name: rule.name,
+            from: context.locate(rule.from),
+            ...(match ? { match: context.locate(match) } : {}),
+          },
+        }
       : {}),
     filters: decision.filters.map((filter) => explainFilter(filter, context)),
-    shares: outcome.kind === "forward" ? outcome.shares.map(({ to, share, endpoints }) => ({
-      name: "backend" in to.target ? serviceName(to.target.backend) : `${to.target.respond.status}: ${to.target.respond.reason}`,
-      share,
-      from: context.locate(to.from),
-      filters: to.filters.map((filter) => explainFilter(filter, context)),
-      endpoints,
-    })) : [],
+    shares:
+      outcome.kind === "forward"
+        ? outcome.shares.map(({ to, share, endpoints }) => ({
+            name:
+              "backend" in to.target
+                ? serviceName(to.target.backend)
+                : `${to.target.respond.status}: ${to.target.respond.reason}`,
+            share,
+            from: context.locate(to.from),
+            filters: to.filters.map((filter) => explainFilter(filter, context)),
+            endpoints,
+          }))
+        : [],
     steps: decision.trail.map((step) => ({ ...step, from: context.locate(step.from) })),
   };
 }
@@ -216,7 +248,9 @@ function explainService(request: ExplainRequest, service: ServiceAnswer, context
     answer: count > 0 ? "forwarded by the node's Service rules" : "refused: the Service has no ready endpoints",
     outcome: count > 0 ? "forward" : "closed",
     filters: [],
-    shares: [{ name: service.name, share: 1, from: context.locate(service.from), filters: [], endpoints: service.endpoints }],
+    shares: [
+      { name: service.name, share: 1, from: context.locate(service.from), filters: [], endpoints: service.endpoints },
+    ],
     steps: [
       {
         what: "service",
@@ -251,9 +285,13 @@ export function renderExplanation(explanation: Explanation): string {
     lines.push(`  ${percent(share.share).padStart(6)}  ${share.name}   ${where(share.from)}`);
     for (const filter of share.filters) lines.push(`          ${filter.kind}: ${filter.what}   ${where(filter.from)}`);
     for (const { address, port, target } of share.endpoints) {
-      lines.push(`          ${address}:${port}${target ? `  ${target.kind.toLowerCase()} ${target.namespace}/${target.name}` : ""}`);
+      lines.push(
+        `          ${address}:${port}${target ? `  ${target.kind.toLowerCase()} ${target.namespace}/${target.name}` : ""}`,
+      );
     }
-    if (share.endpoints.length === 0 && !/^\d{3}:/.test(share.name)) lines.push("          no ready endpoints: 503");
+    const answered = /^\d{3}:/.test(share.name);
+    if (share.endpoints.length === 0 && !answered && !explanation.filesOnly)
+      lines.push("          no ready endpoints: 503");
   }
   if (filters.length > 0) lines.push("", "filters");
   for (const filter of filters) lines.push(`  ${filter.kind}: ${filter.what}   ${where(filter.from)}`);
@@ -262,7 +300,10 @@ export function renderExplanation(explanation: Explanation): string {
     lines.push(`  ${step.taken ? "✓" : "✗"} ${step.what.padEnd(8)} ${step.reason}`, `             ${where(step.from)}`);
   }
   if (explanation.otherListeners.length > 0) {
-    lines.push("", `Other listeners on this port: ${explanation.otherListeners.join(", ")} (choose one with --gateway NAMESPACE/NAME)`);
+    lines.push(
+      "",
+      `Other listeners on this port: ${explanation.otherListeners.join(", ")} (choose one with --gateway NAMESPACE/NAME)`,
+    );
   }
   return lines.join("\n");
 }

@@ -31,7 +31,8 @@ const checks: Readonly<Record<string, (object: KubeObject) => Readiness>> = {
   Deployment: (object) => {
     const wanted: number = object.spec?.replicas ?? 1;
     const { updatedReplicas = 0, availableReplicas = 0, replicas = 0 } = object.status ?? {};
-    if (observed(object) && updatedReplicas >= wanted && availableReplicas >= wanted && replicas <= wanted) return ready;
+    if (observed(object) && updatedReplicas >= wanted && availableReplicas >= wanted && replicas <= wanted)
+      return ready;
     return waiting(object, `${availableReplicas} of ${wanted} replicas are available`);
   },
   ReplicaSet: (object) => replicasReady(object),
@@ -49,12 +50,16 @@ const checks: Readonly<Record<string, (object: KubeObject) => Readiness>> = {
   },
   Service: (object) => {
     if (object.spec?.type !== "LoadBalancer" || object.spec.loadBalancerClass) return ready;
-    return object.status?.loadBalancer?.ingress?.length ? ready : waiting(object, "it has no load-balancer address yet");
+    return object.status?.loadBalancer?.ingress?.length
+      ? ready
+      : waiting(object, "it has no load-balancer address yet");
   },
-  CustomResourceDefinition: (object) => conditionsHold(object, describeObject(object), object.status?.conditions, ["Established"]),
+  CustomResourceDefinition: (object) =>
+    conditionsHold(object, describeObject(object), object.status?.conditions, ["Established"]),
   GatewayClass: (object) => conditionsHold(object, describeObject(object), object.status?.conditions, ["Accepted"]),
   Gateway: (object) => {
-    const listeners: readonly { name: string; conditions?: readonly ConditionLike[] }[] = object.status?.listeners ?? [];
+    const listeners: readonly { name: string; conditions?: readonly ConditionLike[] }[] =
+      object.status?.listeners ?? [];
     for (const listener of listeners) {
       const where = `${describeObject(object)}: listener ${listener.name}`;
       const state = conditionsHold(object, where, listener.conditions, ["Accepted", "ResolvedRefs", "Programmed"]);
@@ -68,7 +73,9 @@ const checks: Readonly<Record<string, (object: KubeObject) => Readiness>> = {
       const state = conditionsHold(object, where, listener.conditions, ["Accepted", "ResolvedRefs", "Programmed"]);
       if (!state.ready) return state;
     }
-    return listeners.length >= (object.spec?.listeners ?? []).length ? ready : waiting(object, "listeners without a status");
+    return listeners.length >= (object.spec?.listeners ?? []).length
+      ? ready
+      : waiting(object, "listeners without a status");
   },
   HTTPRoute: routeReady,
   GRPCRoute: (object) => notServed(object, "GRPCRoute"),
@@ -79,13 +86,18 @@ const checks: Readonly<Record<string, (object: KubeObject) => Readiness>> = {
 };
 
 function routeReady(object: KubeObject): Readiness {
-  const parents: readonly { parentRef: ParentRef; conditions?: readonly ConditionLike[] }[] = object.status?.parents ?? [];
+  const parents: readonly { parentRef: ParentRef; conditions?: readonly ConditionLike[] }[] =
+    object.status?.parents ?? [];
   for (const [at, ref] of ((object.spec?.parentRefs ?? []) as ParentRef[]).entries()) {
     const namespace = ref.namespace ?? object.metadata.namespace;
     const parent = `${ref.kind ?? "Gateway"} ${namespace}/${ref.name}`;
     const status = parents.find(({ parentRef }) => sameParent(parentRef, ref, object.metadata.namespace));
-    if (!status) return waiting(object, `spec.parentRefs[${at}]: ${parent} has not taken it (is there such a Gateway?)`);
-    const state = conditionsHold(object, `${describeObject(object)} on ${parent}`, status.conditions, ["Accepted", "ResolvedRefs"]);
+    if (!status)
+      return waiting(object, `spec.parentRefs[${at}]: ${parent} has not taken it (is there such a Gateway?)`);
+    const state = conditionsHold(object, `${describeObject(object)} on ${parent}`, status.conditions, [
+      "Accepted",
+      "ResolvedRefs",
+    ]);
     if (!state.ready) return state;
   }
   return ready;
@@ -111,7 +123,9 @@ function sameParent(a: ParentRef, b: ParentRef, namespace: string | undefined): 
 function replicasReady(object: KubeObject): Readiness {
   const wanted: number = object.spec?.replicas ?? 1;
   const { readyReplicas = 0 } = object.status ?? {};
-  return observed(object) && readyReplicas >= wanted ? ready : waiting(object, `${readyReplicas} of ${wanted} pods are ready`);
+  return observed(object) && readyReplicas >= wanted
+    ? ready
+    : waiting(object, `${readyReplicas} of ${wanted} pods are ready`);
 }
 
 function observed(object: KubeObject): boolean {

@@ -3,14 +3,19 @@ import { joinedSettings, newSettings, type UpOptions } from "./settings-from-opt
 
 const options = (more: Partial<UpOptions> = {}): UpOptions => ({ name: "default", images: [], ranges: {}, ...more });
 
+const host = { privileged: true, apiPort: 6443, workingDirectory: "/" };
+
 describe("the settings of a new stack", () => {
   test("use namespaces where they can be made, and loopback elsewhere", () => {
-    expect(newSettings(options(), true, 6443)).toMatchObject({ network: "netns", proxyMode: "iptables", nodes: 1 });
-    expect(newSettings(options(), false, 6443)).toMatchObject({ network: "loopback", proxyMode: "userspace" });
+    expect(newSettings(options(), host)).toMatchObject({ network: "netns", proxyMode: "iptables", nodes: 1 });
+    expect(newSettings(options(), { ...host, privileged: false })).toMatchObject({
+      network: "loopback",
+      proxyMode: "userspace",
+    });
   });
 
   test("take image rules apart at the first equals sign", () => {
-    const { images } = newSettings(options({ images: ["nginx*=env A=b server"] }), true, 6443);
+    const { images } = newSettings(options({ images: ["nginx*=env A=b server"] }), host);
     expect(images).toEqual([{ pattern: "nginx*", command: "env A=b server" }]);
   });
 
@@ -28,12 +33,12 @@ describe("the settings of a new stack", () => {
       "--pod-cidr 10.1.0.0/16: the loopback network has only addresses of 127.0.0.0/8",
     ],
   ] as [Partial<UpOptions>, string][])("refuse %j", (wrong, message) => {
-    expect(() => newSettings(options(wrong), true, 6443)).toThrow(message);
+    expect(() => newSettings(options(wrong), host)).toThrow(message);
   });
 });
 
 describe("joining a stack that exists", () => {
-  const existing = newSettings(options({ nodes: "2" }), true, 6443);
+  const existing = newSettings(options({ nodes: "2" }), host);
 
   test("keeps its settings and adds image rules", () => {
     expect(joinedSettings(existing, options())).toBe(existing);

@@ -26,10 +26,14 @@ export const rangeOptions: Readonly<Record<keyof Ranges, string>> = {
 const mostNodes = 16;
 
 /**
- * The settings of a new stack. `privileged` says whether namespaces can be made here. Throws a UserError (exit code 2) that
+ * The settings of a new stack. `host.privileged` says whether namespaces can be made here. Throws a UserError (exit code 2) that
  * names the option.
  */
-export function newSettings(options: UpOptions, privileged: boolean, apiPort: number): StackSettings {
+export function newSettings(
+  options: UpOptions,
+  host: { readonly privileged: boolean; readonly apiPort: number; readonly workingDirectory: string },
+): StackSettings {
+  const { privileged, apiPort, workingDirectory } = host;
   const network = networkKind(options.network) ?? (privileged ? "netns" : "loopback");
   const ranges = { ...defaultRanges[network], ...dropUndefined(options.ranges) };
   checkRanges(ranges, network);
@@ -48,6 +52,7 @@ export function newSettings(options: UpOptions, privileged: boolean, apiPort: nu
     proxyMode: userspace ? "userspace" : "iptables",
     images: options.images.map(imageRule),
     apiPort,
+    workingDirectory,
   };
 }
 

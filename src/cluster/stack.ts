@@ -42,6 +42,8 @@ export interface StackSettings {
   readonly images: readonly ImageRule[];
   /** Where the API server listens, on the host's loopback; chosen at the first start and kept. */
   readonly apiPort: number;
+  /** Where `up` was called: commands of `--image` rules run there. */
+  readonly workingDirectory: string;
 }
 
 export const defaultRanges: Record<NetworkKind, Ranges> = {

@@ -1,0 +1,136 @@
+// The nodes of an embedded stack: the network, and on each node its Service rules, its stand-ins and its agent. Started in two
+// steps, because the network can be made while the API server starts.
+
+import { join } from "node:path";
+import project from "../../package.json" with { type: "json" };
+import type { Pod } from "../api/kinds.ts";
+import type { Clock } from "../base/clock.ts";
+import type { AsyncDisposable } from "../base/disposal.ts";
+import type { Logger } from "../base/log.ts";
+import type { Distribution } from "../distribution/distribution.ts";
+import { resolvConf } from "../dns/resolv-conf.ts";
+import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
+import { iptables } from "../node/iptables/iptables.ts";
+import { NetnsNetwork } from "../node/netns/netns-network.ts";
+import type { NodePlace, PodNetwork } from "../node/network.ts";
+import { type RulesSink, startRulesSink } from "../node/rules-sink.ts";
+import type { Run } from "../node/service-rules.ts";
+import { StandInProcess } from "../node/standin/stand-ins.ts";
+import { serviceTable } from "../services/node-table.ts";
+import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
+import { dnsAddress } from "./dns-service.ts";
+import { endpointsGone, type NodeRules } from "./endpoints-gone.ts";
+import type { StackObjects } from "./objects.ts";
+import type { Pipeline } from "./pipeline.ts";
+import type { StackPaths, StackSettings } from "./stack.ts";
+
+export interface MadeNetwork {
+  readonly network: PodNetwork;
+  readonly places: readonly NodePlace[];
+}
+
+/** Makes the network, or takes up what is there. */
+export async function makeNetwork(settings: StackSettings, paths: StackPaths, log: Logger): Promise<MadeNetwork> {
+  const network = new NetnsNetwork({ stack: settings.name, stateDir: paths.runtime, ranges: settings.ranges, log });
+  const names = Array.from({ length: settings.nodes }, (_, at) => `node-${at + 1}`);
+  return { network, places: await network.ensureNodes(names) };
+}
+
+export interface NodesOptions extends MadeNetwork {
+  readonly settings: StackSettings;
+  readonly paths: StackPaths;
+  readonly store: SqliteStore;
+  readonly objects: StackObjects;
+  readonly pipeline: Pipeline;
+  readonly distribution: Distribution;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export interface StackNode {
+  readonly place: NodePlace;
+  readonly rules: NodeRules & { readonly sink: RulesSink };
+  readonly standIns: StandInProcess;
+  readonly agent: NodeAgent;
+}
+
+export interface StackNodes extends AsyncDisposable {
+  readonly all: readonly StackNode[];
+  /** Resolves when the rules of every node are as their tables say now. */
+  settled(): Promise<void>;
+}
+
+export async function startNodes(options: NodesOptions): Promise<StackNodes> {
+  const { settings, paths, store, objects, pipeline, network, places, distribution, clock, log } = options;
+  const rules = places.map((place) => {
+    const table = serviceTable(pipeline.inputs, place.name);
+    return {
+      table,
+      sink: startRulesSink({
+        table,
+        rules: iptablesOf(network, place),
+        clock,
+        log: log.child("rules", { node: place.name }),
+      }),
+    };
+  });
+  const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
+  const nameserver = dnsAddress(settings.ranges.services);
+  const all = await Promise.all(
+    places.map(async (place, at): Promise<StackNode> => {
+      const standIns = new StandInProcess({ node: place.name, stateDir: paths.runtime, log, clock });
+      standIns.start();
+      const agent = await startNodeAgent({
+        place,
+        version: `v${project.version}`,
+        store,
+        pods: objects.pods,
+        sources: objects,
+        network,
+        standIns,
+        commands: settings.images,
+        stateDir: join(paths.directory, "nodes", place.name),
+        workingDir: settings.workingDirectory,
+        clock,
+        log,
+        resolvConf: (pod) => resolvConf({ namespace: pod.metadata.namespace ?? "default", nameserver }),
+        endpointsGone: async (pod: Pod) => {
+          if (pod.status?.podIP) await gone(pod.status.podIP);
+        },
+      });
+      return { place, rules: rules[at]!, standIns, agent };
+    }),
+  );
+  return {
+    all,
+    settled: async () => {
+      await Promise.all(rules.map(({ sink }) => sink.settled()));
+    },
+    async dispose() {
+      for (const { rules, standIns, agent } of all) {
+        rules.sink.dispose();
+        standIns.release();
+        await agent.dispose();
+      }
+    },
+  };
+}
+
+/** The iptables backend in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
+function iptablesOf(network: PodNetwork, place: NodePlace) {
+  const run: Run = async (argv, stdin) => {
+    const { exitCode, stdout, stderr } = await network.run(
+      { node: place.name },
+      argv,
+      stdin === undefined ? {} : { stdin },
+    );
+    return { code: exitCode, stdout, stderr };
+  };
+  return iptables(run, {
+    family: 4,
+    localDetector: { kind: "cidr", cidr: network.ranges.pods },
+    nodeAddress: place.address,
+    localhostNodePorts: true,
+    dropInvalid: true,
+  });
+}

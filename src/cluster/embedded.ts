@@ -1,0 +1,245 @@
+// An embedded stack: everything between the API server and the kernel, started in order in one process, each step named. This
+// file holds the rooms together and computes nothing.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { builtinScheme } from "../api/scheme.ts";
+import { type ApiServer, startApiServer } from "../apiserver/api-server.ts";
+import { addressAt, parseCidr } from "../base/cidr.ts";
+import { systemClock } from "../base/clock.ts";
+import type { AsyncDisposable } from "../base/disposal.ts";
+import type { Logger } from "../base/log.ts";
+import { Distribution, listenerStateSource } from "../distribution/distribution.ts";
+import { serveProxies } from "../distribution/proxy-server.ts";
+import { clusterNames } from "../dns/names.ts";
+import { startDnsServer } from "../dns/server.ts";
+import type { Authority } from "../identity/authority.ts";
+import { keptCertificate, openAuthority } from "../identity/authority-store.ts";
+import { inNetns } from "../node/netns/setns.ts";
+import { Supervisor } from "../node/supervisor.ts";
+import { serviceAdmission } from "../services/allocation.ts";
+import { publishApiServer } from "../services/api-server-service.ts";
+import { startEndpointSliceController } from "../services/endpoint-slice-controller.ts";
+import { startLoadBalancerStatus } from "../services/load-balancer.ts";
+import { openSqliteStore, type SqliteStore } from "../store/sqlite/sqlite-store.ts";
+import { startWorkloads } from "../workloads/start.ts";
+import type { ExecPlan, StackStatus, WaitReport, WaitRequest } from "./control-api.ts";
+import { publishDns } from "./dns-service.ts";
+import { makeNetwork, startNodes } from "./embedded-nodes.ts";
+import { execPlan } from "./exec-plan.ts";
+import { type ExplainRequest, type Explanation, explain } from "./explain.ts";
+import { explainContext } from "./explain-context.ts";
+import { kubeconfig } from "./kubeconfig.ts";
+import type { Manifest } from "./manifests.ts";
+import { movedPorts, withEffectivePorts } from "./moved-ports.ts";
+import { collectionOf, collector, followObjects } from "./objects.ts";
+import { modelOf, startPipeline } from "./pipeline.ts";
+import { openSources } from "./sources-file.ts";
+import { type StackPaths, type StackSettings, stackPaths } from "./stack.ts";
+import { stackStatus } from "./stack-status.ts";
+import { statusSink } from "./status-sink.ts";
+import { waitForObjects } from "./waiting.ts";
+
+export interface Embedded extends AsyncDisposable {
+  status(): Promise<StackStatus>;
+  wait(request: WaitRequest): Promise<WaitReport>;
+  explain(request: ExplainRequest): Explanation;
+  recordSources(manifests: readonly Manifest[]): void;
+  execPlan(target: string): ExecPlan;
+}
+
+/** Runs a part of the start and tells whoever waits how long it took. */
+export type Step = <T>(name: string, work: () => Promise<T> | T) => Promise<T>;
+
+const apiAddress = "127.0.0.1";
+/** How long a proxy may finish what is in flight when it is asked to end, in milliseconds. */
+const proxyDrain = 2_000;
+const proxyProgram = [process.execPath, join(import.meta.dir, "../proxy/main.ts")];
+
+/** Starts all parts. When one fails, the error says which; what was started ends with the process. */
+export async function startEmbedded(settings: StackSettings, log: Logger, step: Step): Promise<Embedded> {
+  const clock = systemClock;
+  const paths = stackPaths(settings.name);
+  const network = step("network", () => makeNetwork(settings, paths, log));
+  network.catch(() => {}); // awaited below; the API server starts meanwhile
+
+  const { store, authority, api } = await step("api server", () => startApi(settings, paths, log));
+  const objects = await followObjects(store);
+  const listenerStates = listenerStateSource();
+  const pipeline = startPipeline({ objects, loadBalancers: settings.ranges.loadBalancers, listenerStates, log });
+  const { network: pods, places } = await network;
+  const first = places[0]!;
+  const effectivePort = (port: number) => pods.effectivePort(port);
+  const model = withEffectivePorts(pipeline.model, effectivePort);
+  const distribution = new Distribution(model, { listenerStates, clock });
+  const modelReady = Promise.withResolvers<void>();
+  const proxies = serveProxies({
+    path: paths.distributionSocket,
+    distribution,
+    ready: modelReady.promise,
+    log: log.child("distribution"),
+    clock,
+  });
+  const proxy = startProxy(settings, paths, pods.command({ node: first.name }, []), log);
+
+  const nodes = await step("nodes", async () => {
+    const started = await startNodes({
+      settings,
+      paths,
+      store,
+      objects,
+      pipeline,
+      distribution,
+      network: pods,
+      places,
+      clock,
+      log,
+    });
+    await publishApiServer(store, { address: apiAddress, port: api.port, serviceCidr: settings.ranges.services });
+    return started;
+  });
+  const names = clusterNames({
+    ...pipeline.inputs,
+    namespaces: objects.namespaces,
+    nameservers: [first.address],
+    clock,
+    ready: Promise.resolve(),
+  });
+  const dns = await step("dns", async () => {
+    const netns = pods.place({ node: first.name })?.netns;
+    const server = await startDnsServer({
+      names,
+      address: first.address,
+      port: effectivePort(53),
+      bind: (open) => inNetns(netns, open),
+      log: log.child("dns"),
+    });
+    await publishDns(store, settings.ranges.services, server);
+    return server;
+  });
+
+  const slices = startEndpointSliceController({ inputs: pipeline.inputs, store, clock, log });
+  const addresses = startLoadBalancerStatus({ services: objects.services, pool: pipeline.pool, store, clock, log });
+  const statuses = statusSink({
+    store,
+    updates: [pipeline.gatewayApi.statuses],
+    barrier: (after) => distribution.barrier(after),
+    clock,
+    log: log.child("status"),
+  });
+  const workloads = startWorkloads({
+    store,
+    clock,
+    log,
+    collect: collector(objects, store),
+    rootCertificate: authority.certificate,
+  });
+  await step("controllers", () => workloads.ready);
+  modelReady.resolve();
+  await step("proxy", () => connected(distribution));
+  await step("rules", () => nodes.settled());
+
+  const sources = openSources(paths.sources, log);
+  const context = explainContext({ ...objects, endpoints: model.endpoints }, () => sources.current());
+  return {
+    status: () =>
+      stackStatus({
+        settings,
+        api,
+        objects,
+        nodes,
+        proxy,
+        distribution,
+        clock,
+        moved: movedPorts(pipeline.model.listeners, effectivePort),
+      }),
+    async wait(request) {
+      const report = await waitForObjects(
+        request,
+        ({ apiVersion, kind }) =>
+          collectionOf(objects, (one) => one.kind === kind && apiVersion.split("/")[0] === (one.group || apiVersion)),
+        clock,
+      );
+      await statuses.idle();
+      await nodes.settled();
+      return report;
+    },
+    explain: (request) => explain(modelOf(pipeline.model), request, context),
+    recordSources: (manifests) => sources.record(manifests),
+    execPlan: (target) => execPlan(target, objects.pods, pods),
+    async dispose() {
+      for (const part of [workloads, statuses, addresses, slices, pipeline, proxies, distribution, names])
+        part.dispose();
+      proxy.release();
+      await Promise.all([nodes.dispose(), dns.dispose(), api.stop()]);
+      store.close();
+    },
+  };
+}
+
+async function startApi(
+  settings: StackSettings,
+  paths: StackPaths,
+  log: Logger,
+): Promise<{ store: SqliteStore; authority: Authority; api: ApiServer }> {
+  const authority = await openAuthority(paths.pki, `fairlead ${settings.name}`);
+  const serviceCidr = parseCidr(settings.ranges.services)!;
+  const serverNames = [
+    ...[apiAddress, "localhost", addressAt(serviceCidr, 1)],
+    ...["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"],
+  ];
+  const [server, admin] = await Promise.all([
+    keptCertificate(paths.pki, "apiserver", authority, serverNames, () => authority.issueServer(serverNames)),
+    keptCertificate(paths.pki, "admin", authority, [], () =>
+      authority.issueClient("fairlead-admin", ["system:masters"]),
+    ),
+  ]);
+  const store = openSqliteStore({
+    path: paths.store,
+    scheme: builtinScheme(),
+    admissions: [serviceAdmission({ serviceCidr: settings.ranges.services })],
+    log: log.child("store"),
+  });
+  const api = await startApiServer({
+    store,
+    tls: { key: server.privateKey, cert: server.certificate, clientCa: authority.certificate },
+    address: apiAddress,
+    port: settings.apiPort,
+    log: log.child("apiserver"),
+  });
+  const { certificate, privateKey } = admin;
+  const text = kubeconfig({
+    name: settings.name,
+    server: api.url,
+    authority: authority.certificate,
+    certificate,
+    privateKey,
+  });
+  writeFileSync(paths.kubeconfig, text, { mode: 0o600 });
+  return { store, authority, api };
+}
+
+/** The proxy that serves Gateways: on the first node, whose network load-balancer addresses lead to. */
+function startProxy(settings: StackSettings, paths: StackPaths, prefix: readonly string[], log: Logger): Supervisor {
+  const supervisor = new Supervisor(
+    {
+      name: "proxy",
+      argv: [
+        ...[...prefix, ...proxyProgram, "--control", paths.distributionSocket, "--name", `gateway.${settings.name}`],
+        ...["--scopes", "gateway", "--admin", join(paths.runtime, "proxy-admin.sock")],
+        ...["--state", join(paths.directory, "proxy-state.json"), "--drain", String(proxyDrain)],
+      ],
+      logFile: join(paths.logs, "proxy.log"),
+      pidFile: join(paths.runtime, "proxy.pid"),
+    },
+    { log: log.child("supervisor") },
+  );
+  supervisor.start();
+  return supervisor;
+}
+
+/** Resolves when the gateway proxy has taken what it should serve now. */
+async function connected(distribution: Distribution): Promise<void> {
+  await distribution.barrier([]);
+  while (!distribution.proxyStates().some((state) => state.connected)) await Bun.sleep(5);
+}

@@ -1,0 +1,73 @@
+// What `fairlead status` shows, collected from the parts of a running stack.
+
+import type { ApiServer } from "../apiserver/api-server.ts";
+import type { Clock } from "../base/clock.ts";
+import { defaultGraph } from "../collections/graph.ts";
+import type { Distribution } from "../distribution/distribution.ts";
+import type { SupervisedState, Supervisor } from "../node/supervisor.ts";
+import type { ProcessStatus, StackStatus } from "./control-api.ts";
+import type { StackNodes } from "./embedded-nodes.ts";
+import type { StackObjects } from "./objects.ts";
+import type { StackSettings } from "./stack.ts";
+
+export interface StatusParts {
+  readonly settings: StackSettings;
+  readonly api: ApiServer;
+  readonly objects: StackObjects;
+  readonly nodes: StackNodes;
+  readonly proxy: Supervisor;
+  readonly distribution: Distribution;
+  readonly clock: Clock;
+  readonly moved: StackStatus["movedPorts"];
+}
+
+export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
+  const { settings, api, objects, nodes, proxy, distribution, moved } = parts;
+  const podsOn = new Map<string, number>();
+  for (const pod of objects.pods.values()) podsOn.set(pod.spec?.nodeName, (podsOn.get(pod.spec?.nodeName) ?? 0) + 1);
+  return {
+    name: settings.name,
+    network: settings.network,
+    nodes: nodes.all.map(({ place }) => ({
+      name: place.name,
+      ready: isReady(objects.nodes.get(place.name)?.status?.conditions),
+      address: place.address,
+      pods: podsOn.get(place.name) ?? 0,
+    })),
+    ranges: { ...settings.ranges },
+    apiServer: api.url,
+    processes: [
+      { component: "control", pid: process.pid, state: "running", restarts: 0 },
+      processStatus("proxy", proxy.state()),
+      ...nodes.all.map(({ place, standIns }) => processStatus(`stand-ins ${place.name}`, standIns.process())),
+    ],
+    proxies: distribution.proxyStates().map((state) => ({
+      proxy: state.proxy,
+      connected: state.connected,
+      sent: state.versionSent,
+      applied: state.versionApplied,
+      rejected: state.rejected.map(({ resource, name, reason }) => `${resource} ${name}: ${reason}`),
+    })),
+    errors: [
+      ...defaultGraph.errors().map(({ collection, key, message }) => `${collection} ${key}: ${message}`),
+      ...nodes.all.flatMap(({ place, rules }) => {
+        const { inSync, lastError } = rules.sink.state;
+        return inSync || lastError === undefined ? [] : [`Service rules of ${place.name}: ${lastError}`];
+      }),
+    ],
+    movedPorts: moved,
+  };
+}
+
+function isReady(conditions: readonly { type: string; status: string }[] | undefined): boolean {
+  return conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
+}
+
+function processStatus(component: string, state: SupervisedState): ProcessStatus {
+  return {
+    component,
+    pid: state.pid,
+    state: state.pid === undefined ? "restarting" : "running",
+    restarts: state.restarts,
+  };
+}
