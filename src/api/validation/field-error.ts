@@ -80,7 +80,10 @@ export function tooMany(field: string, actual: number, limit: number): FieldErro
 
 /** Values print as JSON with sorted keys. */
 export function printed(value: unknown): string {
-  return value === undefined ? "null" : typeof value === "string" ? quote(value) : JSON.stringify(sortedKeys(value));
+  if (value === undefined) return "null";
+  if (typeof value === "string") return quote(value);
+  const own = typeof value === "object" && value !== null && "toJSON" in value;
+  return JSON.stringify(own ? value : sortedKeys(value));
 }
 
 /** The 422 answer. Without errors it is the caller's mistake; the message of one error stands alone, more are listed. */
