@@ -8,6 +8,7 @@ import { builtinScheme } from "../../src/api/scheme.ts";
 import { startApiServer } from "../../src/apiserver/api-server.ts";
 import type { Token } from "../../src/apiserver/identity.ts";
 import type { PodLogs } from "../../src/apiserver/pod-logs.ts";
+import { serviceAdmission } from "../../src/services/allocation.ts";
 import { createLogger } from "../../src/base/log.ts";
 import type { Admission } from "../../src/store/admission.ts";
 import { openSqliteStore, type SqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
@@ -44,7 +45,7 @@ export async function startApiStack(options: ApiStackOptions = {}): Promise<ApiS
     path: join(folder, "store.db"),
     scheme: builtinScheme(),
     log,
-    ...(options.admissions ? { admissions: options.admissions } : {}),
+    admissions: options.admissions ?? [serviceAdmission({ serviceCidr: "10.96.0.0/16" })],
   });
   const api = await startApiServer({
     store,

@@ -1,7 +1,7 @@
 // What every write of the SQLite engine needs, and the steps that all of them share: a transaction, the admissions around
 // validation, the commit.
 
-import type { KubeObject } from "../../api/object.ts";
+import { type KubeObject, nameOf } from "../../api/object.ts";
 import { type Resource, resourceKey } from "../../api/resource.ts";
 import type { Scheme } from "../../api/scheme.ts";
 import { StatusError } from "../../api/status-error.ts";
@@ -56,8 +56,13 @@ export function finish(
   const key = resourceKey(written.resource);
   if (dryRun) return transaction.get(key, written.namespace, written.name);
   const changes = engine.objects.commit(transaction.changes());
+  const own = changes.find(
+    ({ resource, object: { metadata } }) =>
+      resource === key && metadata.name === written.name && metadata.namespace === written.namespace,
+  );
   if (changes.length > 0) engine.committed(changes);
-  return begin(engine).get(key, written.namespace, written.name);
+  if (own) return own.type === "DELETED" ? undefined : own.object;
+  return engine.objects.of(key).get(nameOf(written.namespace, written.name)); // nothing changed
 }
 
 type Admitted = Omit<AdmissionRequest, "object" | "view" | "warn" | "dryRun">;

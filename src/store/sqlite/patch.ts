@@ -23,9 +23,10 @@ export function patchObject(
   const stored = begin(engine).get(resourceKey(resource), namespace, name);
   if (patch.type === "apply" && subresource !== "scale") {
     checkApplied(patch.body, key);
+    const body = placedAt(patch.body, key);
     const old = stored && presenter(resource)(stored);
     if (!old && subresource) throw notFound(resource, name);
-    const next = applyConfiguration(engine, resource, old, patch, options);
+    const next = applyConfiguration(engine, resource, old, { ...patch, body }, options);
     if (!next) return { object: stored!, created: false };
     if (!stored) return { object: createDecoded(engine, resource, next, options, true), created: true };
     return { object: writeUpdate(engine, key, stored, next, options, subresource, true), created: false };
@@ -69,6 +70,12 @@ function checkApplied(body: KubeObject, key: ObjectKey): void {
     throw new StatusError(400, "BadRequest", "metadata.managedFields must be nil");
   }
   checkUnmoved(body, key);
+}
+
+/** A configuration need not repeat what the path says. */
+function placedAt(body: KubeObject, key: ObjectKey): KubeObject {
+  const namespace = key.resource.scope === "Namespaced" ? key.namespace : undefined;
+  return { ...body, metadata: { ...body.metadata, name: key.name, ...(namespace ? { namespace } : {}) } };
 }
 
 /** A patch does not rename or move an object. */

@@ -39,7 +39,10 @@ export function matcher(scheme: Scheme, resource: Resource, selection: Selection
 /** How a client of one version sees a stored object. Versions differ in name only (conversion strategy None). */
 export function presenter(resource: Resource): (object: KubeObject) => KubeObject {
   const apiVersion = apiVersionOf(resource);
-  return (object) => (object.apiVersion === apiVersion ? object : Object.freeze({ ...object, apiVersion }));
+  return (object) =>
+    object.apiVersion === apiVersion || object.kind !== resource.kind
+      ? object
+      : Object.freeze({ ...object, apiVersion });
 }
 
 /** A resourceVersion as a number; undefined when it was left out. */

@@ -5,7 +5,7 @@ import { decode } from "../../api/decode.ts";
 import { applyDefaults } from "../../api/defaults.ts";
 import { definition } from "../../api/definitions.ts";
 import { applyServerSide, managerOfUserAgent, trackUpdate } from "../../api/managed-fields/managed-fields.ts";
-import type { KubeObject } from "../../api/object.ts";
+import type { KubeObject, ManagedFieldsEntry } from "../../api/object.ts";
 import { jsonPatch, mergePatch } from "../../api/patch/json-patch.ts";
 import { strategicMergePatch } from "../../api/patch/strategic.ts";
 import type { Resource } from "../../api/resource.ts";
@@ -40,7 +40,20 @@ export function manageFields(
   subresource: Subresource | undefined,
   options: EngineWriteOptions,
 ): KubeObject {
-  return trackUpdate(engine.scheme, resource, old, object, writer(engine, subresource, options));
+  const tracked = trackUpdate(engine.scheme, resource, old, object, writer(engine, subresource, options));
+  return subresource === "scale" ? withoutScaleTimes(tracked) : tracked;
+}
+
+/** Managers of the scale subresource are kept without a time (apimachinery managedfields ScaleHandler.ToParent). */
+function withoutScaleTimes(object: KubeObject): KubeObject {
+  const entries = (object.metadata.managedFields ?? []).map((entry) => {
+    if (entry.subresource !== "scale") return entry;
+    const { time: _, ...rest } = entry;
+    return rest;
+  });
+  const order = (entry: ManagedFieldsEntry) => `${entry.operation} ${entry.time ?? ""}`;
+  entries.sort((a, b) => (order(a) < order(b) ? -1 : order(a) > order(b) ? 1 : 0));
+  return { ...object, metadata: { ...object.metadata, managedFields: entries } };
 }
 
 /** What server-side apply makes of the object as it is (undefined: there is none); undefined when nothing changes. */
