@@ -102,8 +102,8 @@ export function startEndpointSliceController(options: SliceControllerOptions): S
 
   async function write(plan: SlicePlan): Promise<void> {
     const { service } = plan;
-    for (const slice of plan.create) awaited.written(service, await store.create(EndpointSlices, slice), slices.get);
-    for (const slice of plan.update) awaited.written(service, await store.update(EndpointSlices, slice), slices.get);
+    for (const slice of plan.create) awaited.written(service, await store.create(EndpointSlices, slice), (key) => slices.get(key));
+    for (const slice of plan.update) awaited.written(service, await store.update(EndpointSlices, slice), (key) => slices.get(key));
     for (const slice of plan.delete) {
       const { namespace, name, resourceVersion, uid } = slice.metadata;
       try {
