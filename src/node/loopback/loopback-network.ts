@@ -1,0 +1,121 @@
+// The pod network for people without privileges: every node, pod, Service and load balancer is an address of 127.0.0.0/8, all of
+// which are local on Linux. There is no isolation, and clients appear with the address 127.0.0.1. Nothing is made
+// on the machine, so that there is nothing to remove.
+
+import { addressAt, formatCidr, parseCidr, subCidr } from "../../base/cidr.ts";
+import { UserError } from "../../base/errors.ts";
+import {
+  type CommandResult,
+  type NetworkRanges,
+  type NetworkTarget,
+  type NodePlace,
+  type Place,
+  type PodNetwork,
+  type PodSandbox,
+  type RunOptions,
+  runCommand,
+} from "../network.ts";
+import { lowPortsAllowed, movedPort } from "./low-ports.ts";
+
+export const defaultLoopbackRanges: NetworkRanges = {
+  pods: "127.244.0.0/16",
+  services: "127.96.0.0/16",
+  loadBalancers: "127.97.0.0/16",
+  nodes: "127.98.0.0/24",
+};
+
+export interface LoopbackNetworkOptions {
+  readonly ranges?: NetworkRanges;
+  /** Whether ports below 1024 may be had; found out by trying unless given. */
+  readonly lowPortsAllowed?: boolean;
+}
+
+export class LoopbackNetwork implements PodNetwork {
+  readonly kind = "loopback";
+  readonly ranges: NetworkRanges;
+  readonly #lowPorts: boolean;
+  readonly #nodes = new Map<string, NodePlace>();
+  readonly #pods = new Map<string, string>();
+
+  constructor(options: LoopbackNetworkOptions = {}) {
+    this.ranges = options.ranges ?? defaultLoopbackRanges;
+    for (const [what, text] of Object.entries(this.ranges)) {
+      const cidr = parseCidr(text);
+      if (cidr?.family === 4 && addressAt(cidr, 0).startsWith("127.") && cidr.prefix >= 8) continue;
+      throw new UserError(`the ${what} range ${text} is not within 127.0.0.0/8`, {
+        remedy: "choose one there, or use --network netns",
+        exitCode: 2,
+      });
+    }
+    const nodes = parseCidr(this.ranges.nodes)!;
+    this.#lowPorts = options.lowPortsAllowed ?? lowPortsAllowed(addressAt(nodes, nodes.size - 2n));
+  }
+
+  async ensureNodes(names: readonly string[]): Promise<readonly NodePlace[]> {
+    const nodes = parseCidr(this.ranges.nodes)!;
+    const pods = parseCidr(this.ranges.pods)!;
+    const places = names.map((name, index): NodePlace => {
+      try {
+        return { name, address: addressAt(nodes, index + 1), podRange: formatCidr(subCidr(pods, 24, index)) };
+      } catch (error) {
+        throw new UserError(`there is no room for node number ${index + 1}: ${(error as Error).message}`);
+      }
+    });
+    for (const place of places) this.#nodes.set(place.name, place);
+    return places;
+  }
+
+  async addPods(pods: readonly PodSandbox[]): Promise<void> {
+    for (const pod of pods) {
+      const node = this.#nodes.get(pod.node);
+      if (!node) throw new UserError(`Pod ${pod.namespace}/${pod.name}: there is no node ${pod.node}`);
+      this.#pods.set(pod.uid, pod.hostNetwork ? node.address : pod.address);
+    }
+  }
+
+  async removePods(uids: readonly string[]): Promise<void> {
+    for (const uid of uids) this.#pods.delete(uid);
+  }
+
+  async removePodsExcept(keep: readonly { readonly uid: string; readonly name: string }[]): Promise<void> {
+    const kept = new Set(keep.map(({ uid }) => uid));
+    for (const uid of [...this.#pods.keys()]) if (!kept.has(uid)) this.#pods.delete(uid);
+  }
+
+  pods(): readonly string[] {
+    return [...this.#pods.keys()];
+  }
+
+  place(target: NetworkTarget): Place | undefined {
+    const address = "node" in target ? this.#nodes.get(target.node)?.address : this.#pods.get(target.pod);
+    return address === undefined ? undefined : { netns: undefined, address };
+  }
+
+  loadBalancerNetns(): undefined {
+    return undefined;
+  }
+
+  async addNodeAddress(): Promise<void> {}
+
+  effectivePort(port: number): number {
+    return movedPort(port, this.#lowPorts);
+  }
+
+  command(target: NetworkTarget, argv: readonly string[]): string[] {
+    if (!this.place(target)) {
+      throw new UserError(
+        "node" in target ? `there is no node ${target.node}` : `the pod ${target.pod} has no network yet`,
+      );
+    }
+    return [...argv];
+  }
+
+  async run(target: NetworkTarget, argv: readonly string[], options?: RunOptions): Promise<CommandResult> {
+    return runCommand(this.command(target, argv), options);
+  }
+
+  async remove(): Promise<void> {
+    this.#nodes.clear();
+    this.#pods.clear();
+  }
+}
