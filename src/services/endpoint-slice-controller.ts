@@ -73,7 +73,10 @@ export function startEndpointSliceController(options: SliceControllerOptions): S
   const running = new Set<string>();
   const failures = new Map<string, number>();
   const timers = new Map<string, Disposable>();
-  const awaited = new Awaited();
+  const awaited = new Awaited(clock, (service) => {
+    queue.add(service);
+    pump();
+  });
   let disposed = false;
 
   function pump(): void {
@@ -102,8 +105,10 @@ export function startEndpointSliceController(options: SliceControllerOptions): S
 
   async function write(plan: SlicePlan): Promise<void> {
     const { service } = plan;
-    for (const slice of plan.create) awaited.written(service, await store.create(EndpointSlices, slice), (key) => slices.get(key));
-    for (const slice of plan.update) awaited.written(service, await store.update(EndpointSlices, slice), (key) => slices.get(key));
+    for (const slice of plan.create)
+      awaited.written(service, await store.create(EndpointSlices, slice), (key) => slices.get(key));
+    for (const slice of plan.update)
+      awaited.written(service, await store.update(EndpointSlices, slice), (key) => slices.get(key));
     for (const slice of plan.delete) {
       const { namespace, name, resourceVersion, uid } = slice.metadata;
       try {
@@ -173,9 +178,19 @@ export function startEndpointSliceController(options: SliceControllerOptions): S
   };
 }
 
+/** Milliseconds after which a write is no longer waited for: its slice was deleted before it was ever seen. */
+const longestWait = 10_000;
+
 /** Writes that have not come back yet, by Service and slice. */
 class Awaited {
   readonly #versions = new Map<string, Map<string, string>>();
+  readonly #clock: Clock;
+  readonly #giveUp: (service: string) => void;
+
+  constructor(clock: Clock, giveUp: (service: string) => void) {
+    this.#clock = clock;
+    this.#giveUp = giveUp;
+  }
 
   has(service: string): boolean {
     return this.#versions.has(service);
@@ -188,6 +203,11 @@ class Awaited {
     const versions = this.#versions.get(service) ?? new Map<string, string>();
     versions.set(key, version);
     this.#versions.set(service, versions);
+    this.#clock.after(longestWait, () => {
+      if (versions.get(key) !== version || this.#versions.get(service) !== versions) return;
+      this.#versions.delete(service);
+      this.#giveUp(service);
+    });
   }
 
   /** Takes note of a slice's new state; true when nothing more is awaited for the Service. */
