@@ -122,9 +122,9 @@ describe("the cost of one changed HTTPRoute", () => {
         put(world, changed);
         times.push(performance.now() - start);
       }
-      const median = times.sort((a, b) => a - b)[times.length >> 1]!;
-      expect(median).toBeLessThan(3);
-      if (process.env["SHOW_TIMES"]) console.log(name, median, times.at(-1));
+      // The quartile, not the median: other work on the machine only ever adds.
+      const quartile = times.sort((a, b) => a - b)[times.length >> 2]!;
+      expect(quartile).toBeLessThan(3);
     });
   }
 });

@@ -1,0 +1,168 @@
+import { describe, expect, test } from "bun:test";
+import { decide } from "./decide.ts";
+import type { DecideRequest } from "./decision.ts";
+import type { Filter, Match, Model, Rule, WeightedBackend } from "./model.ts";
+import type { Provenance } from "./provenance.ts";
+
+const at = (field: string): Provenance => ({ kind: "HTTPRoute", namespace: "shop", name: "orders", field });
+const backend = (name: string, weight: number, filters: readonly Filter[] = []): WeightedBackend => ({
+  from: at(`spec.rules[0].backendRefs(${name})`),
+  weight,
+  target: { backend: name },
+  filters,
+});
+const rule = (i: number, match: Match, action: Rule["action"], filters: readonly Filter[] = []): Rule => ({
+  from: at(`spec.rules[${i}]`),
+  name: "shop/orders",
+  match,
+  filters,
+  action,
+});
+const found = { kind: "respond", status: 200, reason: "found" } as const;
+
+function model(rules: readonly Rule[], names: readonly string[] = ["*"]): Model {
+  const from: Provenance = { kind: "Gateway", namespace: "infra", name: "edge", field: "spec.listeners[0]" };
+  const base = { from, protocol: "http1", balance: { kind: "roundRobin" }, connectTimeout: 1000 } as const;
+  return {
+    secrets: new Map(),
+    backends: new Map(["one", "idle"].map((name) => [name, { ...base, name }])),
+    endpoints: new Map([
+      ["one", { backend: "one", from, endpoints: [{ address: "10.0.0.1", port: 80, weight: 1 }] }],
+      ["idle", { backend: "idle", from, endpoints: [{ address: "10.0.0.2", port: 80, weight: 0 }] }],
+    ]),
+    routeTables: new Map([["t", { name: "t", from, hosts: [{ names, rules }] }]]),
+    listeners: new Map(
+      ["0.0.0.0", "10.97.0.1"].map((address) => [
+        address,
+        {
+          name: address,
+          from,
+          scope: "gateway",
+          address,
+          port: 80,
+          transport: "tcp",
+          chains: [{ from, when: { kind: "plain" }, serve: { routes: "t" } }],
+        },
+      ]),
+    ),
+  };
+}
+
+const get = (target: string, changes: Partial<DecideRequest> = {}): DecideRequest => ({
+  address: "10.97.0.1",
+  port: 80,
+  method: "GET",
+  authority: "a.example",
+  target,
+  headers: [],
+  ...changes,
+});
+
+describe("the trail of a decision", () => {
+  test("says of each rule that was passed over which condition failed, what was found and what was wanted", () => {
+    const exact = (name: string, value: string) => [{ name, match: { kind: "exact" as const, value } }];
+    const { trail } = decide(
+      model([
+        rule(0, { path: { kind: "segments", value: "/orders" } }, found),
+        rule(1, { path: { kind: "exact", value: "/user" } }, found),
+        rule(2, { path: { kind: "regex", value: "/u" } }, found),
+        rule(3, { method: "POST" }, found),
+        rule(4, { headers: exact("x-api-version", "v2") }, found),
+        rule(5, { headers: exact("x-a", "2") }, found),
+        rule(6, { query: exact("q", "2") }, found),
+        rule(7, { cookies: exact("c", "2") }, found),
+        rule(8, { source: ["10.0.0.0/8"] }, found),
+        rule(9, { not: [{ path: { kind: "segments", value: "/users" }, method: "GET" }] }, found),
+        rule(10, {}, found),
+        rule(11, {}, found),
+      ]),
+      get("/users?q=1", { headers: [["X-A", "1"]], source: "192.0.2.1" }),
+    );
+    expect(trail.filter((step) => step.what === "rule").map((step) => `${step.from.field}: ${step.reason}`)).toEqual([
+      "spec.rules[0]: path /users is not under /orders",
+      "spec.rules[1]: path /users is not /user",
+      "spec.rules[2]: path /users does not match /u",
+      "spec.rules[3]: method GET is not POST",
+      'spec.rules[4]: header x-api-version is absent, wanted "v2"',
+      'spec.rules[5]: header x-a is "1", wanted "2"',
+      'spec.rules[6]: query parameter q is "1", wanted "2"',
+      'spec.rules[7]: cookie c is absent, wanted "2"',
+      "spec.rules[8]: source 192.0.2.1 is not in 10.0.0.0/8",
+      "spec.rules[9]: excluded: path under /users, method GET",
+      "spec.rules[10]: all conditions hold",
+    ]);
+  });
+
+  test("prefers the listener on the address to the one on all addresses", () => {
+    expect(decide(model([]), get("/")).listener?.name).toBe("10.97.0.1");
+    expect(decide(model([]), get("/", { address: "10.97.0.9" })).listener?.name).toBe("0.0.0.0");
+    expect(decide(model([]), get("/", { port: 81 })).outcome).toEqual({
+      kind: "closed",
+      reason: "nothing listens on 10.97.0.1:81",
+    });
+    const tls = decide(model([]), get("/", { tls: { serverName: "a.example" } }));
+    expect(tls.outcome).toEqual({
+      kind: "closed",
+      reason: '10.97.0.1 has no chain for TLS with server name "a.example"',
+    });
+  });
+
+  test("notes backends that nobody stands behind", () => {
+    const to = [backend("one", 3), backend("idle", 1), backend("gone", 0)];
+    const { outcome, trail } = decide(model([rule(0, {}, { kind: "forward", to })]), get("/"));
+    expect(outcome.kind === "forward" && outcome.shares.map((share) => [share.share, share.answer?.status])).toEqual([
+      [0.75, undefined],
+      [0.25, 503],
+      [0, 503],
+    ]);
+    expect(trail.filter((step) => step.what === "backend").map((step) => step.reason)).toEqual([
+      "weight 3 of 4",
+      "weight 1 of 4: answered 503, backend idle has no endpoints",
+      "weight 0 of 4: answered 503, backend gone is not known",
+    ]);
+  });
+
+  test("answers 500 where all weights are zero, 404 where no host or rule fits, 400 where the host is none", () => {
+    const zero = model([rule(0, {}, { kind: "forward", to: [backend("one", 0)] })]);
+    expect(decide(zero, get("/")).outcome).toEqual({
+      kind: "respond",
+      status: 500,
+      reason: "all backends have weight 0",
+    });
+    const named = model([rule(0, { path: { kind: "exact", value: "/" } }, found)], ["b.example"]);
+    expect(decide(named, get("/")).outcome).toMatchObject({
+      status: 404,
+      reason: 'no route has a host that takes "a.example"',
+    });
+    expect(decide(named, get("/x", { authority: "b.example" })).outcome).toMatchObject({ status: 404 });
+    expect(decide(named, get("/", { authority: "a b" })).outcome).toMatchObject({ status: 400 });
+  });
+
+  test("takes the authority of an absolute target, and shows what is sent on after the filters", () => {
+    const rewrite: Filter = {
+      kind: "rewrite",
+      from: at(""),
+      host: "inner.example",
+      path: { kind: "prefix", value: "/x" },
+    };
+    const change = { set: [{ name: "x-a", value: "2" }], add: [], remove: ["x-b"] };
+    const to = [backend("one", 1, [{ kind: "requestHeaders", from: at(""), change }])];
+    const match: Match = { path: { kind: "segments", value: "/a" } };
+    const decision = decide(
+      model([rule(0, match, { kind: "forward", to }, [rewrite])], ["b.example"]),
+      get("http://B.example/a/b?c", {
+        headers: [
+          ["Host", "ignored"],
+          ["x-a", "1"],
+          ["x-b", "1"],
+        ],
+      }),
+    );
+    expect(decision.pattern).toBe("b.example");
+    expect(decision.outcome.kind === "forward" && decision.outcome.shares[0]?.sends).toEqual({
+      authority: "inner.example",
+      target: "/x/b?c",
+      headers: [["x-a", "2"]],
+    });
+  });
+});
