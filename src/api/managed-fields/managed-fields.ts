@@ -123,7 +123,9 @@ export function applyServerSide(
     if (!isEmptySet(set)) managers.set(identity(entry), { entry, set });
   }
   const before = bare(live) ?? zeroObject(scheme, resource);
-  const config = bare(configuration)!;
+  const { metadata: configured, ...restOfConfig } = bare(configuration)!;
+  // Metadata that only names the object is nothing to own.
+  const config = Object.keys(configured as Json).length > 0 ? { ...restOfConfig, metadata: configured } : restOfConfig;
   const entry = entryOf("Apply", resource, context);
   const id = identity(entry);
   const last = managers.get(id);

@@ -11,6 +11,7 @@ import { strategicMergePatch } from "../../api/patch/strategic.ts";
 import type { Resource } from "../../api/resource.ts";
 import type { Schema } from "../../api/schema.ts";
 import { StatusError } from "../../api/status-error.ts";
+import { invalid, validateCreate, validateUpdate } from "../../api/validation/validate.ts";
 import type { ObjectKey, Patch } from "../store.ts";
 import type { Engine, EngineWriteOptions, Subresource } from "./engine.ts";
 
@@ -110,10 +111,16 @@ function strategicSchema(engine: Engine, key: ObjectKey, object: KubeObject): Sc
 
 /** Throws Invalid (422) with all that is wrong. */
 export function validateValues(
-  _engine: Engine,
-  _resource: Resource,
-  _object: KubeObject,
-  _old: KubeObject | undefined,
-  _subresource: Subresource | undefined,
-  _options: EngineWriteOptions,
-): void {}
+  engine: Engine,
+  resource: Resource,
+  object: KubeObject,
+  old: KubeObject | undefined,
+  subresource: Subresource | undefined,
+): void {
+  if (subresource === "binding") return; // changes what a pod's own rules forbid to change
+  const { scheme } = engine;
+  const errors = old
+    ? validateUpdate(scheme, resource, object, old, subresource)
+    : validateCreate(scheme, resource, object);
+  if (errors.length > 0) throw invalid(resource, object.metadata.name ?? "", errors);
+}

@@ -74,7 +74,7 @@ export function createDecoded(
     const request = { operation: "create", resource: storage, subresource: undefined, old: undefined } as const;
     // An address is not taken for an object that turns out to be there already.
     const next = taken ? prepared : admit.mutate(request, prepared);
-    validateValues(engine, resource, next, undefined, undefined, options);
+    validateValues(engine, resource, next, undefined, undefined);
     if (taken) throw alreadyExists(resource, name);
     admit.validate(request, next);
     transaction.put(key, next);
@@ -147,7 +147,7 @@ export function writeUpdate(
   const admit = admission(engine, transaction, options);
   const request = { operation: "update", resource: storage, subresource, old } as const;
   const mutated = admit.mutate(request, prepared);
-  validateValues(engine, resource, mutated, old, subresource, options);
+  validateValues(engine, resource, mutated, old, subresource);
   admit.validate(request, mutated);
 
   if (endsBy(resource, mutated, old)) {
