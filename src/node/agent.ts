@@ -4,7 +4,7 @@
 
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { Events, type Pod } from "../api/kinds.ts";
+import { Events, type Pod, type Service } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
 import { formatTime } from "../api/strategy.ts";
 import { parseCidr } from "../base/cidr.ts";
@@ -13,6 +13,7 @@ import type { AsyncDisposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Batch, Collection } from "../collections/collection.ts";
+import { deepEqual } from "../collections/equal.ts";
 import type { Store } from "../store/store.ts";
 import { AddressPool } from "./addresses.ts";
 import { Batcher } from "./batcher.ts";
@@ -22,6 +23,7 @@ import { registerNode } from "./node-object.ts";
 import { podFiles, podsFolder } from "./pod-files.ts";
 import type { PodSources } from "./pod-sources.ts";
 import { PodWorker, type WorkerHost } from "./pod-worker.ts";
+import { selects, servicePortsFor, servicesBySelector } from "./service-ports.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
 import { killByPidFiles } from "./supervisor.ts";
 
@@ -48,14 +50,10 @@ export interface AgentOptions {
   readonly resolvConf: (pod: Pod) => string;
   /** Resolves when no rule and no proxy sends new connections to this pod, which is being deleted. */
   readonly endpointsGone: (pod: Pod) => Promise<void>;
-  /** TCP ports that Services send to beside those that a pod declares; a stand-in serves them too. */
-  readonly extraPorts?: (pod: Pod) => readonly number[];
 }
 
 export interface NodeAgent extends AsyncDisposable {
   readonly node: string;
-  /** To be called when the answer of `extraPorts` may have changed for pods of this namespace. */
-  portsChanged(namespace: string): void;
   /** Stops following, and leaves all that runs as it is: the next agent finds it. */
   dispose(): Promise<void>;
 }
@@ -87,12 +85,14 @@ class Agent implements NodeAgent {
     const range = parseCidr(place.podRange);
     if (!range) throw new Error(`${place.podRange} is no range of pod addresses`);
     this.#addresses = new AddressPool(range);
+    const services = options.sources.services && servicesBySelector(options.sources.services, place.name);
+    if (services) this.#subscriptions.push(services);
     const adding = new Batcher<PodSandbox>((sandboxes) => network.addPods(sandboxes));
     const removing = new Batcher<string>((uids) => network.removePods(uids));
     this.#host = {
       ...options,
       log: this.#log,
-      extraPorts: options.extraPorts ?? (() => []),
+      extraPorts: (pod) => (services ? servicePortsFor(pod, services) : []),
       takeAddress: (pod) => this.#addresses.take(pod.metadata.uid ?? "", pod.status?.podIP),
       releaseAddress: (pod) => this.#addresses.release(pod.metadata.uid ?? ""),
       addSandbox: (sandbox) => adding.add(sandbox),
@@ -107,6 +107,9 @@ class Agent implements NodeAgent {
     const bound = ([...pods.values()] as Pod[]).filter((pod) => pod.spec?.nodeName === this.node);
     const own = bound.filter((pod) => this.#isOwn(pod));
     this.#sweep(new Set(bound.map((pod) => pod.metadata.uid)), stateDir);
+    // The other nodes' pods are in the collection as well: whoever starts first clears for all.
+    const all = [...pods.values()].map(({ metadata }) => ({ uid: metadata.uid ?? "", name: metadata.name }));
+    await this.#options.network.removePodsExcept(all);
     // Addresses in use first, so that no new pod gets one of them.
     for (const pod of own) if (pod.status?.podIP && !pod.spec?.hostNetwork) this.#host.takeAddress(pod);
     this.#subscriptions.push(
@@ -115,13 +118,9 @@ class Agent implements NodeAgent {
       sources.configMaps.subscribe((batch) => this.#sourcesChanged(batch)),
       sources.secrets.subscribe((batch) => this.#sourcesChanged(batch)),
     );
+    const services = sources.services?.subscribe((batch) => this.#servicesChanged(batch));
+    if (services) this.#subscriptions.push(services);
     for (const pod of own) this.#take(pod);
-  }
-
-  portsChanged(namespace: string): void {
-    for (const worker of this.#workers.values()) {
-      if (worker.pod().metadata.namespace === namespace) worker.portsChanged();
-    }
   }
 
   async dispose(): Promise<void> {
@@ -158,6 +157,16 @@ class Agent implements NodeAgent {
     worker.live().catch((error) => this.#log.error("a pod could not be run", { pod: pod.metadata.name, error }));
   }
 
+  #servicesChanged(batch: Batch<KubeObject>): void {
+    for (const { before, after } of batch) {
+      const services = [before as Service | undefined, after as Service | undefined];
+      if (deepEqual(services[0]?.spec, services[1]?.spec)) continue;
+      for (const worker of this.#workers.values()) {
+        if (services.some((service) => selects(service, worker.pod()))) worker.portsChanged();
+      }
+    }
+  }
+
   #sourcesChanged(batch: Batch<KubeObject>): void {
     const namespaces = new Set(batch.map(({ before, after }) => (after ?? before)?.metadata.namespace));
     for (const worker of this.#workers.values()) {
@@ -165,7 +174,7 @@ class Agent implements NodeAgent {
     }
   }
 
-  /** Ends commands and removes files of pods that are gone. Sandboxes are the network's to remove (`removePodsExcept`). */
+  /** Ends commands and removes files of pods that are gone.  */
   #sweep(known: ReadonlySet<string | undefined>, stateDir: string): void {
     for (const uid of readdirSync(podsFolder(stateDir))) {
       if (known.has(uid)) continue;

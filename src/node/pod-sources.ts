@@ -8,6 +8,8 @@ import type { Collection } from "../collections/collection.ts";
 export interface PodSources {
   readonly configMaps: Collection<KubeObject>;
   readonly secrets: Collection<KubeObject>;
+  /** With it, stand-ins also serve the ports that Services send to and pods do not declare. */
+  readonly services?: Collection<KubeObject>;
   /** A bound token for a service account (`projected` volumes); without it such files are left out. */
   readonly serviceAccountToken?: (namespace: string, serviceAccount: string, audience: string | undefined) => string;
 }

@@ -20,6 +20,7 @@ import { type PodFiles, podFiles } from "./pod-files.ts";
 import type { PodSources } from "./pod-sources.ts";
 import { isSidecar, podStatus } from "./pod-status.ts";
 import { probeOnce } from "./probe.ts";
+import type { WantedPort } from "./service-ports.ts";
 import type { StandInPod, StandInPort, StandInState } from "./standin/protocol.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
 import { volumeFiles, volumeFolder, writeVolume } from "./volumes.ts";
@@ -40,7 +41,7 @@ export interface WorkerHost {
   resolvConf(pod: Pod): string;
   endpointsGone(pod: Pod): Promise<void>;
   /** Ports beside those that a pod declares, which its Services send to. */
-  extraPorts(pod: Pod): readonly number[];
+  extraPorts(pod: Pod): readonly WantedPort[];
   takeAddress(pod: Pod): string | undefined;
   releaseAddress(pod: Pod): void;
   addSandbox(sandbox: PodSandbox): Promise<void>;
@@ -173,10 +174,14 @@ export class PodWorker implements ContainerHost {
       volumeFolder(this.#files.folder, volume),
     ]);
     const { PATH = "/usr/sbin:/usr/bin:/sbin:/bin", HOME = "/", LANG = "C.UTF-8" } = process.env;
+    // What marks the processes of a stack is handed on, so that they are found when it is taken down.
+    const marks = Object.entries(process.env).flatMap(([name, value]) =>
+      name.startsWith("FAIRLEAD_") && value !== undefined ? [[name, value] as const] : [],
+    );
     const wanted = container.workingDir;
     return {
       argv: network.command({ pod: this.uid }, argv),
-      env: { PATH, HOME, LANG, ...Object.fromEntries(folders), ...env },
+      env: { PATH, HOME, LANG, ...Object.fromEntries([...marks, ...folders]), ...env },
       cwd: wanted !== undefined && existsSync(wanted) ? wanted : this.#host.workingDir,
       logFile: this.#files.commandLog(container.name, attempt),
       pidFile: this.#files.pidFile(container.name),
@@ -325,8 +330,8 @@ export class PodWorker implements ContainerHost {
       const declared = new Set(
         this.#pod.spec?.containers.flatMap((one) => one.ports ?? []).map((one) => one.containerPort),
       );
-      for (const port of this.#host.extraPorts(this.#pod)) {
-        if (!declared.has(port)) ports.push({ protocol: "TCP", port, listenPort: network.effectivePort(port) });
+      for (const { port, protocol } of this.#host.extraPorts(this.#pod)) {
+        if (!declared.has(port)) ports.push({ protocol, port, listenPort: network.effectivePort(port) });
       }
     }
     return ports;
