@@ -31,7 +31,6 @@ export const command: Command = {
     try {
       child = Bun.spawn([...plan.argv, ...words.rest], {
         stdio: ["inherit", "inherit", "inherit"],
-        env: { ...process.env, ...plan.environment },
       });
     } catch {
       throw new UserError(`there is no program "${words.rest[0]}" on this machine`, { exitCode: 127 });

@@ -76,7 +76,6 @@ export interface StackStatus {
 export interface ExecPlan {
   /** Put before the command's own words. */
   readonly argv: readonly string[];
-  readonly environment: Readonly<Record<string, string>>;
   /** Something the user should know, said on stderr. */
   readonly note?: string;
 }

@@ -7,16 +7,20 @@ import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AsyncDisposable } from "../base/disposal.ts";
 import type { Logger } from "../base/log.ts";
+import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
 import { resolvConf } from "../dns/resolv-conf.ts";
 import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
 import { iptables } from "../node/iptables/iptables.ts";
+import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
-import { type RulesSink, startRulesSink } from "../node/rules-sink.ts";
+import { startRulesSink } from "../node/rules-sink.ts";
 import type { Run } from "../node/service-rules.ts";
 import { StandInProcess } from "../node/standin/stand-ins.ts";
+import { UserspaceForwarder } from "../node/userspace/forwarder.ts";
 import { serviceTable } from "../services/node-table.ts";
+import type { ServicePort } from "../services/service-table.ts";
 import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { dnsAddress } from "./dns-service.ts";
 import { endpointsGone, type NodeRules } from "./endpoints-gone.ts";
@@ -31,9 +35,18 @@ export interface MadeNetwork {
 
 /** Makes the network, or takes up what is there. */
 export async function makeNetwork(settings: StackSettings, paths: StackPaths, log: Logger): Promise<MadeNetwork> {
-  const network = new NetnsNetwork({ stack: settings.name, stateDir: paths.runtime, ranges: settings.ranges, log });
+  const { name: stack, ranges } = settings;
+  const network: PodNetwork =
+    settings.network === "netns"
+      ? new NetnsNetwork({ stack, stateDir: paths.runtime, ranges, log })
+      : new LoopbackNetwork({ ranges });
   const names = Array.from({ length: settings.nodes }, (_, at) => `node-${at + 1}`);
   return { network, places: await network.ensureNodes(names) };
+}
+
+/** Where a node's agent keeps its pods' files and logs. */
+export function nodeDirectory(paths: StackPaths, node: string): string {
+  return join(paths.directory, "nodes", node);
 }
 
 export interface NodesOptions extends MadeNetwork {
@@ -49,7 +62,7 @@ export interface NodesOptions extends MadeNetwork {
 
 export interface StackNode {
   readonly place: NodePlace;
-  readonly rules: NodeRules & { readonly sink: RulesSink };
+  readonly rules: NodeRules;
   readonly standIns: StandInProcess;
   readonly agent: NodeAgent;
 }
@@ -64,15 +77,9 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const { settings, paths, store, objects, pipeline, network, places, distribution, clock, log } = options;
   const rules = places.map((place) => {
     const table = serviceTable(pipeline.inputs, place.name);
-    return {
-      table,
-      sink: startRulesSink({
-        table,
-        rules: iptablesOf(network, place),
-        clock,
-        log: log.child("rules", { node: place.name }),
-      }),
-    };
+    const own = log.child("rules", { node: place.name });
+    const serve = network.kind === "netns" ? kernelRules : userspaceRules;
+    return { table, sink: serve(network, place, table, clock, own) };
   });
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameserver = dnsAddress(settings.ranges.services);
@@ -89,7 +96,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
         network,
         standIns,
         commands: settings.images,
-        stateDir: join(paths.directory, "nodes", place.name),
+        stateDir: nodeDirectory(paths, place.name),
         workingDir: settings.workingDirectory,
         clock,
         log,
@@ -108,7 +115,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     },
     async dispose() {
       for (const { rules, standIns, agent } of all) {
-        rules.sink.dispose();
+        await rules.sink.dispose();
         standIns.release();
         await agent.dispose();
       }
@@ -116,8 +123,14 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   };
 }
 
-/** The iptables backend in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
-function iptablesOf(network: PodNetwork, place: NodePlace) {
+/** iptables in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
+function kernelRules(
+  network: PodNetwork,
+  place: NodePlace,
+  table: Collection<ServicePort>,
+  clock: Clock,
+  log: Logger,
+): NodeRules["sink"] {
   const run: Run = async (argv, stdin) => {
     const { exitCode, stdout, stderr } = await network.run(
       { node: place.name },
@@ -126,11 +139,34 @@ function iptablesOf(network: PodNetwork, place: NodePlace) {
     );
     return { code: exitCode, stdout, stderr };
   };
-  return iptables(run, {
+  const rules = iptables(run, {
     family: 4,
     localDetector: { kind: "cidr", cidr: network.ranges.pods },
     nodeAddress: place.address,
     localhostNodePorts: true,
     dropInvalid: true,
   });
+  const sink = startRulesSink({ table, rules, clock, log });
+  return {
+    settled: () => sink.settled(),
+    problems: () => (sink.state.inSync || sink.state.lastError === undefined ? [] : [sink.state.lastError]),
+    dispose: async () => sink.dispose(),
+  };
+}
+
+/** The forwarder of the network without privileges, in this process. */
+function userspaceRules(
+  network: PodNetwork,
+  place: NodePlace,
+  table: Collection<ServicePort>,
+  clock: Clock,
+  log: Logger,
+): NodeRules["sink"] {
+  const effectivePort = (port: number) => network.effectivePort(port);
+  const forwarder = new UserspaceForwarder({ table, nodeAddresses: [place.address], effectivePort, clock, log });
+  return {
+    settled: () => forwarder.settled(),
+    problems: () => [...forwarder.problems()].map(([where, problem]) => `${where}: ${problem}`),
+    dispose: () => forwarder.dispose(),
+  };
 }

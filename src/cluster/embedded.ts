@@ -16,6 +16,7 @@ import { startDnsServer } from "../dns/server.ts";
 import type { Authority } from "../identity/authority.ts";
 import { keptCertificate, openAuthority } from "../identity/authority-store.ts";
 import { inNetns } from "../node/netns/setns.ts";
+import { PodLogFiles } from "../node/pod-logs.ts";
 import { Supervisor } from "../node/supervisor.ts";
 import { serviceAdmission } from "../services/allocation.ts";
 import { publishApiServer } from "../services/api-server-service.ts";
@@ -25,15 +26,16 @@ import { openSqliteStore, type SqliteStore } from "../store/sqlite/sqlite-store.
 import { startWorkloads } from "../workloads/start.ts";
 import type { ExecPlan, StackStatus, WaitReport, WaitRequest } from "./control-api.ts";
 import { publishDns } from "./dns-service.ts";
-import { makeNetwork, startNodes } from "./embedded-nodes.ts";
+import { makeNetwork, nodeDirectory, startNodes } from "./embedded-nodes.ts";
 import { execPlan } from "./exec-plan.ts";
 import { type ExplainRequest, type Explanation, explain } from "./explain.ts";
 import { explainContext } from "./explain-context.ts";
 import { kubeconfig } from "./kubeconfig.ts";
 import type { Manifest } from "./manifests.ts";
 import { movedPorts, withEffectivePorts } from "./moved-ports.ts";
-import { collectionOf, collector, followObjects } from "./objects.ts";
+import { collectionOf, collector, followObjects, type StackObjects } from "./objects.ts";
 import { modelOf, startPipeline } from "./pipeline.ts";
+import { startRelay } from "./relay.ts";
 import { openSources } from "./sources-file.ts";
 import { type StackPaths, type StackSettings, stackPaths } from "./stack.ts";
 import { stackStatus } from "./stack-status.ts";
@@ -52,6 +54,8 @@ export interface Embedded extends AsyncDisposable {
 export type Step = <T>(name: string, work: () => Promise<T> | T) => Promise<T>;
 
 const apiAddress = "127.0.0.1";
+/** Where pods find the API server, on the first node's address. */
+const inClusterApiPort = 6443;
 /** How long a proxy may finish what is in flight when it is asked to end, in milliseconds. */
 const proxyDrain = 2_000;
 const proxyProgram = [process.execPath, join(import.meta.dir, "../proxy/main.ts")];
@@ -63,8 +67,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   const network = step("network", () => makeNetwork(settings, paths, log));
   network.catch(() => {}); // awaited below; the API server starts meanwhile
 
-  const { store, authority, api } = await step("api server", () => startApi(settings, paths, log));
-  const objects = await followObjects(store);
+  const { store, objects, authority, api } = await step("api server", () => startApi(settings, paths, log));
   const listenerStates = listenerStateSource();
   const pipeline = startPipeline({ objects, loadBalancers: settings.ranges.loadBalancers, listenerStates, log });
   const { network: pods, places } = await network;
@@ -95,9 +98,17 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       clock,
       log,
     });
-    await publishApiServer(store, { address: apiAddress, port: api.port, serviceCidr: settings.ranges.services });
     return started;
   });
+  const bind = <T>(open: () => T): T => inNetns(pods.place({ node: first.name })?.netns, open);
+  const apiPort = effectivePort(inClusterApiPort);
+  const relay = startRelay({
+    address: first.address,
+    port: apiPort,
+    bind,
+    to: { address: apiAddress, port: api.port },
+  });
+  await publishApiServer(store, { address: first.address, port: apiPort, serviceCidr: settings.ranges.services });
   const names = clusterNames({
     ...pipeline.inputs,
     namespaces: objects.namespaces,
@@ -106,12 +117,11 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     ready: Promise.resolve(),
   });
   const dns = await step("dns", async () => {
-    const netns = pods.place({ node: first.name })?.netns;
     const server = await startDnsServer({
       names,
       address: first.address,
       port: effectivePort(53),
-      bind: (open) => inNetns(netns, open),
+      bind,
       log: log.child("dns"),
     });
     await publishDns(store, settings.ranges.services, server);
@@ -168,7 +178,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     recordSources: (manifests) => sources.record(manifests),
     execPlan: (target) => execPlan(target, objects.pods, pods),
     async dispose() {
-      for (const part of [workloads, statuses, addresses, slices, pipeline, proxies, distribution, names])
+      for (const part of [relay, workloads, statuses, addresses, slices, pipeline, proxies, distribution, names])
         part.dispose();
       proxy.release();
       await Promise.all([nodes.dispose(), dns.dispose(), api.stop()]);
@@ -181,7 +191,7 @@ async function startApi(
   settings: StackSettings,
   paths: StackPaths,
   log: Logger,
-): Promise<{ store: SqliteStore; authority: Authority; api: ApiServer }> {
+): Promise<{ store: SqliteStore; objects: StackObjects; authority: Authority; api: ApiServer }> {
   const authority = await openAuthority(paths.pki, `fairlead ${settings.name}`);
   const serviceCidr = parseCidr(settings.ranges.services)!;
   const serverNames = [
@@ -200,8 +210,10 @@ async function startApi(
     admissions: [serviceAdmission({ serviceCidr: settings.ranges.services })],
     log: log.child("store"),
   });
+  const objects = await followObjects(store);
   const api = await startApiServer({
     store,
+    podLogs: new PodLogFiles({ pods: objects.pods, stateDir: (node) => nodeDirectory(paths, node) }),
     tls: { key: server.privateKey, cert: server.certificate, clientCa: authority.certificate },
     address: apiAddress,
     port: settings.apiPort,
@@ -216,7 +228,7 @@ async function startApi(
     privateKey,
   });
   writeFileSync(paths.kubeconfig, text, { mode: 0o600 });
-  return { store, authority, api };
+  return { store, objects, authority, api };
 }
 
 /** The proxy that serves Gateways: on the first node, whose network load-balancer addresses lead to. */

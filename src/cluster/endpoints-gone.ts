@@ -12,7 +12,12 @@ import type { ServicePort } from "../services/service-table.ts";
 /** Rules that are kept equal to a table: `settled` resolves when what the table says now is in force. */
 export interface NodeRules {
   readonly table: Collection<ServicePort>;
-  readonly sink: { settled(): Promise<void> };
+  readonly sink: {
+    settled(): Promise<void>;
+    /** What could not be put in force, in words. */
+    problems(): readonly string[];
+    dispose(): Promise<void>;
+  };
 }
 
 export interface EndpointsGoneOptions {

@@ -10,12 +10,8 @@ import type { ExecPlan } from "./control-api.ts";
 export function execPlan(target: string, pods: Collection<KubeObject>, network: PodNetwork): ExecPlan {
   const plan = (place: NetworkTarget): ExecPlan => {
     const argv = network.command(place, []);
-    if (network.kind === "netns") return { argv, environment: {} };
-    return {
-      argv,
-      environment: {},
-      note: "note: the loopback network has no namespaces; the command runs on the host as it is",
-    };
+    if (network.kind === "netns") return { argv };
+    return { argv, note: "note: the loopback network has no namespaces; the command runs on the host as it is" };
   };
   const [space, name, ...more] = target.split("/");
   if (!space || !name || more.length > 0) {

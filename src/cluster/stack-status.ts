@@ -50,10 +50,9 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
     })),
     errors: [
       ...defaultGraph.errors().map(({ collection, key, message }) => `${collection} ${key}: ${message}`),
-      ...nodes.all.flatMap(({ place, rules }) => {
-        const { inSync, lastError } = rules.sink.state;
-        return inSync || lastError === undefined ? [] : [`Service rules of ${place.name}: ${lastError}`];
-      }),
+      ...nodes.all.flatMap(({ place, rules }) =>
+        rules.sink.problems().map((problem) => `Service rules of ${place.name}: ${problem}`),
+      ),
     ],
     movedPorts: moved,
   };

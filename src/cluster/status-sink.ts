@@ -20,7 +20,7 @@ export interface StatusSinkOptions {
   /** Of any kinds; one object's status is wanted by one of them. */
   readonly updates: readonly Collection<StatusUpdate>[];
   /** `Distribution.barrier`. */
-  readonly barrier: (after: StatusUpdate["after"]) => Promise<void>;
+  readonly barrier: (after: StatusUpdate["after"], signal: AbortSignal) => Promise<void>;
   /** By resource, where it is not {@link mergeFields}. */
   readonly merge?: Readonly<Record<ResourceKey, StatusMerge>>;
   /** Writes at one time; 8 unless given. */
@@ -45,6 +45,8 @@ export function statusSink(options: StatusSinkOptions): StatusSink {
 interface Job {
   readonly id: string;
   readonly update: StatusUpdate;
+  /** Gives up its barrier. */
+  readonly replaced: AbortController;
   attempts: number;
   pause: Disposable | undefined;
 }
@@ -93,16 +95,17 @@ class Sink implements StatusSink {
     const old = this.#jobs.get(id);
     if (old) {
       old.pause?.dispose();
+      old.replaced.abort();
       this.#ready.delete(old);
     }
     if (!update) {
       if (old) this.#finish(old);
       return;
     }
-    const job: Job = { id, update, attempts: 0, pause: undefined };
+    const job: Job = { id, update, replaced: new AbortController(), attempts: 0, pause: undefined };
     this.#jobs.set(id, job);
     // Not one of the writers' places: a status may wait long for its proxies, and must not keep others from being written.
-    void this.#options.barrier(update.after).then(() => this.#enqueue(job));
+    void this.#options.barrier(update.after, job.replaced.signal).then(() => this.#enqueue(job));
   }
 
   #current(job: Job): boolean {

@@ -40,7 +40,7 @@ describe.skipIf(!isRoot)("a stack whose processes are killed", () => {
         "-w",
         "%{http_code}",
         "-H",
-        "Host: shop.example.com",
+        "Host: www.shop.example",
         `http://${address}/`,
       ])
     ).out;
