@@ -18,6 +18,11 @@ export interface ControllerOptions {
   readonly log: Logger;
   /** Brings the world of one key closer to what is wanted. May be called when there is nothing to do. */
   readonly reconcile: (key: string) => Promise<Again>;
+  /**
+   * Milliseconds in which a key that was just handled is left alone, so that many changes of a big object cost one look at it
+   * and not one each. Without it a key is handled again at once.
+   */
+  readonly rest?: (key: string) => number;
   /** Keys handled at once. */
   readonly concurrency?: number;
 }
@@ -37,6 +42,8 @@ export function startController(options: ControllerOptions): Controller {
   const running = new Set<string>();
   const timers = new Map<string, Disposable>();
   const failures = new Map<string, number>();
+  /** Handled, and not to be handled again yet; these are in `running` too, but take no place of others. */
+  const resting = new Map<string, Disposable>();
   let scheduled = false;
   let disposed = false;
 
@@ -46,7 +53,7 @@ export function startController(options: ControllerOptions): Controller {
     queueMicrotask(() => {
       scheduled = false;
       for (const key of waiting) {
-        if (disposed || running.size >= concurrency) return;
+        if (disposed || running.size - resting.size >= concurrency) return;
         if (running.has(key)) continue;
         waiting.delete(key);
         running.add(key);
@@ -64,6 +71,12 @@ export function startController(options: ControllerOptions): Controller {
     timers.set(key, timer);
   };
 
+  const release = (key: string) => {
+    resting.delete(key);
+    running.delete(key);
+    if (waiting.size > 0) schedule();
+  };
+
   const run = async (key: string) => {
     try {
       const again = await options.reconcile(key);
@@ -78,8 +91,13 @@ export function startController(options: ControllerOptions): Controller {
       log[level]("could not reconcile, trying again", { controller: name, key, pause, error: messageOf(error) });
       later(key, pause);
     } finally {
-      running.delete(key);
-      if (waiting.size > 0) schedule();
+      const rest = disposed ? 0 : (options.rest?.(key) ?? 0);
+      if (rest >= 1)
+        resting.set(
+          key,
+          clock.after(rest, () => release(key)),
+        );
+      else release(key);
     }
   };
 
@@ -94,8 +112,9 @@ export function startController(options: ControllerOptions): Controller {
     dispose() {
       disposed = true;
       waiting.clear();
-      for (const timer of timers.values()) timer.dispose();
+      for (const timer of [...timers.values(), ...resting.values()]) timer.dispose();
       timers.clear();
+      resting.clear();
     },
   };
   return controller;

@@ -8,7 +8,7 @@ import { type Resource, type ResourceKey, resourceKey } from "../api/resource.ts
 import type { Clock } from "../base/clock.ts";
 import { type Disposable, disposable } from "../base/disposal.ts";
 import type { Logger } from "../base/log.ts";
-import type { Batch, Collection, Index } from "../collections/collection.ts";
+import type { Change, Collection, Index } from "../collections/collection.ts";
 import { fromStore } from "../collections/from-store.ts";
 import { index } from "../collections/index.ts";
 import type { DeleteOptions, ObjectKey, Store, WriteOptions } from "../store/store.ts";
@@ -46,7 +46,8 @@ export class Objects implements Disposable {
   readonly #collect: ((resource: Resource) => ObjectCollection) | undefined;
   readonly #collections = new Map<ResourceKey, ObjectCollection>();
   readonly #indexes = new Map<string, Index<KubeObject> & Disposable>();
-  readonly #waiting = new Map<ResourceKey, Set<(batch: Batch<KubeObject>) => void>>();
+  /** Writes that are not seen yet, by kind and name. */
+  readonly #waiting = new Map<ResourceKey, Map<string, Set<(change: Change<KubeObject>) => void>>>();
   readonly #parts: Disposable[] = [];
 
   constructor(options: ObjectsOptions) {
@@ -67,9 +68,12 @@ export class Objects implements Disposable {
         collection = own;
       }
       this.#collections.set(key, collection);
-      const waiting = new Set<(batch: Batch<KubeObject>) => void>();
+      const waiting = new Map<string, Set<(change: Change<KubeObject>) => void>>();
       this.#waiting.set(key, waiting);
-      this.#parts.push(collection.subscribe((batch) => [...waiting].forEach((tell) => void tell(batch))));
+      const tell = (change: Change<KubeObject>) => {
+        for (const one of waiting.get(change.key) ?? []) one(change);
+      };
+      this.#parts.push(collection.subscribe((batch) => batch.forEach(tell)));
     }
     return collection;
   }
@@ -161,16 +165,19 @@ export class Objects implements Disposable {
     if (visible()) return Promise.resolve();
     const waiting = this.#waiting.get(resourceKey(resource))!;
     return new Promise((resolve) => {
+      const tells = waiting.get(name) ?? new Set();
+      waiting.set(name, tells);
       const done = () => {
-        waiting.delete(tell);
+        tells.delete(tell);
+        if (tells.size === 0) waiting.delete(name);
         timer.dispose();
         resolve();
       };
-      const tell = (batch: Batch<KubeObject>) => {
-        if (visible() || batch.some((change) => change.key === name && change.after === undefined)) done();
+      const tell = (change: Change<KubeObject>) => {
+        if (visible() || change.after === undefined) done();
       };
       const timer = this.clock.after(sightLimit, done);
-      waiting.add(tell);
+      tells.add(tell);
     });
   }
 }

@@ -4,7 +4,7 @@
 import type { LabelSelector } from "../api/kinds.ts";
 import type { KubeObject, OwnerReference } from "../api/object.ts";
 import type { Resource } from "../api/resource.ts";
-import { matchesLabelSelector } from "../api/selectors.ts";
+import { type Labels, matchesLabelSelector } from "../api/selectors.ts";
 import { controllerOf, controllerReference, type Objects, orphansOf } from "./objects.ts";
 
 export interface Claims {
@@ -14,6 +14,14 @@ export interface Claims {
   readonly release: readonly KubeObject[];
 }
 
+/** A LabelSelector as a function, for many objects: the common case of matchLabels alone is unpacked once. */
+export function selectorTest(selector: LabelSelector | undefined): (labels: Labels | undefined) => boolean {
+  if (!selector || (selector.matchExpressions?.length ?? 0) > 0)
+    return (labels) => matchesLabelSelector(selector, labels);
+  const pairs = Object.entries(selector.matchLabels ?? {});
+  return (labels) => pairs.every(([key, value]) => labels?.[key] === value);
+}
+
 /** Pure. `owned` are those with this controller, `orphans` those of the namespace without any. */
 export function claims(
   owner: KubeObject,
@@ -21,7 +29,8 @@ export function claims(
   owned: readonly KubeObject[],
   orphans: readonly KubeObject[],
 ): Claims {
-  const takes = (object: KubeObject) => matchesLabelSelector(selector, object.metadata.labels);
+  const matches = selectorTest(selector);
+  const takes = (object: KubeObject) => matches(object.metadata.labels);
   const leaving = owner.metadata.deletionTimestamp !== undefined;
   return {
     owned: owned.filter(takes),

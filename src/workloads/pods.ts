@@ -37,6 +37,7 @@ export function availableIn(pod: Pod, minReadySeconds: number, now: number): num
 
 /** When the next of these ready pods becomes available, in milliseconds; undefined when none is waiting for it. */
 export function nextAvailable(pods: readonly Pod[], minReadySeconds: number, now: number): number | undefined {
+  if (minReadySeconds <= 0) return undefined;
   const waits = pods
     .filter((pod) => isActive(pod) && isReady(pod))
     .map((pod) => availableIn(pod, minReadySeconds, now))

@@ -10,18 +10,19 @@ import {
   type ReplicaSetStatus,
   ReplicaSets,
 } from "../api/kinds.ts";
-import { matchesLabelSelector } from "../api/selectors.ts";
 import { formatTime } from "../api/strategy.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import { startController } from "./controller.ts";
 import { recorder } from "./events.ts";
 import { controllerOf, eachChange, type Objects } from "./objects.ts";
-import { claim, ownersOf } from "./ownership.ts";
-import { compareForDeletion, isActive, isAvailable, isReady, nextAvailable, podFromTemplate } from "./pods.ts";
+import { claim, ownersOf, selectorTest } from "./ownership.ts";
+import { availableIn, compareForDeletion, isActive, isReady, nextAvailable, podFromTemplate } from "./pods.ts";
 
 /** Pods made or removed in one go (upstream's BurstReplicas). */
 const burst = 500;
+/** How many pods of a set are counted per millisecond of rest. */
+const podsPerMillisecond = 50;
 
 export interface ReplicaSetPlan {
   /** How many pods to make. */
@@ -30,13 +31,17 @@ export interface ReplicaSetPlan {
 }
 
 /** `related` are the pods of the same Deployment's ReplicaSets: of two equal pods, the one that shares its node goes. */
-export function replicaSetPlan(set: ReplicaSet, pods: readonly Pod[], related: readonly Pod[] = pods): ReplicaSetPlan {
+export function replicaSetPlan(
+  set: ReplicaSet,
+  pods: readonly Pod[],
+  related: () => readonly Pod[] = () => pods,
+): ReplicaSetPlan {
   if (set.metadata.deletionTimestamp) return { create: 0, remove: [] };
   const active = pods.filter(isActive);
   const missing = (set.spec?.replicas ?? 1) - active.length;
   if (missing >= 0) return { create: Math.min(missing, burst), remove: [] };
   const onNode = new Map<string, number>();
-  for (const pod of related) {
+  for (const pod of related()) {
     const node = pod.spec?.nodeName;
     if (node && isActive(pod)) onNode.set(node, (onNode.get(node) ?? 0) + 1);
   }
@@ -50,9 +55,19 @@ export function replicaSetStatus(
   now: number,
   failure?: { readonly reason: "FailedCreate" | "FailedDelete"; readonly message: string },
 ): ReplicaSetStatus {
-  const active = pods.filter(isActive);
-  const templateLabels = { matchLabels: set.spec?.template?.metadata?.labels ?? {} };
-  const count = (test: (pod: Pod) => boolean) => active.filter(test).length;
+  const labelled = selectorTest({ matchLabels: set.spec?.template?.metadata?.labels ?? {} });
+  const minReadySeconds = set.spec?.minReadySeconds ?? 0;
+  const numbers = { replicas: 0, fullyLabeledReplicas: 0, readyReplicas: 0, availableReplicas: 0 };
+  let terminating = 0;
+  for (const pod of pods) {
+    if (pod.metadata.deletionTimestamp !== undefined) terminating++;
+    if (!isActive(pod)) continue;
+    numbers.replicas++;
+    if (labelled(pod.metadata.labels)) numbers.fullyLabeledReplicas++;
+    if (!isReady(pod)) continue;
+    numbers.readyReplicas++;
+    if (availableIn(pod, minReadySeconds, now) === 0) numbers.availableReplicas++;
+  }
   const conditions = (set.status?.conditions ?? []).filter((one) => one.type !== "ReplicaFailure");
   if (failure) {
     const before = set.status?.conditions?.find((one) => one.type === "ReplicaFailure");
@@ -65,18 +80,12 @@ export function replicaSetStatus(
     };
     conditions.push(condition);
   }
-  const numbers = {
-    replicas: active.length,
-    fullyLabeledReplicas: count((pod) => matchesLabelSelector(templateLabels, pod.metadata.labels)),
-    readyReplicas: count(isReady),
-    availableReplicas: count((pod) => isAvailable(pod, set.spec?.minReadySeconds ?? 0, now)),
-  };
   return {
     // Go leaves zeros out, but `replicas` is required.
     ...(Object.fromEntries(
       Object.entries(numbers).filter(([name, value]) => value > 0 || name === "replicas"),
     ) as typeof numbers),
-    terminatingReplicas: pods.filter((pod) => pod.metadata.deletionTimestamp !== undefined).length,
+    terminatingReplicas: terminating,
     observedGeneration: set.metadata.generation ?? 1,
     ...(conditions.length > 0 ? { conditions } : {}),
   };
@@ -92,11 +101,13 @@ export function startReplicaSets(objects: Objects): Disposable {
     name: "replicaset",
     clock: objects.clock,
     log: objects.log,
+    // All pods of a set are counted at each look; a set of 2,000 is looked at every 40 ms at most, one of 49 at once.
+    rest: (key) => podsByController.where(sets.get(key)?.metadata.uid ?? "").length / podsPerMillisecond,
     async reconcile(key) {
       const set = sets.get(key) as ReplicaSet | undefined;
       if (!set) return undefined;
       const pods = await claim(objects, Pods, ReplicaSets, set, set.spec?.selector);
-      const plan = replicaSetPlan(set, pods, plannedRelations(set, pods));
+      const plan = replicaSetPlan(set, pods, () => relatedPods(set, pods));
       const failure = await carryOut(set, plan);
       const now = objects.clock.now();
       const shown = podsByController.where(set.metadata.uid ?? "");
@@ -112,7 +123,7 @@ export function startReplicaSets(objects: Objects): Disposable {
     },
   });
 
-  function plannedRelations(set: ReplicaSet, pods: readonly Pod[]): readonly Pod[] {
+  function relatedPods(set: ReplicaSet, pods: readonly Pod[]): readonly Pod[] {
     const deployment = controllerOf(set.metadata);
     if (!deployment) return pods;
     return setsByController.where(deployment.uid).flatMap((one) => podsByController.where(one.metadata.uid ?? ""));

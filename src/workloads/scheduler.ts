@@ -2,8 +2,11 @@
 // who was placed but is not seen yet is waited for by the write itself. Pods of other schedulers (schedulerName) are left alone.
 
 import { type Node, Nodes, type Pod, type PodCondition, Pods } from "../api/kinds.ts";
+import { objectName } from "../api/object.ts";
 import { formatTime } from "../api/strategy.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";
+import { derive } from "../collections/derive.ts";
+import { index } from "../collections/index.ts";
 import { startController } from "./controller.ts";
 import { recorder } from "./events.ts";
 import { controllerOf, eachChange, type Objects } from "./objects.ts";
@@ -14,10 +17,16 @@ export function startScheduler(objects: Objects): Disposable {
   const record = recorder(objects, "default-scheduler");
   const pods = objects.of(Pods);
   const nodes = objects.of(Nodes);
-  const byNode = objects.indexed(Pods, "by-node", (pod: Pod) => {
-    if (isFinished(pod)) return [];
-    return [pod.spec?.nodeName || waitingForNode];
+  const placements = derive(pods, placementOf, {
+    name: "workloads/placements",
+    key: (placement) => placement.key,
   });
+  const byNode = index(placements, "workloads/placements/by-node", ({ node }) => [node]);
+  const bySibling = index(placements, "workloads/placements/by-sibling", ({ node, owner }) => [`${node} ${owner}`]);
+  const byPorts = index(placements, "workloads/placements/by-ports", ({ node, hostPorts }) =>
+    hostPorts.length > 0 ? [node] : [],
+  );
+  const waiting = objects.indexed(Pods, "waiting-for-node", (pod: Pod) => (isWaiting(pod) ? ["all"] : []));
 
   const controller = startController({
     name: "scheduler",
@@ -56,22 +65,25 @@ export function startScheduler(objects: Objects): Disposable {
   function loads(pod: Pod): readonly NodeLoad[] {
     const owner = controllerOf(pod.metadata)?.uid;
     return [...nodes.values()].map((node: Node) => {
-      const bound = byNode.where(node.metadata.name) as readonly Pod[];
+      const { name } = node.metadata;
       return {
         node,
-        pods: bound.length,
-        siblings: owner === undefined ? 0 : bound.filter((one) => controllerOf(one.metadata)?.uid === owner).length,
-        hostPorts: new Set(bound.flatMap(hostPortsOf)),
+        pods: byNode.where(name).length,
+        siblings: owner === undefined ? 0 : bySibling.where(`${name} ${owner}`).length,
+        hostPorts: byPorts.where(name).flatMap((placement) => placement.hostPorts),
       };
     });
   }
 
   const everyoneWaiting = () => {
-    for (const pod of byNode.where(waitingForNode))
-      controller.enqueue(`${pod.metadata.namespace}/${pod.metadata.name}`);
+    for (const pod of waiting.where("all")) controller.enqueue(objectName(pod));
   };
 
   return disposeAll([
+    placements,
+    byNode,
+    bySibling,
+    byPorts,
     controller,
     eachChange(pods, (pod, { key, after }) => {
       if (after && isWaiting(after)) controller.enqueue(key);
@@ -84,7 +96,19 @@ export function startScheduler(objects: Objects): Disposable {
   ]);
 }
 
-const waitingForNode = "";
+/** What a pod that has a node takes of it. */
+interface PodPlacement {
+  readonly key: string;
+  readonly node: string;
+  readonly owner: string;
+  readonly hostPorts: readonly string[];
+}
+
+function placementOf(pod: Pod): PodPlacement | undefined {
+  const node = pod.spec?.nodeName;
+  if (!node || isFinished(pod)) return undefined;
+  return { key: objectName(pod), node, owner: controllerOf(pod.metadata)?.uid ?? "", hostPorts: hostPortsOf(pod) };
+}
 
 function isWaiting(pod: Pod): boolean {
   return (

@@ -12,7 +12,7 @@ export interface NodeLoad {
   /** Of these, pods with the same controller as the pod to be placed. */
   readonly siblings: number;
   /** Host ports taken on it, as `TCP/8080`. */
-  readonly hostPorts: ReadonlySet<string>;
+  readonly hostPorts: readonly string[];
 }
 
 export type Placement =
@@ -47,7 +47,7 @@ function obstacle(pod: Pod, { node, hostPorts }: NodeLoad): string | undefined {
   const taint = node.spec?.taints?.find((one) => one.effect !== "PreferNoSchedule" && !tolerates(pod, one));
   if (taint) return `node(s) had untolerated taint {${taint.key}: ${taint.value ?? ""}}`;
   if (!matchesNode(pod, node)) return "node(s) didn't match Pod's node affinity/selector";
-  if (hostPortsOf(pod).some((port) => hostPorts.has(port))) {
+  if (hostPortsOf(pod).some((port) => hostPorts.includes(port))) {
     return "node(s) didn't have free ports for the requested pod ports";
   }
   return undefined;
