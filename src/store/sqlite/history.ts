@@ -5,8 +5,8 @@
 import type { KubeObject } from "../../api/object.ts";
 import type { ResourceKey } from "../../api/resource.ts";
 import { StatusError } from "../../api/status-error.ts";
+import { deepFreeze } from "../freeze.ts";
 import type { ObjectDatabase, RevisionType } from "./database.ts";
-import { deepFreeze } from "./freeze.ts";
 
 /** One committed change. */
 export interface Change {

@@ -4,7 +4,7 @@
 import { type KubeObject, nameOf, objectName, splitName } from "../../api/object.ts";
 import type { ResourceKey } from "../../api/resource.ts";
 import type { TransactionView } from "../admission.ts";
-import { deepFreeze } from "./freeze.ts";
+import { deepFreeze } from "../freeze.ts";
 import { sameObject } from "./same-object.ts";
 import type { SortedObjects } from "./sorted-objects.ts";
 
