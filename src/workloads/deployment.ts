@@ -2,7 +2,14 @@
 // step; the next comes with the change that the step causes. Upstream: pkg/controller/deployment/deployment_controller.go.
 
 import { semanticEqual } from "../api/data.ts";
-import { type Deployment, Deployments, Pods, type ReplicaSet, ReplicaSets } from "../api/kinds.ts";
+import {
+  type Deployment,
+  type DeploymentStatus,
+  Deployments,
+  Pods,
+  type ReplicaSet,
+  ReplicaSets,
+} from "../api/kinds.ts";
 import { isStatusReason } from "../api/status-error.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
@@ -25,15 +32,10 @@ export function startDeployments(objects: Objects): Disposable {
     clock: objects.clock,
     log: objects.log,
     async reconcile(key) {
-      let deployment = deployments.get(key) as Deployment | undefined;
+      const deployment = deployments.get(key) as Deployment | undefined;
       if (!deployment || deployment.metadata.deletionTimestamp) return undefined;
       const owned = await claim(objects, ReplicaSets, Deployments, deployment, deployment.spec?.selector);
       const plan = deploymentPlan(deployment, owned, { oldPods: podsOfOthers(deployment, owned) });
-      if (plan.revision !== undefined && plan.revision !== deployment.metadata.annotations?.[revisionAnnotation]) {
-        deployment = await objects.updateMetadata(Deployments, deployment, {
-          annotations: { ...deployment.metadata.annotations, [revisionAnnotation]: plan.revision },
-        });
-      }
       let current = plan.current;
       let failure: unknown;
       if (plan.create && current) {
@@ -49,7 +51,7 @@ export function startDeployments(objects: Objects): Disposable {
           });
         }
       }
-      const written = await Promise.all(plan.update.map((set) => resize(deployment!, set)));
+      const written = await Promise.all(plan.update.map((set) => resize(deployment, set)));
       await Promise.all(
         plan.remove.map((set) => objects.delete(ReplicaSets, set, { propagationPolicy: "Background" })),
       );
@@ -67,7 +69,9 @@ export function startDeployments(objects: Objects): Disposable {
         },
         now,
       );
-      if (!semanticEqual(status, deployment.status)) await objects.updateStatus(Deployments, deployment, status);
+      const { revision = deployment.metadata.annotations?.[revisionAnnotation] } = plan;
+      const same = revision === deployment.metadata.annotations?.[revisionAnnotation];
+      if (!same || !semanticEqual(status, deployment.status)) await report(deployment, revision, status);
       if (failure && !isStatusReason(failure, "AlreadyExists")) throw failure;
       return untilDeadline(deployment, status, now);
     },
@@ -81,6 +85,18 @@ export function startDeployments(objects: Objects): Disposable {
       (total, set) => total + podsByController.where(set.metadata.uid ?? "").filter((pod) => !isFinished(pod)).length,
       0,
     );
+  }
+
+  /**
+   * The revision travels with the status, as upstream's does: there it is no change of what is wanted, and raises no generation
+   * (deploymentStatusStrategy keeps annotations). A store whose status writes keep all metadata gets it in a write of its own.
+   */
+  async function report(deployment: Deployment, revision: string | undefined, status: DeploymentStatus): Promise<void> {
+    const annotations = { ...deployment.metadata.annotations, ...(revision ? { [revisionAnnotation]: revision } : {}) };
+    const metadata = { ...deployment.metadata, annotations };
+    const stored = await objects.updateStatus(Deployments, { ...deployment, metadata }, status);
+    if (revision === undefined || stored.metadata.annotations?.[revisionAnnotation] === revision) return;
+    await objects.updateMetadata(Deployments, stored, { annotations });
   }
 
   async function resize(deployment: Deployment, wanted: ReplicaSet): Promise<ReplicaSet> {

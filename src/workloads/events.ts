@@ -3,7 +3,9 @@
 
 import { Events } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
+import { isStatusReason } from "../api/status-error.ts";
 import { formatTime } from "../api/strategy.ts";
+import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Objects } from "./objects.ts";
 
@@ -52,6 +54,39 @@ export function recorder(objects: Objects, component: string): Recorder {
       objects.log.debug("could not write an event", { about: name, reason, error: messageOf(error) });
     });
   };
+}
+
+/** How long Events are kept, in milliseconds (kube-apiserver --event-ttl), how many, and how often this is looked after. */
+const eventLife = 60 * 60 * 1000;
+const mostEvents = 5_000;
+const sweepEvery = 60 * 1000;
+
+/** The Events that are too old or too many, oldest first. */
+export function expiredEvents(events: readonly KubeObject[], now: number): readonly KubeObject[] {
+  const time = (event: KubeObject) =>
+    Date.parse(event["lastTimestamp"] ?? event["eventTime"] ?? event.metadata.creationTimestamp ?? "") || 0;
+  const sorted = [...events].sort((a, b) => time(a) - time(b));
+  const surplus = Math.max(0, sorted.length - mostEvents);
+  return sorted.filter((event, at) => at < surplus || time(event) + eventLife <= now);
+}
+
+/** Deletes Events that nobody needs any more; in a real cluster they expire in etcd. */
+export function startEventExpiry(objects: Objects): Disposable {
+  return objects.clock.every(sweepEvery, () => {
+    sweep().catch((error) => objects.log.warn("could not remove old events", { error: messageOf(error) }));
+  });
+
+  async function sweep(): Promise<void> {
+    const { items } = await objects.store.list(Events);
+    for (const event of expiredEvents(items, objects.clock.now())) {
+      const { namespace, name } = event.metadata;
+      try {
+        await objects.store.delete({ resource: Events, namespace, name });
+      } catch (error) {
+        if (!isStatusReason(error, "NotFound")) throw error;
+      }
+    }
+  }
 }
 
 let counter = 0;

@@ -1,7 +1,14 @@
 // Namespaces: each gets its `default` ServiceAccount and the ConfigMap `kube-root-ca.crt`; one that is being deleted loses
 // everything in it, then its `kubernetes` finalizer. Upstream: pkg/controller/{namespace,serviceaccount,certificates/rootcacertpublisher}.
 
-import { ConfigMaps, CustomResourceDefinitions, type Namespace, Namespaces, ServiceAccounts } from "../api/kinds.ts";
+import {
+  ConfigMaps,
+  CustomResourceDefinitions,
+  Events,
+  type Namespace,
+  Namespaces,
+  ServiceAccounts,
+} from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
 import { type Resource, type ResourceKey, resourceKey } from "../api/resource.ts";
 import { isStatusReason } from "../api/status-error.ts";
@@ -77,6 +84,10 @@ export function startNamespaces(objects: Objects, options: NamespaceOptions = {}
     for (const { resource } of watched.values()) {
       const { items } = await store.list(resource, { namespace: name, limit: 1 });
       if (items.length > 0) throw new Error(`namespace ${name} still has ${resource.plural}`);
+    }
+    const { items: events } = await store.list(Events, { namespace: name });
+    for (const event of events) {
+      await ifThere(store.delete({ resource: Events, namespace: name, name: event.metadata.name }));
     }
     const finalizers = (namespace.spec?.finalizers ?? []).filter((one) => one !== "kubernetes");
     if (finalizers.length === (namespace.spec?.finalizers ?? []).length) return;

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { ConfigMaps, Namespaces, Pods, Secrets, ServiceAccounts } from "../api/kinds.ts";
+import { ConfigMaps, Events, Namespaces, Pods, Secrets, ServiceAccounts } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
+import { expiredEvents } from "./events.ts";
 import { verdict } from "./garbage-collector.ts";
 import { startWorld, template, type World } from "./testing/world.ts";
 
@@ -31,6 +32,23 @@ describe("an object with owners", () => {
   test("goes in the foreground for an owner that waits, when it has dependents itself", () => {
     expect(verdict(owned(["a"]), found([], ["a"], []), true)).toEqual({ do: "delete", policy: "Foreground" });
     expect(verdict(owned(["a"]), found([], ["a"], []), false)).toEqual({ do: "delete", policy: "Background" });
+  });
+});
+
+describe("Events", () => {
+  const event = (name: string, lastTimestamp: string): KubeObject => ({
+    apiVersion: "v1",
+    kind: "Event",
+    metadata: { name },
+    lastTimestamp,
+  });
+  test("go after an hour, and the oldest when there are too many", () => {
+    const now = Date.UTC(2026, 0, 1, 12);
+    const old = event("old", "2026-01-01T10:59:59Z");
+    const young = event("young", "2026-01-01T11:30:00Z");
+    expect(expiredEvents([young, old], now)).toEqual([old]);
+    const many = Array.from({ length: 5_001 }, (_, at) => event(`e${at}`, "2026-01-01T11:45:00Z"));
+    expect(expiredEvents([...many, young], now).map(({ metadata }) => metadata.name)).toEqual(["young", "e0"]);
   });
 });
 
@@ -123,6 +141,11 @@ describe("in a running stack", () => {
     await world.remove(Namespaces, "shop");
     expect(world.get(Namespaces, "shop")!.status.phase).toBe("Terminating");
     await world.until("it is gone", () => !world.get(Namespaces, "shop"));
-    expect([...world.all(Pods, "shop"), ...world.all(Secrets, "shop"), ...world.all(ConfigMaps, "shop")]).toEqual([]);
+    expect([
+      ...world.all(Pods, "shop"),
+      ...world.all(Secrets, "shop"),
+      ...world.all(ConfigMaps, "shop"),
+      ...world.all(Events, "shop"),
+    ]).toEqual([]);
   });
 });

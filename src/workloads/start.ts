@@ -15,6 +15,7 @@ import {
 import { type Disposable, disposable } from "../base/disposal.ts";
 import { startDaemonSets } from "./daemon-set.ts";
 import { startDeployments } from "./deployment.ts";
+import { startEventExpiry } from "./events.ts";
 import { collectedResources, startGarbageCollector } from "./garbage-collector.ts";
 import { startJobs } from "./job.ts";
 import { type NamespaceOptions, startNamespaces } from "./namespaces.ts";
@@ -58,6 +59,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       startDaemonSets(objects),
       startJobs(objects),
       startPodCleanup(objects),
+      startEventExpiry(objects),
       startGarbageCollector(objects),
     );
   });
