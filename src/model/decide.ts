@@ -175,24 +175,21 @@ function findHost(
   host: string,
   trail: TrailStep[],
 ): { host: VirtualHost; pattern: HostPattern } | undefined {
-  const patterns = table.hosts.flatMap((entry) => entry.names.map((pattern) => ({ host: entry, pattern })));
-  patterns.sort((a, b) => compareHostPatterns(a.pattern, b.pattern));
-  for (const entry of patterns) {
-    const taken = hostMatches(entry.pattern, host);
+  const fitting = table.hosts
+    .flatMap((entry) => entry.names.map((pattern) => ({ host: entry, pattern })))
+    .filter(({ pattern }) => hostMatches(pattern, host))
+    .sort((a, b) => compareHostPatterns(a.pattern, b.pattern));
+  const [taken] = fitting;
+  for (const entry of fitting) {
     trail.push({
       what: "host",
-      taken,
+      taken: entry === taken,
       from: entry.host.rules[0]?.from ?? table.from,
       name: entry.pattern,
-      reason: taken ? `the most specific that takes "${host}"` : `"${host}" is not ${describePattern(entry.pattern)}`,
+      reason: entry === taken ? `the most specific that takes "${host}"` : `less specific than "${taken?.pattern}"`,
     });
-    if (taken) return entry;
   }
-  return undefined;
-}
-
-function describePattern(pattern: HostPattern): string {
-  return pattern.startsWith("*.") ? `below ${pattern.slice(2)}` : pattern;
+  return taken;
 }
 
 function findRule(host: VirtualHost, request: RequestParts, trail: TrailStep[]): Rule | undefined {

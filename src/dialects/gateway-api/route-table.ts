@@ -2,7 +2,7 @@
 // table meet; what each brings (rules, sort keys, hosts) was made before, so a table costs a walk over its routes.
 
 import { compareHostPatterns } from "../../model/host-pattern.ts";
-import type { HostPattern, RouteTable, RouteTableName, Rule, VirtualHost } from "../../model/model.ts";
+import type { HostPattern, RouteTable, RouteTableName, Rule } from "../../model/model.ts";
 import type { Provenance } from "../../model/provenance.ts";
 import type { Place } from "./attachment.ts";
 import type { GatewayPlan } from "./gateway-plan.ts";
@@ -64,56 +64,100 @@ export function planTables(plan: GatewayPlan): readonly TablePlan[] {
   return [...tables.values()];
 }
 
-/** Rules of one listener for one host pattern, by the routes that bring them. */
+/** The routes of one listener for one host pattern. */
 interface Bucket {
-  readonly listener: string;
-  readonly host: HostPattern;
   readonly routes: RouteFragment[];
+  rules: readonly Rule[] | undefined;
+}
+
+/** The buckets of one listener. */
+interface Section {
+  readonly buckets: Map<HostPattern, Bucket>;
+  /** Whether any of the patterns is a wildcard, whose rules more specific hosts repeat. */
+  wild: boolean;
 }
 
 /**
  * Merges fragments. A host's entry has its own rules first, then those of the less specific hosts of the same listener: the
  * specification gives precedence to the more specific host among rules that match, and a table does not fall through.
+ * Exact hosts come in the order of their routes, then wildcards, the most specific first.
  */
 export function mergeTable(plan: TablePlan, fragments: readonly RouteFragment[]): RouteTable {
-  const listeners = new Map(plan.listeners.map((listener) => [listener.name, listener.hostname]));
-  const buckets = new Map<string, Bucket>();
-  const entries = new Map<HostPattern, string>();
-  for (const { name, hostname } of plan.listeners) entries.set(hostname, name);
+  const sections = new Map<string, Section>();
+  const owners = new Map<HostPattern, Section>();
+  for (const { name, hostname } of plan.listeners) {
+    const section: Section = { buckets: new Map(), wild: false };
+    sections.set(name, section);
+    owners.set(hostname, section);
+  }
   for (const fragment of fragments) {
     for (const place of fragment.places) {
-      if (place.table !== plan.name || !listeners.has(place.listener)) continue;
+      const section = place.table === plan.name ? sections.get(place.listener) : undefined;
+      if (!section) continue;
       for (const host of place.hosts) {
-        const key = `${place.listener} ${host}`;
-        const bucket = buckets.get(key);
-        if (bucket) bucket.routes.push(fragment);
-        else buckets.set(key, { listener: place.listener, host, routes: [fragment] });
-        entries.set(host, place.listener);
+        const bucket = section.buckets.get(host);
+        if (bucket) {
+          bucket.routes.push(fragment);
+          continue;
+        }
+        section.buckets.set(host, { routes: [fragment], rules: undefined });
+        if (host.startsWith("*")) section.wild = true;
+        owners.set(host, section);
       }
     }
   }
 
-  const merged = new Map<Bucket, readonly Rule[]>();
-  const hosts: VirtualHost[] = [];
-  for (const host of [...entries.keys()].sort(compareHostPatterns)) {
-    const listener = entries.get(host)!;
-    const rules: (readonly Rule[])[] = [];
-    for (const pattern of widening(host)) {
-      const bucket = buckets.get(`${listener} ${pattern}`);
-      if (!bucket) continue;
-      let own = merged.get(bucket);
-      if (!own) {
-        own = mergeRules(bucket.routes);
-        merged.set(bucket, own);
-      }
-      rules.push(own);
+  const known = new Map<string, Bucket[]>();
+  const hosts: { names: HostPattern[]; rules: readonly Rule[] }[] = [];
+  const byRules = new Map<readonly Rule[], HostPattern[]>();
+  for (const host of ordered(owners.keys())) {
+    const section = owners.get(host)!;
+    const rules = hostRules(host, section, known);
+    const twins = byRules.get(rules);
+    if (twins) {
+      twins.push(host);
+      continue;
     }
-    hosts.push({ names: [host], rules: rules.length === 1 ? rules[0]! : rules.flat() });
+    const names = [host];
+    byRules.set(rules, names);
+    hosts.push({ names, rules });
   }
   for (const { hostname, rule } of plan.misdirected) {
-    if (!entries.has(hostname)) hosts.push({ names: [hostname], rules: [rule] });
+    if (!owners.has(hostname)) hosts.push({ names: [hostname], rules: [rule] });
   }
   return { name: plan.name, from: plan.from, hosts };
+}
+
+/** Exact hosts do not compete, and stay in their order; wildcards are sorted. */
+function ordered(patterns: Iterable<HostPattern>): readonly HostPattern[] {
+  const exact: HostPattern[] = [];
+  const wild: HostPattern[] = [];
+  for (const pattern of patterns) (pattern.startsWith("*") ? wild : exact).push(pattern);
+  return [...exact, ...wild.sort(compareHostPatterns)];
+}
+
+function hostRules(host: HostPattern, section: Section, known: Map<string, Bucket[]>): readonly Rule[] {
+  const own = section.buckets.get(host);
+  if (!section.wild) return own ? rulesOf(own, known) : [];
+  const parts: (readonly Rule[])[] = [];
+  for (const pattern of widening(host)) {
+    const bucket = section.buckets.get(pattern);
+    if (bucket) parts.push(rulesOf(bucket, known));
+  }
+  return parts.length === 1 ? parts[0]! : parts.flat();
+}
+
+/** One list for all buckets of the same routes, so that hosts which are served alike become one entry. */
+function rulesOf(bucket: Bucket, known: Map<string, Bucket[]>): readonly Rule[] {
+  if (bucket.rules) return bucket.rules;
+  const { routes } = bucket;
+  const key = `${routes.length} ${routes[0]!.key} ${routes.at(-1)!.key}`;
+  const alike = known.get(key);
+  const twin = alike?.find((other) => other.routes.every((route, i) => route === routes[i]));
+  bucket.rules = twin?.rules ?? mergeRules(routes);
+  if (!alike) known.set(key, [bucket]);
+  else if (!twin) alike.push(bucket);
+  return bucket.rules;
 }
 
 function mergeRules(routes: readonly RouteFragment[]): readonly Rule[] {
