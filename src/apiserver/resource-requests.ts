@@ -6,7 +6,7 @@ import { type Resource, resourceKey } from "../api/resource.ts";
 import { StatusError } from "../api/status-error.ts";
 import type { EngineWriteOptions } from "../store/sqlite/engine.ts";
 import type { ObjectKey, Patch } from "../store/store.ts";
-import { deletedStatus, listBody, partialMetadata, sendObject } from "./answer.ts";
+import { deletedStatus, listBody, listMetadata, partialMetadata, sendObject } from "./answer.ts";
 import { mediaType, readObject, readOptions, readPatch } from "./body.ts";
 import type { Context, Target } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
@@ -109,7 +109,7 @@ async function list(context: Context, exchange: Exchange, target: Target): Promi
   const entry = context.store.scheme.entry(resource);
   const body = listBody(entry, snapshot);
   if (accepted.as === "Table") {
-    sendObject(exchange, accepted, tableOf(context, exchange, resource, snapshot.items, body["metadata"] as object));
+    sendObject(exchange, accepted, tableOf(context, exchange, resource, snapshot.items, listMetadata(snapshot)));
   } else if (accepted.as) {
     const items = snapshot.items.map(partialMetadata);
     const { metadata } = body;

@@ -2,6 +2,8 @@
 
 import type { KubeObject } from "../api/object.ts";
 import type { Resource } from "../api/resource.ts";
+import { StatusError } from "../api/status-error.ts";
+import { type IncludeObject, type Table, tableFor } from "../api/table.ts";
 import type { Context } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
 
@@ -10,20 +12,17 @@ export function tableOf(
   exchange: Exchange,
   resource: Resource,
   items: readonly KubeObject[],
-  metadata: object,
-): Record<string, unknown> {
-  const include = exchange.query.get("includeObject") ?? "Metadata";
-  return {
-    kind: "Table",
-    apiVersion: "meta.k8s.io/v1",
+  metadata: Readonly<Record<string, unknown>>,
+  withColumns = true,
+): Table {
+  const includeObject = exchange.query.get("includeObject") || undefined;
+  if (includeObject && !["None", "Metadata", "Object"].includes(includeObject)) {
+    throw new StatusError(400, "BadRequest", `unrecognized includeObject value: ${JSON.stringify(includeObject)}`);
+  }
+  return tableFor(context.store.scheme, resource, items, {
+    now: context.clock.now(),
+    includeObject: includeObject as IncludeObject | undefined,
     metadata,
-    columnDefinitions: [{ name: "Name", type: "string", format: "name", description: "", priority: 0 }],
-    rows: items.map((object) => ({
-      cells: [object.metadata.name],
-      object:
-        include === "None"
-          ? null
-          : { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1", metadata: object.metadata },
-    })),
-  };
+    withColumns,
+  });
 }

@@ -89,10 +89,9 @@ function encoder(context: Context, exchange: Exchange, target: Target, accepted:
     return (type, object) => {
       const metadata = { resourceVersion: object.metadata.resourceVersion };
       const items = type === "BOOKMARK" ? [] : [object];
-      const { columnDefinitions, ...rest } = tableOf(context, exchange, target.resource, items, metadata);
-      const columns = columnsSent ? { columnDefinitions: null } : { columnDefinitions };
+      const table = tableOf(context, exchange, target.resource, items, metadata, !columnsSent);
       columnsSent = true;
-      return line(type, JSON.stringify({ ...rest, ...columns }));
+      return line(type, JSON.stringify(table));
     };
   }
   if (accepted.as) return (type, object) => line(type, JSON.stringify(partialMetadata(object)));

@@ -151,7 +151,7 @@ export function addDefinition(scheme: Scheme, definition: KubeObject): void {
   const names = definition.spec.names as Names;
   for (const version of (definition.spec.versions ?? []) as Version[]) {
     if (!version.served) continue;
-    const subresources = subresourcesOf(version, names, group);
+    const subresources = subresourcesOf(version, names);
     const resource: Resource = {
       group,
       version: version.name,
@@ -176,11 +176,11 @@ export function addDefinition(scheme: Scheme, definition: KubeObject): void {
   }
 }
 
-function subresourcesOf(version: Version, names: Names, group: string): Subresource[] {
+function subresourcesOf(version: Version, names: Names): Subresource[] {
   const found: Subresource[] = [];
   const subVerbs = ["get", "patch", "update"];
   if (version.subresources?.status) {
-    found.push({ name: "status", kind: names.kind, group, version: version.name, verbs: subVerbs });
+    found.push({ name: "status", kind: names.kind, verbs: subVerbs });
   }
   if (version.subresources?.scale) {
     found.push({ name: "scale", kind: "Scale", group: "autoscaling", version: "v1", verbs: subVerbs });

@@ -2,10 +2,12 @@
 // validation, the commit.
 
 import { type KubeObject, nameOf } from "../../api/object.ts";
+import type { ResourceKey } from "../../api/resource.ts";
 import { type Resource, resourceKey } from "../../api/resource.ts";
 import type { Scheme } from "../../api/scheme.ts";
 import { StatusError } from "../../api/status-error.ts";
 import { formatTime } from "../../api/strategy.ts";
+import type { FieldError } from "../../api/validation/field-error.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Admission, AdmissionRequest } from "../admission.ts";
@@ -20,6 +22,8 @@ export interface Engine {
   readonly clock: Clock;
   readonly admissions: readonly Admission[];
   readonly log: Logger;
+  /** Errors that this store lets pass; see `SqliteStoreOptions.tolerates`. */
+  readonly tolerates: (resource: ResourceKey, error: FieldError) => boolean;
   /** Called after every commit, inside the writer's call. */
   readonly committed: (changes: readonly Change[]) => void;
 }

@@ -7,6 +7,7 @@ import { type Resource, resourceKey } from "../../api/resource.ts";
 import type { Scheme } from "../../api/scheme.ts";
 import { StatusError } from "../../api/status-error.ts";
 import { formatTime } from "../../api/strategy.ts";
+import type { FieldError } from "../../api/validation/field-error.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { type Disposable, disposable } from "../../base/disposal.ts";
 import { type Logger, silentLogger } from "../../base/log.ts";
@@ -47,6 +48,8 @@ export interface SqliteStoreOptions {
   readonly log?: Logger;
   /** How many changes watches can resume over. */
   readonly historyWindow?: number;
+  /** Validation errors to let pass: what upstream refuses and this stack needs (endpoints on 127.x addresses). None unless given. */
+  readonly tolerates?: (resource: ResourceKey, error: FieldError) => boolean;
 }
 
 /** Milliseconds between bookmarks; kube-apiserver sends them about once a minute. */
@@ -83,6 +86,7 @@ export class SqliteStore implements Store {
       clock,
       admissions: this.#admissions,
       log,
+      tolerates: options.tolerates ?? (() => false),
       committed: (changes) => custom.committed(this.#engine, changes),
     };
     custom.serveStored(this.#engine);

@@ -119,8 +119,9 @@ export function validateValues(
 ): void {
   if (subresource === "binding") return; // changes what a pod's own rules forbid to change
   const { scheme } = engine;
-  const errors = old
+  const found = old
     ? validateUpdate(scheme, resource, object, old, subresource)
     : validateCreate(scheme, resource, object);
+  const errors = found.filter((error) => !engine.tolerates(resourceKey(resource), error));
   if (errors.length > 0) throw invalid(resource, object.metadata.name ?? "", errors);
 }
