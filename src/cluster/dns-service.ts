@@ -43,7 +43,7 @@ export async function publishDns(
       ...where,
       labels: {
         "kubernetes.io/service-name": where.name,
-        "endpointslice.kubernetes.io/managed-by": "fairlead.dev/dns",
+        "endpointslice.kubernetes.io/managed-by": "dns.fairlead.dev",
       },
     },
     addressType: "IPv4",

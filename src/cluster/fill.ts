@@ -21,7 +21,7 @@ import {
 import type { Manifest } from "./manifests.ts";
 import { madeUpFile } from "./sources.ts";
 
-export const filledLabel = "fairlead.dev/filled";
+const filledLabel = "fairlead.dev/filled";
 /** An image that runs nowhere: its containers become stand-ins that answer what they received. */
 const standInImage = "fairlead.dev/stand-in";
 const pods = 2;

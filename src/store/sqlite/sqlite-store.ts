@@ -3,7 +3,7 @@
 // the file; docs/store.md says what is durable when.
 
 import type { KubeObject } from "../../api/object.ts";
-import { type Resource, resourceKey } from "../../api/resource.ts";
+import { type Resource, type ResourceKey, resourceKey } from "../../api/resource.ts";
 import type { Scheme } from "../../api/scheme.ts";
 import { StatusError } from "../../api/status-error.ts";
 import { formatTime } from "../../api/strategy.ts";

@@ -8,7 +8,7 @@ import { applyServerSide, managerOfUserAgent, trackUpdate } from "../../api/mana
 import type { KubeObject, ManagedFieldsEntry } from "../../api/object.ts";
 import { jsonPatch, mergePatch } from "../../api/patch/json-patch.ts";
 import { strategicMergePatch } from "../../api/patch/strategic.ts";
-import type { Resource } from "../../api/resource.ts";
+import { type Resource, resourceKey } from "../../api/resource.ts";
 import type { Schema } from "../../api/schema.ts";
 import { StatusError } from "../../api/status-error.ts";
 import { invalid, validateCreate, validateUpdate } from "../../api/validation/validate.ts";
