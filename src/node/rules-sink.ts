@@ -118,7 +118,7 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
       kernel = undefined;
     } finally {
       busy = false;
-      if (kernel === undefined || dirty.size > 0) void work();
+      if (kernel === undefined || dirty.size > 0 || waiters.length > 0) void work();
     }
   }
 

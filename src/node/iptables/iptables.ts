@@ -14,6 +14,7 @@ const lockWait = "5";
 /** The backend for one family on one node. `run` starts programs inside the node's network namespace. */
 export function iptables(run: Run, options: IptablesOptions): ServiceRules {
   const tool = options.family === 4 ? "iptables" : "ip6tables";
+  let prepared = false;
 
   async function read(): Promise<Rules> {
     const result = await run([`${tool}-save`]);
@@ -22,8 +23,17 @@ export function iptables(run: Run, options: IptablesOptions): ServiceRules {
     return parseSave(result.stdout);
   }
 
+  /** Without it the kernel drops what is sent from 127.0.0.1 to a pod (pkg/proxy/iptables/proxier.go NewProxier). */
+  async function allowLocalhostNodePorts(): Promise<void> {
+    if (prepared || options.family !== 4 || !options.localhostNodePorts) return;
+    const result = await run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet"]);
+    if (result.code !== 0) throw new Error(`net.ipv4.conf.all.route_localnet was not set: ${firstLine(result.stderr)}`);
+    prepared = true;
+  }
+
   async function commit(transaction: Transaction): Promise<void> {
     if (transaction.text === "") return;
+    await allowLocalhostNodePorts();
     const result = await run([`${tool}-restore`, "-w", lockWait, "--noflush"], transaction.text);
     if (result.code === 0) return;
     throw new Error(
@@ -39,6 +49,7 @@ export function iptables(run: Run, options: IptablesOptions): ServiceRules {
     read,
     commit,
     async remove() {
+      prepared = true;
       await commit(difference(await read(), new Map()));
     },
     async intact() {
