@@ -67,7 +67,8 @@ export function decode(scheme: Scheme, resource: Resource, value: unknown, optio
     ...(options.fieldValidation === "Ignore"
       ? []
       : (options.duplicates?.() ?? []).map((path) => `duplicate field ${quote(path)}`)),
-    ...walk.unknown.map((path) => `unknown field ${quote(path)}`),
+    // An applied configuration with unknown fields is refused when its ownership is worked out, in other words.
+    ...(options.patch?.type === "apply" ? [] : walk.unknown.map((path) => `unknown field ${quote(path)}`)),
   ];
   if (options.fieldValidation === "Strict" && problems.length > 0) {
     throw refuse(resource, value, options, `strict decoding error: ${problems.slice(0, 100).join(", ")}`, walk.hints);

@@ -2,13 +2,15 @@
 // structured-merge-diff merge.Updater). The caller runs these between defaulting and the strategy of a write, as upstream
 // does, so that what the server itself fills in later (addresses, statuses) is owned by nobody.
 
-import { equal, type Json } from "../data.ts";
+import { equal, isRecord, type Json } from "../data.ts";
+import { decode } from "../decode.ts";
 import type { KubeObject, ManagedFieldsEntry } from "../object.ts";
 import { apiVersionOf, type Resource, resourceKey } from "../resource.ts";
-import type { Schema } from "../schema.ts";
+import { childSchema, type Schema } from "../schema.ts";
 import type { Scheme } from "../scheme.ts";
 import { StatusError } from "../status-error.ts";
 import { formatTime } from "../strategy.ts";
+import { suggest } from "../suggest.ts";
 import {
   difference,
   equalSets,
@@ -23,7 +25,7 @@ import {
   toFieldsV1,
   union,
 } from "./field-set.ts";
-import { compare, fieldSetOf, mergeApplied, removeFields, unionAll, withNamedFields } from "./typed.ts";
+import { compare, fieldSetOf, itemElement, mergeApplied, removeFields, unionAll, withNamedFields } from "./typed.ts";
 
 export interface WriteContext {
   readonly manager: string;
@@ -100,8 +102,10 @@ export interface Applied {
 }
 
 /**
- * Applies a configuration for a manager. `live` is undefined when the object does not exist yet. Throws `Conflict` when a field
- * that another manager owns would change and `force` is not set; BadRequest when the configuration carries managedFields.
+ * Applies a configuration for a manager. The configuration is the body as it was sent, not decoded: an empty map in it owns the
+ * map. The result is decoded (empty parts are gone), not yet defaulted. `live` is undefined when the object does not exist yet. Throws `Conflict` when a field
+ * that another manager owns would change and `force` is not set; BadRequest when the configuration carries managedFields, or
+ * fields that a built-in type does not have.
  */
 export function applyServerSide(
   scheme: Scheme,
@@ -114,6 +118,7 @@ export function applyServerSide(
     throw new StatusError(400, "BadRequest", "metadata.managedFields must be nil");
   }
   const schema = scheme.schemaOf(resource);
+  checkDeclared(configuration, resource, schema);
   const ignored = ignoredFields(scheme, resource, context.subresource);
   const managers = read(live?.metadata.managedFields);
   if (live && managers.size === 0) {
@@ -131,7 +136,7 @@ export function applyServerSide(
   const last = managers.get(id);
   const set = recursiveDifference(fieldSetOf(config, schema), ignored);
   const trimmed = removeFields(config, ignored, schema);
-  let merged = mergeApplied(before, trimmed, schema) as Json;
+  let merged = mergeApplied(live ? before : { metadata: {} }, trimmed, schema) as Json;
   const owned = new Map(managers);
   owned.set(id, { entry, set });
   if (last && !isEmptySet(last.set)) {
@@ -178,7 +183,45 @@ export function applyServerSide(
       ...(named.resourceVersion ? { resourceVersion: named.resourceVersion } : {}),
     },
   } as unknown as KubeObject;
-  return { object: withManagers(object, next), changed };
+  const decoded = decode(scheme, resource, object, { fieldValidation: "Ignore" }).object;
+  return { object: withManagers(decoded, next), changed };
+}
+
+/** A configuration must fit its type: what is owned must be known. */
+function checkDeclared(configuration: KubeObject, resource: Resource, schema: Schema): void {
+  const problems: string[] = [];
+  const hints: string[] = [];
+  const visit = (value: unknown, at: Schema, path: string) => {
+    if (Array.isArray(value)) {
+      if (!at.items) return;
+      for (const [index, item] of value.entries()) {
+        visit(item, at.items, path + printPath([itemElement(item, index, at)]));
+      }
+    } else if (isRecord(value) && (at.type === "object" || at.type === "map")) {
+      for (const [field, item] of Object.entries(value)) {
+        const inner = childSchema(at, field);
+        if (inner) visit(item, inner, `${path}.${field}`);
+        else if (!at.preserveUnknown && !at.embedded) {
+          problems.push(`${path}.${field}: field not declared in schema`);
+          const meant = suggest(field, Object.keys(at.fields ?? {}));
+          if (meant) hints.push(`unknown field "${path}.${field}": did you mean "${path}.${meant}"?`);
+        }
+      }
+    }
+  };
+  visit(configuration, schema, "");
+  if (problems.length === 0) return;
+  const { name, namespace } = configuration.metadata ?? {};
+  const version = apiVersionOf(resource);
+  const kind = `${version.includes("/") ? "" : "/"}${version}, Kind=${resource.kind}`;
+  const text = problems.length === 1 ? problems[0]! : `errors:\n${problems.map((one) => `  ${one}`).join("\n")}`;
+  const error = new StatusError(
+    400,
+    "BadRequest",
+    `failed to create typed patch object (${namespace ?? ""}/${name ?? ""}; ${kind}): ${text}`,
+  );
+  error.hints = hints;
+  throw error;
 }
 
 function conflictError(conflicts: readonly { manager: Manager; paths: readonly (readonly string[])[] }[]): StatusError {
@@ -280,8 +323,13 @@ function bare(object: KubeObject | undefined): Json | undefined {
 /** What an empty object of a kind has: the structs that are values, which nobody comes to own by creating it. */
 function zeroObject(scheme: Scheme, resource: Resource): Json {
   if (scheme.entry(resource).custom) return { metadata: {} };
-  const zero = zeros[resourceKey(resource)];
-  return { metadata: {}, spec: {}, status: {}, ...zero };
+  const fields = scheme.schemaOf(resource).fields ?? {};
+  return {
+    metadata: {},
+    ...(fields["spec"] ? { spec: {} } : {}),
+    ...(fields["status"] ? { status: {} } : {}),
+    ...zeros[resourceKey(resource)],
+  };
 }
 
 const template = { metadata: {}, spec: {} };
