@@ -1,7 +1,7 @@
 // One container of a pod while it is on its node: a stand-in, or a command with its restarts and probes. What the pod's status
 // says of it is its `view`.
 
-import type { Container, Pod, Probe } from "../api/kinds.ts";
+import type { Container, ContainerStatus, Pod, Probe } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
@@ -46,10 +46,13 @@ export class StandInRun implements RunningContainer {
   #state: ContainerLife = { kind: "waiting", reason: "ContainerCreating" };
   readonly restartCount: number;
 
-  constructor(spec: Container, uid: string, restartCount: number) {
+  /** `before` is what the pod's status says: a stand-in that ran goes on running when an agent is started anew. */
+  constructor(spec: Container, uid: string, before: ContainerStatus | undefined) {
     this.spec = spec;
     this.#uid = uid;
-    this.restartCount = restartCount;
+    this.restartCount = before?.restartCount ?? 0;
+    const since = before?.state?.running?.startedAt;
+    if (since !== undefined) this.#state = { kind: "running", startedAt: Date.parse(since) };
   }
 
   view(): ContainerView {
@@ -103,12 +106,24 @@ export class CommandRun implements RunningContainer {
   #stopping = false;
   #whenEnded: (() => void)[] = [];
 
-  constructor(spec: Container, argv: readonly string[], uid: string, restartCount: number, host: ContainerHost) {
+  /** `before` is what the pod's status says: it stands until `start` finds out how it is now. */
+  constructor(
+    spec: Container,
+    argv: readonly string[],
+    uid: string,
+    before: ContainerStatus | undefined,
+    host: ContainerHost,
+  ) {
     this.spec = spec;
     this.#argv = argv;
     this.#uid = uid;
-    this.#restarts = restartCount;
+    this.#restarts = before?.restartCount ?? 0;
     this.#host = host;
+    const since = before?.state?.running?.startedAt;
+    if (since === undefined) return;
+    this.#state = { kind: "running", startedAt: Date.parse(since) };
+    this.#started = before?.started ?? false;
+    this.#ready = before?.ready ?? false;
   }
 
   get restartCount(): number {
@@ -135,8 +150,8 @@ export class CommandRun implements RunningContainer {
     return new Promise((resolve) => this.#whenEnded.push(resolve));
   }
 
-  /** Starts it, or goes on with the run that was started before we were. `startedAt` is what the status said then. */
-  start(startedAt?: number): void {
+  /** Starts it, or goes on with the run that was started before we were. */
+  start(): void {
     const { clock } = this.#host;
     let spec: CommandSpec;
     try {
@@ -149,6 +164,13 @@ export class CommandRun implements RunningContainer {
       return;
     }
     const found = CommandProcess.find(spec.pidFile, clock);
+    const known = this.#state.kind === "running" ? this.#state.startedAt : undefined;
+    if (!found && known !== undefined) {
+      // It ended while nobody looked; what its exit code was is not known.
+      const now = clock.now();
+      this.#afterEnd({ exitCode: 255, reason: "Unknown", startedAt: known, finishedAt: now });
+      return;
+    }
     try {
       const child = found ?? CommandProcess.start(spec);
       this.#process = child;
@@ -159,10 +181,9 @@ export class CommandRun implements RunningContainer {
       this.#afterEnd({ exitCode: 128, reason: "StartError", message, startedAt: clock.now(), finishedAt: clock.now() });
       return;
     }
-    const since = found && startedAt !== undefined ? startedAt : clock.now();
-    this.#state = { kind: "running", startedAt: since };
+    this.#state = { kind: "running", startedAt: known ?? clock.now() };
     if (!found) this.#host.event("Normal", "Started", `Container started as a command in place of ${this.spec.image}`);
-    this.#probe();
+    this.#probe(found !== undefined);
     this.#host.changed();
   }
 
@@ -227,11 +248,12 @@ export class CommandRun implements RunningContainer {
     });
   }
 
-  #probe(): void {
+  /** A run that was found keeps what was known of it until a probe says otherwise. */
+  #probe(found: boolean): void {
     const { startupProbe, readinessProbe, livenessProbe } = this.spec;
-    this.#started = !startupProbe;
-    this.#ready = !startupProbe && !readinessProbe;
-    if (startupProbe) {
+    this.#started = !startupProbe || (found && this.#started);
+    this.#ready = this.#started && (!readinessProbe || (found && this.#ready));
+    if (startupProbe && !this.#started) {
       this.#watch(startupProbe, "Startup", (passing, message, prober) => {
         if (!passing) return this.#unhealthy("startup", message);
         prober.dispose();

@@ -176,13 +176,10 @@ function condition(pod: Pod, type: string, verdict: Verdict, now: number): PodCo
   const before = pod.status?.conditions?.find((one) => one.type === type);
   const since = before?.status === verdict.status ? before.lastTransitionTime : undefined;
   const generation = pod.metadata.generation;
-  // The API has `lastProbeTime: null` in every condition of a pod; nothing has written it for years.
-  const probed = { lastProbeTime: null } as unknown as { lastProbeTime?: string };
   return {
     type,
     status: verdict.status,
     ...(generation === undefined ? {} : { observedGeneration: generation }),
-    ...probed,
     lastTransitionTime: since ?? formatTime(now),
     ...(verdict.reason ? { reason: verdict.reason } : {}),
     ...(verdict.message ? { message: verdict.message } : {}),

@@ -2,6 +2,7 @@
 // endpoints leave → preStop → SIGTERM → grace → sandbox removed → object removed. Written once, top to bottom.
 
 import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { type Container, type Pod, type PodStatus, Pods } from "../api/kinds.ts";
 import { describeObject } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
@@ -14,6 +15,7 @@ import type { Store } from "../store/store.ts";
 import { CommandRun, type ContainerHost, type RunningContainer, StandInRun } from "./container.ts";
 import { environmentOf } from "./environment.ts";
 import { commandFor, type ImageCommand } from "./image-commands.ts";
+import { mountedArgv, mountsOf, ownTopMounts } from "./mounts.ts";
 import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
 import type { PodFacts } from "./pod-fields.ts";
 import { type PodFiles, podFiles } from "./pod-files.ts";
@@ -65,15 +67,21 @@ export class PodWorker implements ContainerHost {
   #dirty = false;
   #pokes: (() => void)[] = [];
   #volumesWritten = false;
+  #announced = false;
+  /** `80/TCP`: what its stand-ins serve. */
+  #served: readonly string[] = [];
   #sandboxing: Promise<boolean> = Promise.resolve(false);
 
   constructor(pod: Pod, host: WorkerHost) {
     this.#pod = pod;
     this.uid = pod.metadata.uid ?? "";
+    this.#podIP = pod.status?.podIP;
     this.#host = host;
     this.clock = host.clock;
     this.#files = podFiles(host.stateDir, this.uid);
     this.#startTime = host.clock.now();
+    // A pod that ran before this process did was announced then.
+    this.#announced = pod.status?.containerStatuses?.some((one) => one.state?.running) ?? false;
   }
 
   pod(): Pod {
@@ -93,14 +101,7 @@ export class PodWorker implements ContainerHost {
     this.#sandboxing = this.#makeSandbox();
     if (!(await this.#sandboxing) || !(await this.#makeVolumes())) return;
     if (!(await this.#initialize())) return;
-    const before = new Map(
-      this.#pod.status?.containerStatuses?.map((one) => [one.name, one.state?.running?.startedAt]),
-    );
-    for (const container of this.#containers) {
-      if (!(container instanceof CommandRun)) continue;
-      const startedAt = before.get(container.spec.name);
-      container.start(startedAt === undefined ? undefined : Date.parse(startedAt));
-    }
+    for (const container of this.#containers) if (container instanceof CommandRun) container.start();
     this.#serveStandIns();
     this.changed();
   }
@@ -150,9 +151,14 @@ export class PodWorker implements ContainerHost {
   standInState(state: StandInState): void {
     if (this.#ending) return;
     for (const container of [...this.#init, ...this.#containers]) {
-      if (!(container instanceof StandInRun)) continue;
-      if (state.serving) container.serving(this.#sinceBefore(container.spec.name) ?? this.clock.now());
+      if (!(container instanceof StandInRun) || container.view().state.kind === "terminated") continue;
+      if (state.serving) container.serving(this.clock.now());
       else container.waiting(state.problems.join("; "));
+    }
+    if (state.serving && !this.#announced) {
+      this.#announced = true;
+      const ports = this.#served.length > 0 ? this.#served.join(", ") : "no port";
+      this.event("Normal", "Started", `Started a stand-in that serves ${ports}`);
     }
     this.changed();
   }
@@ -167,7 +173,6 @@ export class PodWorker implements ContainerHost {
   }
 
   commandSpec(container: Container, argv: readonly string[], attempt: number) {
-    const { network } = this.#host;
     const env = environmentOf(this.#pod, container, this.#facts(), this.#host.sources);
     const folders = (this.#pod.spec?.volumes ?? []).map((volume): [string, string] => [
       `FAIRLEAD_VOLUME_${volume.name.toUpperCase().replaceAll("-", "_")}`,
@@ -179,13 +184,39 @@ export class PodWorker implements ContainerHost {
       name.startsWith("FAIRLEAD_") && value !== undefined ? [[name, value] as const] : [],
     );
     const wanted = container.workingDir;
+    const cwd = wanted !== undefined && existsSync(wanted) ? wanted : this.#host.workingDir;
     return {
-      argv: network.command({ pod: this.uid }, argv),
+      argv: this.#withVolumes(container, argv, env, wanted ?? cwd),
       env: { PATH, HOME, LANG, ...Object.fromEntries([...marks, ...folders]), ...env },
-      cwd: wanted !== undefined && existsSync(wanted) ? wanted : this.#host.workingDir,
+      cwd,
       logFile: this.#files.commandLog(container.name, attempt),
       pidFile: this.#files.pidFile(container.name),
     };
+  }
+
+  /** The command in the pod's network and, where that can be done, with the container's volumes at their paths. */
+  #withVolumes(
+    container: Container,
+    argv: readonly string[],
+    env: Readonly<Record<string, string>>,
+    cwd: string,
+  ): readonly string[] {
+    const { network } = this.#host;
+    const target = { pod: this.uid };
+    if (!container.volumeMounts?.length) return network.command(target, argv);
+    if (network.kind !== "netns") {
+      const message = "volumes are not mounted without privileges; the command finds them by $FAIRLEAD_VOLUME_<NAME>";
+      this.event("Warning", "VolumesNotMounted", `container ${container.name}: ${message}`);
+      return network.command(target, argv);
+    }
+    const folderOf = (name: string) => {
+      const volume = this.#pod.spec?.volumes?.find((one) => one.name === name);
+      return volume && volumeFolder(this.#files.folder, volume);
+    };
+    const root = join(this.#files.folder, container.name, "root");
+    mkdirSync(root, { recursive: true });
+    const mounts = mountsOf(this.#pod, container, folderOf, env);
+    return network.command(target, mountedArgv({ argv, mounts, root, cwd, visible: ownTopMounts() }));
   }
 
   probeTarget(container: Container) {
@@ -204,10 +235,10 @@ export class PodWorker implements ContainerHost {
 
   #containerOf(spec: Container, isInit: boolean): RunningContainer {
     const statuses = isInit ? this.#pod.status?.initContainerStatuses : this.#pod.status?.containerStatuses;
-    const restarts = statuses?.find((one) => one.name === spec.name)?.restartCount ?? 0;
+    const before = statuses?.find((one) => one.name === spec.name);
     const argv = commandFor(this.#pod, spec, this.#host.commands);
-    if (argv) return new CommandRun(spec, argv, this.uid, restarts, this);
-    return new StandInRun(spec, this.uid, restarts);
+    if (argv) return new CommandRun(spec, argv, this.uid, before, this);
+    return new StandInRun(spec, this.uid, before);
   }
 
   async #makeSandbox(): Promise<boolean> {
@@ -310,6 +341,7 @@ export class PodWorker implements ContainerHost {
         attempt: container.restartCount,
       })),
     };
+    this.#served = pod.containers.flatMap(({ ports }) => ports.map(({ port, protocol }) => `${port}/${protocol}`));
     this.#host.standIns.serve(pod);
     const state = this.#host.standIns.state(this.uid);
     if (state) this.standInState(state);
@@ -467,13 +499,6 @@ export class PodWorker implements ContainerHost {
   #facts(): PodFacts {
     const { place } = this.#host;
     return { podIP: this.#podIP ?? "", hostIP: place.address, node: place.name };
-  }
-
-  /** Since when a stand-in runs, if it ran before this control process did. */
-  #sinceBefore(container: string): number | undefined {
-    const startedAt = this.#pod.status?.containerStatuses?.find((one) => one.name === container)?.state?.running
-      ?.startedAt;
-    return startedAt === undefined ? undefined : Date.parse(startedAt);
   }
 
   #wake(): void {

@@ -2,6 +2,7 @@
 // store. Needs root; makes only what is named `fl-t-…` and checks that nothing of it stays.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,10 +10,11 @@ import { ConfigMaps, type Pod, Pods, Secrets } from "../../src/api/kinds.ts";
 import { builtinScheme } from "../../src/api/scheme.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
-import { fromStore } from "../../src/collections/from-store.ts";
+import { fromStore, type StoreCollection } from "../../src/collections/from-store.ts";
 import { type NodeAgent, startNodeAgent } from "../../src/node/agent.ts";
 import { NetnsNetwork, netnsSupport, removeByName } from "../../src/node/netns/netns-network.ts";
 import type { NetworkRanges, NodePlace } from "../../src/node/network.ts";
+import { PodLogFiles } from "../../src/node/pod-logs.ts";
 import { StandInProcess } from "../../src/node/standin/stand-ins.ts";
 import { openSqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
 
@@ -46,19 +48,32 @@ async function until<T>(what: string, look: () => Promise<T | undefined> | T | u
   }
 }
 
+/** The end of a pod's namespace name. */
+function sha(uid: string): string {
+  return createHash("sha256").update(uid).digest("hex").slice(0, 8);
+}
+
 interface Stack {
   readonly network: NetnsNetwork;
   readonly places: readonly NodePlace[];
   readonly store: ReturnType<typeof openSqliteStore>;
+  readonly pods: StoreCollection;
   readonly agents: NodeAgent[];
   readonly standIns: StandInProcess[];
-  readonly end: () => Promise<void>;
+  /** With `keepRunning`, as when the control process ends and what it started lives on. */
+  readonly end: (options?: { keepRunning: boolean }) => Promise<void>;
 }
 
-async function startStack(name: string, stateDir: string, nodes: readonly string[]): Promise<Stack> {
+async function startStack(
+  name: string,
+  stateDir: string,
+  nodes: readonly string[],
+  opened?: Stack["store"],
+): Promise<Stack> {
   const network = new NetnsNetwork({ stack: name, stateDir, ranges, log: silentLogger });
   const places = await network.ensureNodes(nodes);
-  const store = openSqliteStore({ path: join(stateDir, "objects.db"), scheme: builtinScheme(), clock: systemClock });
+  const store =
+    opened ?? openSqliteStore({ path: join(stateDir, "objects.db"), scheme: builtinScheme(), clock: systemClock });
   const [pods, configMaps, secrets] = [Pods, ConfigMaps, Secrets].map((kind) => fromStore(store, kind));
   await Promise.all([pods!.ready, configMaps!.ready, secrets!.ready]);
   const agents: NodeAgent[] = [];
@@ -77,7 +92,13 @@ async function startStack(name: string, stateDir: string, nodes: readonly string
         sources: { configMaps: configMaps!, secrets: secrets! },
         network,
         standIns: process,
-        commands: [{ pattern: "server", command: "exec sleep 1000" }],
+        commands: [
+          { pattern: "server", command: "exec sleep 1000" },
+          {
+            pattern: "reader",
+            command: 'cat /config/greeting; echo "$USER_NAME $0 $1"; echo written > /config-copy; exec sleep 1000',
+          },
+        ],
         stateDir: folder,
         workingDir: stateDir,
         clock: systemClock,
@@ -91,13 +112,17 @@ async function startStack(name: string, stateDir: string, nodes: readonly string
     network,
     places,
     store,
+    pods: pods!,
     agents,
     standIns,
-    async end() {
+    async end({ keepRunning } = { keepRunning: false }) {
       for (const agent of agents) await agent.dispose();
-      for (const process of standIns) await process.stop();
+      for (const process of standIns) {
+        if (keepRunning) process.release();
+        else await process.stop();
+      }
       for (const collection of [pods, configMaps, secrets]) collection!.dispose();
-      store.close();
+      if (!keepRunning) store.close();
     },
   };
 }
@@ -203,6 +228,89 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
       const found = await stack.store.get({ resource: Pods, namespace: "default", name: "command" });
       return found ? undefined : true;
     });
+  });
+
+  test("a command has its environment, its volumes at their paths, and a log; the machine's files stay as they are", async () => {
+    await stack.store.create(ConfigMaps, {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { namespace: "default", name: "texts" },
+      data: { greeting: "hello from a volume\n", user: "ada" },
+    });
+    const containers = [
+      {
+        name: "app",
+        image: "reader:1",
+        command: ["serve"],
+        env: [{ name: "USER_NAME", valueFrom: { configMapKeyRef: { name: "texts", key: "user" } } }],
+        volumeMounts: [{ name: "texts", mountPath: "/config" }],
+      },
+    ];
+    const volumes = [{ name: "texts", configMap: { name: "texts" } }];
+    await stack.store.create(Pods, podOn("node-1", "reader", { containers, volumes }));
+    const pod = await running("reader");
+    const logs = new PodLogFiles({ pods: stack.pods, stateDir: (node) => join(stateDir, node) });
+    const text = await until("the command has written", () => {
+      let read = "";
+      const sink = {
+        write(chunk: string | Uint8Array) {
+          read += Buffer.from(chunk).toString();
+          return true;
+        },
+        end() {},
+        onDrain() {},
+      };
+      const request = { container: "app", follow: false, previous: false, timestamps: false };
+      logs.open({ namespace: "default", name: "reader", uid: pod.metadata.uid! }, request, sink);
+      return read.includes("serve") ? read : undefined;
+    });
+    expect(text).toBe("hello from a volume\nada app serve\n");
+    expect(existsSync("/config")).toBe(false);
+    expect(existsSync("/config-copy")).toBe(false);
+  });
+
+  test("pods, their connections and commands outlive the agent; the next one finds them", async () => {
+    const before = await running("one");
+    const command = await running("reader");
+    const ports = await Bun.$`ip netns pids ${`fl-${name}.p-reader-${sha(command.metadata.uid!)}`}`.text();
+    let answers = 0;
+    const connection = await Bun.connect({
+      hostname: before.status!.podIP!,
+      port: 80,
+      socket: {
+        data() {
+          answers++;
+        },
+      },
+    });
+    const request = "GET / HTTP/1.1\r\nHost: one\r\n\r\n";
+    connection.write(request);
+    await until("an answer", () => answers === 1 || undefined);
+    await stack.end({ keepRunning: true });
+    stack = await startStack(name, stateDir, ["node-1", "node-2"], stack.store);
+    const after = await running("one");
+    expect(after.status?.podIP).toBe(before.status?.podIP);
+    expect(after.status?.containerStatuses).toEqual(before.status?.containerStatuses);
+    connection.write(request);
+    await until("an answer on the same connection", () => answers === 2 || undefined);
+    connection.end();
+    expect(await Bun.$`ip netns pids ${`fl-${name}.p-reader-${sha(command.metadata.uid!)}`}`.text()).toBe(ports);
+    expect((await running("reader")).status?.containerStatuses?.[0]?.restartCount).toBe(0);
+  });
+
+  test("a stand-in process that is killed is back at once", async () => {
+    const pod = await running("one");
+    const pid = stack.standIns[0]!.process().pid!;
+    process.kill(pid, "SIGKILL");
+    await until("the process is dead", () => stack.standIns[0]!.process().pid !== pid || undefined);
+    const killed = performance.now();
+    await until("it answers", () =>
+      fetch(`http://${pod.status?.podIP}/`).then(
+        (response) => response.ok || undefined,
+        () => undefined,
+      ),
+    );
+    expect(performance.now() - killed).toBeLessThan(1000);
   });
 
   test("removal leaves the machine as it was", async () => {

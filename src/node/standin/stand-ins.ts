@@ -76,15 +76,19 @@ export class StandInProcess implements StandIns {
 
   /** Ends the process. */
   async stop(): Promise<void> {
-    this.release();
+    this.#disconnect();
     await this.#supervisor.stop(2000);
   }
 
   /** Lets it serve on without us. */
   release(): void {
+    this.#disconnect();
+    this.#supervisor.release();
+  }
+
+  #disconnect(): void {
     this.#ended = true;
     this.#retry?.dispose();
-    this.#supervisor.release();
     this.#link?.end();
   }
 
