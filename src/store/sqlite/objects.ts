@@ -110,5 +110,6 @@ export class Objects implements StoredObjects {
 
 /** The object at a revision, frozen. */
 function withRevision(object: KubeObject, resourceVersion: string): KubeObject {
-  return deepFreeze({ ...object, metadata: { ...object.metadata, resourceVersion } });
+  const { kind, apiVersion, metadata, ...rest } = object;
+  return deepFreeze({ kind, apiVersion, metadata: { ...metadata, resourceVersion }, ...rest });
 }

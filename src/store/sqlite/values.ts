@@ -4,7 +4,8 @@
 import { decode } from "../../api/decode.ts";
 import { applyDefaults } from "../../api/defaults.ts";
 import { definition } from "../../api/definitions.ts";
-import { applyServerSide, managerOfUserAgent, trackUpdate } from "../../api/managed-fields/managed-fields.ts";
+import { applyConfiguration as mergeConfiguration } from "../../api/managed-fields/last-applied.ts";
+import { managerOfUserAgent, trackUpdate } from "../../api/managed-fields/managed-fields.ts";
 import type { KubeObject, ManagedFieldsEntry } from "../../api/object.ts";
 import { jsonPatch, mergePatch } from "../../api/patch/json-patch.ts";
 import { strategicMergePatch } from "../../api/patch/strategic.ts";
@@ -69,7 +70,7 @@ export function applyConfiguration(
   const { fieldValidation, duplicates } = options;
   const { warnings } = decode(engine.scheme, resource, patch.body, { fieldValidation, duplicates, patch });
   for (const warning of warnings) options.onWarning?.(warning);
-  const { object, changed } = applyServerSide(engine.scheme, resource, old, patch.body, {
+  const { object, changed } = mergeConfiguration(engine.scheme, resource, old, patch.body, {
     ...writer(engine, options.subresource, options),
     manager: patch.fieldManager,
     force: patch.force,
