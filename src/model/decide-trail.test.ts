@@ -89,7 +89,7 @@ describe("the trail of a decision", () => {
       'spec.rules[7]: cookie c is absent, wanted "2"',
       "spec.rules[8]: source 192.0.2.1 is not in 10.0.0.0/8",
       "spec.rules[9]: excluded: path under /users, method GET",
-      "spec.rules[10]: all conditions hold",
+      "spec.rules[10]: takes every request",
     ]);
   });
 

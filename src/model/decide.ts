@@ -5,7 +5,7 @@
 import type { BackendShare, DecideRequest, Decision, SentRequest, TrailStep } from "./decision.ts";
 import { changeHeaders } from "./header-change.ts";
 import { compareHostPatterns, hostMatches, parseAuthority } from "./host-pattern.ts";
-import { matchProblem, type RequestParts } from "./match.ts";
+import { describeMatch, matchProblem, type RequestParts } from "./match.ts";
 import type {
   Filter,
   FilterChain,
@@ -186,7 +186,10 @@ function findHost(
       taken: entry === taken,
       from: entry.host.rules[0]?.from ?? table.from,
       name: entry.pattern,
-      reason: entry === taken ? `the most specific that takes "${host}"` : `less specific than "${taken?.pattern}"`,
+      reason:
+        entry === taken
+          ? `"${entry.pattern}" is the most specific that takes "${host}"`
+          : `"${entry.pattern}" takes it too, and is less specific`,
     });
   }
   return taken;
@@ -200,7 +203,7 @@ function findRule(host: VirtualHost, request: RequestParts, trail: TrailStep[]):
       taken: problem === undefined,
       from: rule.match.from ?? rule.from,
       name: rule.name,
-      reason: problem ?? "all conditions hold",
+      reason: problem ?? `takes ${describeMatch(rule.match)}`,
     });
     if (problem === undefined) return rule;
   }
