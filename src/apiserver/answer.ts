@@ -88,6 +88,7 @@ export function statusOf(
 
 export function sendError(exchange: Exchange, error: unknown, log: Logger): void {
   const { code, body, retryAfter } = statusOf(error, log);
+  if (error instanceof StatusError) for (const hint of error.hints) exchange.warn(hint);
   exchange.send(
     code,
     "application/json",

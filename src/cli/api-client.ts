@@ -28,10 +28,14 @@ export class ApiFailure extends UserError {
   readonly code: number;
   readonly reason: string;
 
-  constructor(code: number, body: Record<string, unknown>) {
+  /** What the server says beside the error: the field that was probably meant. */
+  readonly warnings: readonly string[];
+
+  constructor(code: number, body: Record<string, unknown>, warnings: readonly string[]) {
     super(String(body.message ?? `the API server answered ${code}`));
     this.code = code;
     this.reason = String(body.reason ?? "");
+    this.warnings = warnings;
   }
 }
 
@@ -91,10 +95,10 @@ export class ApiClient {
     } catch {
       body = { message: text };
     }
-    if (response.status >= 400) throw new ApiFailure(response.status, body);
     const warnings = [...(response.headers.get("warning") ?? "").matchAll(/299 - "((?:[^"\\]|\\.)*)"/g)].map(
       ([, warning]) => warning!.replace(/\\(.)/g, "$1"),
     );
+    if (response.status >= 400) throw new ApiFailure(response.status, body, warnings);
     return { code: response.status, body, warnings };
   }
 

@@ -167,10 +167,11 @@ async function resourceOrFail(client: ApiClient, { object }: Manifest): Promise<
 function located({ object, source }: Manifest, error: unknown, remedy?: string): UserError {
   const message = error instanceof Error ? error.message : String(error);
   const field =
-    /(?:field|: )"?((?:spec|metadata|data|status|stringData)(?:\.[\w$-]+|\[[^\]]*\])*)/.exec(message)?.[1] ?? "";
+    /(?:field |: )"?((?:spec|metadata|data|status|stringData)(?:\.[\w$-]+|\[[^\]]*\])*)/.exec(message)?.[1] ?? "";
   const name = object.metadata.namespace
     ? `${object.metadata.namespace}/${object.metadata.name}`
     : object.metadata.name;
   const told = message.includes(object.metadata.name) ? message : `${object.kind} ${name}: ${message}`;
-  return new UserError(`${source.file}:${lineOf(source, field)}: ${told}`, remedy ? { remedy } : {});
+  const hints = error instanceof ApiFailure ? error.warnings.map((hint) => `\n  ${hint}`).join("") : "";
+  return new UserError(`${source.file}:${lineOf(source, field)}: ${told}${hints}`, remedy ? { remedy } : {});
 }

@@ -2,7 +2,7 @@
 
 import { UserError } from "../base/errors.ts";
 import { ControlClient } from "../cluster/control-api.ts";
-import { type ExplainRequest, renderExplanation } from "../cluster/explain.ts";
+import { type ExplainRequest, parseUrl, renderExplanation } from "../cluster/explain.ts";
 import { defaultStackName } from "../cluster/stack.ts";
 import { type Command, nameOption, type Words } from "./command.ts";
 import { print } from "./terminal.ts";
@@ -58,6 +58,7 @@ async function run(words: Words): Promise<number> {
       exitCode: 2,
     });
   }
+  parseUrl(url);
   const from = words.text("from");
   const gateway = words.text("gateway");
   const request: ExplainRequest = {

@@ -17,7 +17,7 @@ export const command: Command = {
     if (!readSettings(name)) {
       const others = stackNames();
       throw new UserError(`there is no stack "${name}"`, {
-        remedy: others.length > 0 ? `There are: ${others.join(", ")}` : "Start one with: fairlead up",
+        remedy: `${others.length > 0 ? `There are: ${others.join(", ")}. ` : ""}Start one with: fairlead up`,
       });
     }
     const status = await new ControlClient(name).status();

@@ -188,7 +188,13 @@ async function startOrJoin(
   const options = upOptions(name, words);
   const existing = readSettings(name);
   const running = new ControlClient(name);
-  if (existing && (await running.answers())) {
+  const answers = await running.answers();
+  if (answers && !existing) {
+    throw new UserError(`a stack "${name}" runs already, from another state directory`, {
+      remedy: "Choose another --name, or set FAIRLEAD_HOME as it was when that one was made.",
+    });
+  }
+  if (existing && answers) {
     const joined = joinedSettings(existing, options);
     if (joined !== existing) {
       throw new UserError(`stack "${name}" runs already, and image rules are read when it starts`, {

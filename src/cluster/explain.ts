@@ -101,7 +101,8 @@ export function explain(model: Model, request: ExplainRequest, context: ExplainC
   };
 }
 
-function parseUrl(text: string): URL {
+/** Throws a UserError unless `text` is an absolute http or https URL. */
+export function parseUrl(text: string): URL {
   const parsed = URL.parse(text);
   if (parsed && (parsed.protocol === "http:" || parsed.protocol === "https:")) return parsed;
   throw new UserError(`"${text}" is not an http or https URL`, {

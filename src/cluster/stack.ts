@@ -100,14 +100,15 @@ export function stackPaths(name: string): StackPaths {
   };
 }
 
-/** The names of all stacks that have a directory, sorted. */
+/** The names of all stacks that have a state directory, sorted. */
 export function stackNames(): string[] {
-  const names = new Set<string>();
-  for (const home of [stateHome(), runtimeHome()]) {
-    if (!existsSync(home)) continue;
-    for (const entry of readdirSync(home, { withFileTypes: true })) if (entry.isDirectory()) names.add(entry.name);
-  }
-  return [...names].sort();
+  const home = stateHome();
+  if (!existsSync(home)) return [];
+  const entries = readdirSync(home, { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort();
 }
 
 /** The settings of a stack that exists, or undefined. A file that cannot be read as settings is a UserError. */

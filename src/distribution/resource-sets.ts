@@ -50,7 +50,7 @@ export class ResourceSets implements Disposable {
     };
     this.#subscriptions = disposeAll(resourceTypes.map(follow));
     for (const name of resources.listeners.keys()) this.#pending.add(resourceId("listeners", name));
-    this.flush();
+    this.#take(); // nobody can have asked yet, so nobody is told
   }
 
   /** The scopes that reach a resource now. */
@@ -72,18 +72,22 @@ export class ResourceSets implements Disposable {
 
   /** Takes what has settled and was not taken yet. */
   flush(): void {
-    if (this.#pending.size === 0) return;
-    const ids = [...this.#pending];
-    this.#pending.clear();
-    for (const id of ids) this.#update(id);
-    const changed = this.#changed;
-    this.#changed = new Map();
+    const changed = this.#take();
     if (changed.size > 0) this.#onChange(changed);
   }
 
   dispose(): void {
     this.#subscriptions.dispose();
     this.#pending.clear();
+  }
+
+  #take(): ReadonlyMap<ScopeName, ReadonlySet<ResourceId>> {
+    const ids = [...this.#pending];
+    this.#pending.clear();
+    for (const id of ids) this.#update(id);
+    const changed = this.#changed;
+    this.#changed = new Map();
+    return changed;
   }
 
   #schedule(): void {

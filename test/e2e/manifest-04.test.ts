@@ -55,7 +55,7 @@ for (const network of ["netns", "loopback"] as const) {
         ).join("next\n");
         const { out } = await run(["curl", "-s", "--config", "-"], { stdin: config });
         const found = new Map<string, number>();
-        for (const [, version] of out.matchAll(/"version":\s*"(v\d)"/g))
+        for (const [, version] of out.matchAll(/"version":"(v\d)","labels"/g))
           found.set(version!, (found.get(version!) ?? 0) + 1);
         return found;
       };
