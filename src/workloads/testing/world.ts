@@ -1,7 +1,7 @@
 // A small cluster for tests: a store in memory, the controllers of this room, and nodes whose pods become ready and end as
 // soon as they are told. Time is a fake clock that moves only while a test waits for something.
 
-import { type Node, Nodes, type Pod, Pods } from "../../api/kinds.ts";
+import { type Node, Nodes, type Pod, Pods, type PodTemplateSpec } from "../../api/kinds.ts";
 import type { KubeObject } from "../../api/object.ts";
 import type { Resource } from "../../api/resource.ts";
 import { builtinScheme } from "../../api/scheme.ts";
@@ -140,8 +140,11 @@ export function workload(name: string, spec: object = {}, kind = "Deployment"): 
   };
 }
 
-export function template(name: string, image = "example.com/app:1", spec: object = {}) {
-  return { metadata: { labels: { app: name } }, spec: { containers: [{ name: "app", image }], ...spec } };
+export function template(name: string, image = "example.com/app:1", spec: object = {}): PodTemplateSpec {
+  return {
+    metadata: { labels: { app: name } },
+    spec: { containers: [{ name: "app", image }], ...spec },
+  } as unknown as PodTemplateSpec;
 }
 
 async function actAsKubelet(
