@@ -59,7 +59,7 @@ beforeEach(async () => {
     updates: [updates],
     clock,
     barrier: (after) => (after.length === 0 ? Promise.resolve() : new Promise<void>((resolve) => gates.push(resolve))),
-    merge: { "httproutes.gateway.networking.k8s.io": mergeParents((name) => name === "us") },
+    merge: { "httproutes.gateway.networking.k8s.io": mergeParents((name) => name === "fairlead.dev/us") },
   });
 });
 
@@ -74,7 +74,7 @@ const accepted = (value: "True" | "False", message = "") => ({
 });
 const parent = (value: "True" | "False", message?: string) => ({
   parentRef: { name: "gw" },
-  controllerName: "us",
+  controllerName: "fairlead.dev/us",
   conditions: [accepted(value, message)],
 });
 
@@ -115,7 +115,7 @@ describe("the status sink", () => {
   });
 
   test("keeps the time of a condition whose status did not change, and what other controllers wrote", async () => {
-    const theirs = { parentRef: { name: "gw" }, controllerName: "them", conditions: [] };
+    const theirs = { parentRef: { name: "gw" }, controllerName: "example.com/them", conditions: [] };
     const ours = {
       ...parent("True"),
       conditions: [{ ...accepted("True"), lastTransitionTime: "2020-01-01T00:00:00Z" }],
@@ -182,7 +182,7 @@ test("in the embedded store, a status is written beside the spec, which keeps it
   expect(stored?.metadata.generation).toBe(1);
   expect(stored?.spec.parentRefs[0].name).toBe("gw");
   const written = { ...accepted("True"), lastTransitionTime: "2026-05-01T12:00:00Z" };
-  expect(stored?.status).toEqual({ parents: [{ controllerName: "us", parentRef, conditions: [written] }] });
+  expect(stored?.status).toEqual({ parents: [{ controllerName: "fairlead.dev/us", parentRef, conditions: [written] }] });
 });
 
 test("times of conditions are kept wherever conditions are, and stamped when the status changes or is new", () => {

@@ -293,6 +293,24 @@ describe("a barrier", () => {
     expect(await done(barrier)).toBe(true);
   });
 
+  test("is not waited for any longer when the listener goes whose proxies never came", async () => {
+    model.listeners.set("l", listener("l", { routes: "t" }));
+    const barrier = distribution.barrier(table);
+    expect(await done(barrier)).toBe(false);
+    model.listeners.delete("l");
+    expect(await done(barrier)).toBe(true);
+  });
+
+  test("can be given up", async () => {
+    model.listeners.set("l", listener("l", { routes: "t" }));
+    const controller = new AbortController();
+    const barrier = distribution.barrier(table, controller.signal);
+    await turn();
+    controller.abort();
+    connect().subscription.acknowledge(1, []);
+    expect(await done(barrier)).toBe(false);
+  });
+
   test("settles at once for what no listener reaches", async () => {
     model.routeTables.set("t", routeTable("t", []));
     expect(await done(distribution.barrier(table))).toBe(true);

@@ -67,6 +67,8 @@ interface Barrier {
   /** Changes after this one are not waited for, so that a resource which never rests does not block a status for ever. */
   readonly epoch: number;
   readonly resolve: () => void;
+  /** Where it waits: for the answer of one proxy, or for a first proxy of a scope. Looked at again only when that comes. */
+  behind: Subscriber | ScopeName | undefined;
 }
 
 /** Disconnected proxies that are remembered for `proxyStates`. */
@@ -80,7 +82,7 @@ export class Distribution implements Disposable {
   readonly #sets: ResourceSets;
   readonly #subscribers = new Set<Subscriber>();
   readonly #gone = new Map<string, ProxyState>();
-  #barriers: Barrier[] = [];
+  readonly #barriers = new Map<Subscriber | ScopeName, Set<Barrier>>();
   /** Counts the times that something changed in some scope. */
   #epoch = 0;
 
@@ -110,7 +112,8 @@ export class Distribution implements Disposable {
     this.#subscribers.add(subscriber);
     this.#gone.delete(options.proxy);
     this.#pump(subscriber);
-    this.#review(subscriber.state.scopes);
+    this.#reviewScopes(subscriber.state.scopes);
+    for (const scope of subscriber.state.scopes) this.#reviewBarriers(scope);
     return {
       acknowledge: (version, rejected) => this.#acknowledge(subscriber, version, rejected),
       dispose: () => this.#leave(subscriber),
@@ -120,18 +123,24 @@ export class Distribution implements Disposable {
   /**
    * Resolves when what is wanted now of these resources is in force at, or was refused by, every connected proxy of the
    * scopes that reach them; at once when it is so already, or when no scope reaches them and no proxy has them still. While
-   * no proxy of such a scope is connected, it waits for one.
+   * no proxy of such a scope is connected, it waits for one. With `signal` it can be given up; then it never settles.
    */
-  barrier(resources: readonly { readonly type: ResourceType; readonly name: string }[]): Promise<void> {
+  barrier(
+    resources: readonly { readonly type: ResourceType; readonly name: string }[],
+    signal?: AbortSignal,
+  ): Promise<void> {
     if (resources.length === 0) return Promise.resolve();
     const ids = resources.map((one) => resourceId(one.type, one.name));
     return new Promise((resolve) => {
       // In a microtask: by then every subscriber of the batch that made these wanted has been told, this room included.
       queueMicrotask(() => {
+        if (signal?.aborted) return;
         this.#sets.flush();
-        const barrier: Barrier = { ids, epoch: this.#epoch, resolve };
-        if (this.#passed(barrier)) resolve();
-        else this.#barriers.push(barrier);
+        const barrier: Barrier = { ids, epoch: this.#epoch, resolve, behind: undefined };
+        this.#settleOrWait(barrier);
+        signal?.addEventListener("abort", () => {
+          if (barrier.behind !== undefined) this.#barriers.get(barrier.behind)?.delete(barrier);
+        });
       });
     });
   }
@@ -157,14 +166,15 @@ export class Distribution implements Disposable {
       this.#pump(subscriber);
     }
     const listeners = new Set<string>();
-    for (const ids of changed.values()) {
+    for (const [scope, ids] of changed) {
       for (const id of ids) {
         const { type, name } = splitId(id);
         if (type === "listeners") listeners.add(name);
       }
+      // What a scope without proxies no longer reaches is not waited for there.
+      if ([...listeners].some((name) => !this.#resources.listeners.has(name))) this.#reviewBarriers(scope);
     }
     this.#reviewListeners(listeners);
-    this.#reviewBarriers();
   }
 
   #pump(subscriber: Subscriber): void {
@@ -184,7 +194,7 @@ export class Distribution implements Disposable {
     const told = [...answered].map(splitId).filter((one) => one.type === "listeners");
     const refused = rejected.filter((one) => one.resource === "listeners");
     this.#reviewListeners(new Set([...told, ...refused].map((one) => one.name)));
-    this.#reviewBarriers();
+    this.#reviewBarriers(subscriber);
   }
 
   #planRetry(subscriber: Subscriber): void {
@@ -209,16 +219,16 @@ export class Distribution implements Disposable {
       const oldest = this.#gone.keys().next();
       if (this.#gone.size > rememberedProxies && !oldest.done) this.#gone.delete(oldest.value);
     }
-    this.#review(subscriber.state.scopes);
+    this.#reviewScopes(subscriber.state.scopes);
+    this.#reviewBarriers(subscriber);
   }
 
-  #review(scopes: readonly ScopeName[]): void {
+  #reviewScopes(scopes: readonly ScopeName[]): void {
     const listeners = new Set<string>();
     for (const [name, listener] of this.#resources.listeners.entries()) {
       if (scopes.includes(listener.scope)) listeners.add(name);
     }
     this.#reviewListeners(listeners);
-    this.#reviewBarriers();
   }
 
   /** The connected proxies that a resource concerns: those of its scopes, or, when no scope reaches it, all (to lose it). */
@@ -230,24 +240,35 @@ export class Distribution implements Disposable {
     return { scopes, subscribers: takers.filter((one) => scopes.some((scope) => one.state.scopes.includes(scope))) };
   }
 
-  #passed({ ids, epoch }: Barrier): boolean {
-    return ids.every((id) => {
+  /** What keeps a barrier from settling; undefined when nothing does. */
+  #blocker({ ids, epoch }: Barrier): Subscriber | ScopeName | undefined {
+    for (const id of ids) {
       const { scopes, subscribers } = this.#concerned(id);
-      return (
-        scopes.every((scope) => subscribers.some((one) => one.state.scopes.includes(scope))) &&
-        subscribers.every((one) => one.answered >= epoch || one.state.standing(id) !== "waiting")
-      );
-    });
+      const empty = scopes.find((scope) => !subscribers.some((one) => one.state.scopes.includes(scope)));
+      if (empty !== undefined) return empty;
+      const slow = subscribers.find((one) => one.answered < epoch && one.state.standing(id) === "waiting");
+      if (slow) return slow;
+    }
+    return undefined;
   }
 
-  #reviewBarriers(): void {
-    if (this.#barriers.length === 0) return;
-    const waiting: Barrier[] = [];
-    for (const one of this.#barriers) {
-      if (this.#passed(one)) one.resolve();
-      else waiting.push(one);
+  #settleOrWait(barrier: Barrier): void {
+    const behind = this.#blocker(barrier);
+    barrier.behind = behind;
+    if (behind === undefined) {
+      barrier.resolve();
+      return;
     }
-    this.#barriers = waiting;
+    const others = this.#barriers.get(behind);
+    if (others) others.add(barrier);
+    else this.#barriers.set(behind, new Set([barrier]));
+  }
+
+  /** Looks again at the barriers that waited for this. */
+  #reviewBarriers(behind: Subscriber | ScopeName): void {
+    const barriers = this.#barriers.get(behind);
+    this.#barriers.delete(behind);
+    for (const one of barriers ?? []) this.#settleOrWait(one);
   }
 
   /**
