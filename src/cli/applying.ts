@@ -166,8 +166,7 @@ async function resourceOrFail(client: ApiClient, { object }: Manifest): Promise<
 /** `shop.yaml:14: Service shop/cart: …`, at the line of the field that the message names. */
 function located({ object, source }: Manifest, error: unknown, remedy?: string): UserError {
   const message = error instanceof Error ? error.message : String(error);
-  const field =
-    /(?:field |: )"?((?:spec|metadata|data|status|stringData)(?:\.[\w$-]+|\[[^\]]*\])*)/.exec(message)?.[1] ?? "";
+  const field = /\b(?:spec|metadata|data|status|stringData)(?:\.[\w$-]+|\[[^\]]*\])+/.exec(message)?.[0] ?? "";
   const name = object.metadata.namespace
     ? `${object.metadata.namespace}/${object.metadata.name}`
     : object.metadata.name;

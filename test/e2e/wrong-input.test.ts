@@ -39,10 +39,12 @@ describe("the command line refuses", () => {
     if (!isRoot) return console.log("skipped: overlapping ranges: it needs root");
     const stack = new TestStack("overlap");
     const { out } = await run(["ip", "-j", "route"]);
-    const route = JSON.parse(out).find(({ dst }: { dst: string }) => /^\d+\.\d+\.\d+\.\d+\/(8|1\d|20)$/.test(dst));
+    const route = JSON.parse(out).find(({ dst }: { dst: string }) =>
+      /^\d+\.\d+\.\d+\.\d+\/(8|9|1\d|2[0-8])$/.test(dst),
+    );
     if (!route) return console.log("skipped: overlapping ranges: the host has no route wide enough");
     const { code, err } = await run(
-      [fairlead, "up", "--name", stack.name, "--network", "netns", "--pod-cidr", route.dst],
+      [fairlead, "up", "--name", stack.name, "--network", "netns", "--node-cidr", route.dst],
       { env: { FAIRLEAD_HOME: stack.home } },
     );
     expect(code).not.toBe(0);
