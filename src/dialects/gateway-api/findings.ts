@@ -22,7 +22,7 @@ export function finding(
   };
 }
 
-/** Unique among findings, and the same for the same finding: the key of the collection. */
+/** The key of the collection: the message names object and field, and one field can have several problems. */
 export function findingKey(one: Finding): string {
-  return `${one.object.kind} ${nameOf(one.object.namespace, one.object.name)} ${one.field} ${one.code}`;
+  return `${one.code} ${one.message}`;
 }

@@ -10,6 +10,8 @@ import type { GatewayView } from "./views.ts";
 export interface GatewayFacts {
   /** The address from the pool; undefined while there is none. */
   readonly address: string | undefined;
+  /** Why the pool gives none, when it has said so. */
+  readonly addressFailure: string | undefined;
   /** What the proxies say of a listener of the model. */
   state(listener: string): ListenerState | undefined;
   attachedRoutes(listener: string): number;
@@ -113,9 +115,20 @@ function gatewayProgrammed(plan: GatewayPlan, facts: GatewayFacts): Verdict {
 
 function addressProblem(plan: GatewayPlan, facts: GatewayFacts): Verdict | undefined {
   if (usableAddress(plan, facts) !== undefined) return undefined;
-  if (plan.requestedAddress === undefined) return no("AddressNotAssigned", "no address is assigned yet");
-  const why = "it is outside of the pool of load-balancer addresses, or another owner has it";
+  if (plan.requestedAddress === undefined) {
+    return no("AddressNotAssigned", facts.addressFailure ?? "no address is assigned yet");
+  }
+  const why = facts.addressFailure ?? "the pool of load-balancer addresses has not assigned it";
   return no("AddressNotUsable", `spec.addresses: ${plan.requestedAddress} cannot be used: ${why}`);
+}
+
+/** Says that the pool has no address for a Gateway; nothing while it has not said so. */
+export function addressFindings(plan: GatewayPlan, failure: string | undefined): readonly Finding[] {
+  if (failure === undefined || !plan.accepted.ok) return [];
+  const { namespace, name, requestedAddress } = plan;
+  const code = requestedAddress === undefined ? "AddressNotAssigned" : "AddressNotUsable";
+  const remedy = "ask for a free address of the pool in spec.addresses, or for none";
+  return [finding({ kind: "Gateway", namespace, name }, "spec.addresses", code, "error", failure, remedy)];
 }
 
 function listenerConditions(

@@ -16,7 +16,7 @@ import { certificateView, referencedSecrets, sameCertificate } from "./certifica
 import { findingKey } from "./findings.ts";
 import { type Adopt, classFindings, classStatus, classView, isAdopted } from "./gateway-class.ts";
 import { type GatewayPlan, type GatewayResult, planGateway } from "./gateway-plan.ts";
-import { gatewayStatus, orphanFinding, orphanStatus, usableAddress } from "./gateway-status.ts";
+import { addressFindings, gatewayStatus, orphanFinding, orphanStatus, usableAddress } from "./gateway-status.ts";
 import { modelListeners } from "./model-listeners.ts";
 import { addressOwner, type GatewayKey, ownController } from "./names.ts";
 import { type RouteRules, translateRules } from "./route-rules.ts";
@@ -43,6 +43,8 @@ export interface GatewayApiInputs {
   readonly referenceGrants: Collection<KubeObject>;
   /** Load-balancer addresses by owner; a Gateway's owner is `gateway/NAMESPACE/NAME`. */
   readonly addresses: Collection<{ readonly owner: string; readonly address: string }>;
+  /** Why owners have no address, where the pool has said so. */
+  readonly addressFailures?: Collection<{ readonly owner: string; readonly message: string }>;
   /** What the proxies made of listeners, by the listener's name. */
   readonly listenerStates: Collection<ListenerState>;
   /** Whose classes are served: `any` controller's (embedded), or these. */
@@ -202,6 +204,9 @@ export function gatewayApi(inputs: GatewayApiInputs): GatewayApi {
     }),
   );
 
+  const failureOf = (gateway: GatewayKey, fetch: Fetch) =>
+    inputs.addressFailures && fetch.one(inputs.addressFailures, addressOwner(gateway))?.message;
+
   // Statuses.
   const statusKey = (one: StatusUpdate) => `${one.resource} ${one.namespace ? `${one.namespace}/` : ""}${one.name}`;
   const classStatuses = keep(derive(classes, (one) => classStatus(one, adopt), named("class statuses", statusKey)));
@@ -216,6 +221,7 @@ export function gatewayApi(inputs: GatewayApiInputs): GatewayApi {
         }
         return gatewayStatus(gateway, plan, {
           address: fetch.one(inputs.addresses, addressOwner(gateway.key))?.address,
+          addressFailure: failureOf(gateway.key, fetch),
           state: (name) => fetch.one(inputs.listenerStates, name),
           attachedRoutes: (listener) => fetch.where(attachmentsByListener, `${gateway.key} ${listener}`).length,
         });
@@ -243,7 +249,7 @@ export function gatewayApi(inputs: GatewayApiInputs): GatewayApi {
       gateways,
       (gateway, fetch) => {
         const result = fetch.one(results, gateway.key);
-        if (result) return result.findings;
+        if (result) return [...result.findings, ...addressFindings(result.plan, failureOf(gateway.key, fetch))];
         const orphan = adopt === "any" && fetch.one(classes, gateway.spec.gatewayClassName) === undefined;
         return orphan ? [orphanFinding(gateway)] : [];
       },

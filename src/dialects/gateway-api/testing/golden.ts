@@ -25,6 +25,8 @@ export interface GoldenCase {
   readonly certificates?: Readonly<Record<string, readonly string[]>>;
   /** Addresses of the pool by `namespace/name` of Gateways; each has one of its own unless this says otherwise (null: none). */
   readonly addresses?: Readonly<Record<string, string | null>>;
+  /** What the pool says of Gateways that get no address, by `namespace/name`. */
+  readonly addressFailures?: Readonly<Record<string, string>>;
   /** What the proxies say of listeners: `rejected` with this message; all others are open. */
   readonly rejected?: Readonly<Record<string, string>>;
   readonly adopt?: "any" | readonly string[];
@@ -54,6 +56,7 @@ export interface World {
       | "referenceGrants"]: Source<KubeObject>;
   };
   readonly addresses: Source<{ owner: string; address: string }>;
+  readonly addressFailures: Source<{ owner: string; message: string }>;
   readonly states: Source<ListenerState>;
   /** Computations so far, by collection. */
   readonly metrics: () => ReadonlyMap<string, number>;
@@ -74,13 +77,15 @@ export function createWorld(adopt: "any" | readonly string[] = "any"): World {
     referenceGrants: make("referencegrants"),
   };
   const addresses = source<{ owner: string; address: string }>("addresses", { graph });
+  const addressFailures = source<{ owner: string; message: string }>("address failures", { graph });
   const states = source<ListenerState>("states", { graph });
-  const api = gatewayApi({ ...inputs, addresses, listenerStates: states, adopt });
+  const api = gatewayApi({ ...inputs, addresses, addressFailures, listenerStates: states, adopt });
   return {
     api,
     objects: Object.values(inputs),
     inputs,
     addresses,
+    addressFailures,
     states,
     errors: () => graph.errors(),
     metrics: () => new Map(graph.metrics().map((one) => [one.name, one.computations])),
@@ -127,6 +132,9 @@ export async function runGolden(golden: GoldenCase): Promise<{ world: World; mod
     const given = golden.addresses?.[key];
     if (given === null) continue;
     world.addresses.set(`gateway/${key}`, { owner: `gateway/${key}`, address: given ?? `10.97.0.${next++}` });
+  }
+  for (const [key, message] of Object.entries(golden.addressFailures ?? {})) {
+    world.addressFailures.set(`gateway/${key}`, { owner: `gateway/${key}`, message });
   }
   for (const listener of world.api.listeners.values()) {
     const message = golden.rejected?.[listener.name];
