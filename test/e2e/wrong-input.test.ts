@@ -77,7 +77,7 @@ spec:
   ports: [{port: 80}]
 `);
     expect(code).toBe(1);
-    expect(err).toContain("-:10:"); // the line of the field
+    expect(err).toContain("-:11:"); // the line of the field
     expect(err).toContain('unknown field "spec.selectr"');
     expect(err).toContain('did you mean "spec.selector"?');
     expect(err).toContain("Nothing was applied");
