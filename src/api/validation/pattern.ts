@@ -5,8 +5,14 @@ import { RE2JS } from "re2js";
 const compiled = new Map<string, RE2JS | undefined>();
 const cacheLimit = 5000;
 
+export interface Pattern {
+  matches(text: string): boolean;
+  /** The first match. */
+  find(text: string): string | undefined;
+}
+
 /** A pattern that searches (it is not anchored). One that does not compile matches nothing; CRD validation refuses those. */
-export function compilePattern(pattern: string): { matches(text: string): boolean } {
+export function compilePattern(pattern: string): Pattern {
   let expression = compiled.get(pattern);
   if (!compiled.has(pattern)) {
     if (compiled.size >= cacheLimit) compiled.clear();
@@ -17,7 +23,13 @@ export function compilePattern(pattern: string): { matches(text: string): boolea
     }
     compiled.set(pattern, expression);
   }
-  return { matches: (text) => expression?.matcher(text).find() ?? false };
+  return {
+    matches: (text) => expression?.matcher(text).find() ?? false,
+    find(text) {
+      const matcher = expression?.matcher(text);
+      return matcher?.find() ? (matcher.group() ?? undefined) : undefined;
+    },
+  };
 }
 
 export function patternCompiles(pattern: string): boolean {

@@ -3,6 +3,7 @@
 
 import { equal, isRecord, quote } from "../data.ts";
 import type { Schema } from "../schema.ts";
+import { hasRules, validateRules } from "./cel.ts";
 import {
   child,
   duplicate,
@@ -18,7 +19,11 @@ import { formatProblem } from "./formats.ts";
 import { compilePattern } from "./pattern.ts";
 
 /** Errors of a whole custom resource; metadata has its own rules. */
-export function validateBySchema(object: Record<string, unknown>, schema: Schema): FieldError[] {
+export function validateBySchema(
+  object: Readonly<Record<string, unknown>>,
+  schema: Schema,
+  old?: Readonly<Record<string, unknown>>,
+): FieldError[] {
   const { metadata: _meta, apiVersion: _version, kind: _kind, ...rest } = object;
   const { metadata: _m, apiVersion: _v, kind: _k, ...fields } = schema.fields ?? {};
   const root: Schema = {
@@ -32,9 +37,19 @@ export function validateBySchema(object: Record<string, unknown>, schema: Schema
         }
       : {}),
   };
-  const errors = visit(rest, root, "");
-  return errors.length > 0 ? errors : lists(rest, root, "");
+  const errors = [...visit(rest, root, ""), ...lists(rest, root, "")];
+  if (!hasRules(schema)) return errors;
+  // Rules may count on types and required fields, so they are not asked while those are wrong.
+  if (errors.some((error) => blocking.has(error.type))) return [...errors, notAllChecked];
+  return [...errors, ...validateRules(object, schema, "", old)];
 }
+
+const blocking = new Set(["FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"]);
+const notAllChecked = invalidValue(
+  "<nil>",
+  undefined,
+  "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+);
 
 const kindOf = (value: unknown): string => {
   if (value === null) return "null";

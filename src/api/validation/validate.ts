@@ -118,7 +118,7 @@ export function validateUpdate(
   const entry = scheme.entry(resource);
   const errors = validateMetadataUpdate(object, old);
   const key = resourceKey(resource);
-  if (entry.custom) return [...errors, ...validateBySchema(object, entry.schema)];
+  if (entry.custom) return [...errors, ...validateBySchema(object, entry.schema, old)];
   if (subresource === "status") return [...errors, ...(statusRules[key]?.(object, old, subresource) ?? [])];
   const rule = updateRules[key];
   return [...errors, ...(rule ? rule(object, old, subresource) : (createRules[key]?.(object) ?? []))];
