@@ -40,7 +40,8 @@ export class Deadlines {
   #cursor: number;
   #timer: Disposable | undefined;
   #timerTick = 0;
-  /** Called after deadlines have run, so that what they wrote goes out. */
+  /** Called before and after deadlines run: they are a turn of the event loop like a socket's event. */
+  beforehand: () => void = () => {};
   afterwards: () => void = () => {};
 
   constructor(clock: Clock, tick = 10) {
@@ -95,6 +96,7 @@ export class Deadlines {
 
   #run(): void {
     this.#timer = undefined;
+    this.beforehand();
     const now = this.#clock.now();
     const current = Math.floor(now / this.#tick);
     // More than a turn of the wheel late (the machine slept): every slot once is enough.

@@ -2,6 +2,7 @@
 // codec in front can be paired with any behind. Callbacks, no promises; bodies are passed on and never copied here. Who may
 // call what is said at each interface; `forwarding.ts` is what stands in the middle.
 
+import type { ForwardingLines } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
 import type { Reason } from "./reason.ts";
 
@@ -16,6 +17,8 @@ export interface RequestHead {
   /** Behind the first `?`; undefined when there is none. */
   query: string | undefined;
   headers: HeaderBlock;
+  /** Whether `headers` has a Host field that says what `authority` says. Whoever changes `authority` makes it false. */
+  hostKept: boolean;
   /** Bytes of the body; 0 none, -1 not known beforehand. */
   length: number;
   /** The protocol an `upgrade` asks for. A 101 answer then turns the exchange into a tunnel. */
@@ -35,8 +38,8 @@ export interface ResponseHead {
 
 /** Takes a body. */
 export interface BodySink {
-  /** False: wait for `drained` before the next chunk (this one was taken). The chunk is the sink's from now on. */
-  write(chunk: Uint8Array): boolean;
+  /** Takes the bytes from `start` to `end`. False: wait for `drained` before the next. The chunk is the sink's from now on. */
+  write(chunk: Buffer, start: number, end: number): boolean;
   end(trailers?: HeaderBlock): void;
 }
 
@@ -51,14 +54,16 @@ export interface Downstream extends BodySink {
   /** Stop and go on handing over the request's body. */
   pauseBody(): void;
   resumeBody(): void;
-  /** How many milliseconds since the epoch of `performance.now` the request began. */
+  /** When the request's head was there, by `turn.now`. */
   readonly began: number;
+  /** What a connection keeps of its forwarding headers. */
+  readonly forwardingLines: ForwardingLines;
 }
 
 /** What a downstream codec tells of the request. */
 export interface DownstreamEvents {
   /** False: hold the body until `resumeBody`. */
-  requestData(chunk: Uint8Array): boolean;
+  requestData(chunk: Buffer, start: number, end: number): boolean;
   requestEnd(trailers: HeaderBlock | undefined): void;
   /** The request's body is malformed, too slow, or its client is gone. */
   requestFailed(reason: Reason): void;
@@ -80,7 +85,7 @@ export interface UpstreamEvents {
   informed(head: ResponseHead): void;
   responded(head: ResponseHead): void;
   /** False: hold the body until `resumeBody`. */
-  responseData(chunk: Uint8Array): boolean;
+  responseData(chunk: Buffer, start: number, end: number): boolean;
   responseEnd(trailers: HeaderBlock | undefined): void;
   /** `fresh` is false when the connection had served before and no byte of an answer came: it may have been stale. */
   upstreamFailed(reason: Reason, stale: boolean): void;

@@ -13,6 +13,7 @@ import { localAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import type { EndpointPool, Waiter } from "./upstream/pool.ts";
+import { turn } from "./wire.ts";
 
 /** Bytes of a request's body that are kept for another try, and that wait for a connection. */
 const maxReplay = 64 * 1024;
@@ -21,7 +22,7 @@ const maxAttempts = 3;
 /** Methods that may be sent twice (RFC 9110 §9.2.2). */
 const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
 
-const noBytes: readonly Uint8Array[] = [];
+const noBytes: readonly Buffer[] = [];
 
 export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEvents, Waiter, FilterContext {
   readonly #runtime: ProxyRuntime;
@@ -35,7 +36,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #waiting = false;
   #attempts = 0;
   /** Body so far, while it may have to be sent (again). */
-  #body: Uint8Array[] | readonly Uint8Array[] = noBytes;
+  #body: Buffer[] | readonly Buffer[] = noBytes;
   #bodyBytes = 0;
   #replayable = true;
   #holding = false;
@@ -81,7 +82,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
         match: rule.rule.match.path,
       });
       const headers = [{ name: "location", value: location }];
-      this.#reply(localAnswer(this.#runtime.clock.now(), action.status, "", headers));
+      this.#reply(localAnswer(action.status, "", headers));
       return;
     }
     if (action.kind === "respond") {
@@ -98,7 +99,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       this.#respond(share.respond);
       return;
     }
-    addForwardingHeaders(head);
+    addForwardingHeaders(head, rule.filters === undefined && share.filters === undefined, this.#down.forwardingLines);
     rule.filters?.request(head, this);
     share.filters?.request(head, this);
     if (rule.requestTimeout > 0) {
@@ -128,7 +129,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     connection.begin(this);
     connection.send(this.#down.head);
     let goOn = true;
-    for (let index = 0; index < this.#body.length; index++) goOn = connection.write(this.#body[index]!);
+    for (let index = 0; index < this.#body.length; index++) {
+      const chunk = this.#body[index]!;
+      goOn = connection.write(chunk, 0, chunk.length);
+    }
     if (this.#requestDone) connection.end(this.#trailers);
     else if (this.#holding && goOn) {
       this.#holding = false;
@@ -144,20 +148,20 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
 
   // ------------------------------------------------------------------------------------------ events from the client
 
-  requestData(chunk: Uint8Array): boolean {
+  requestData(chunk: Buffer, start: number, end: number): boolean {
     if (this.#over) return true;
-    this.#bodyBytes += chunk.length;
+    this.#bodyBytes += end - start;
     if (this.#replayable && this.#status === 0) {
       if (this.#bodyBytes <= maxReplay || this.#connection === undefined) {
         if (this.#body === noBytes) this.#body = [];
-        (this.#body as Uint8Array[]).push(chunk);
+        (this.#body as Buffer[]).push(chunk.subarray(start, end));
       }
       if (this.#bodyBytes > maxReplay && this.#connection !== undefined) {
         this.#replayable = false;
         this.#body = noBytes;
       }
     }
-    const goOn = this.#connection ? this.#connection.write(chunk) : this.#bodyBytes < maxReplay;
+    const goOn = this.#connection ? this.#connection.write(chunk, start, end) : this.#bodyBytes < maxReplay;
     if (!goOn) this.#holding = true;
     return goOn;
   }
@@ -202,8 +206,8 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#down.respond(head);
   }
 
-  responseData(chunk: Uint8Array): boolean {
-    return this.#down.write(chunk);
+  responseData(chunk: Buffer, start: number, end: number): boolean {
+    return this.#down.write(chunk, start, end);
   }
 
   responseEnd(trailers: HeaderBlock | undefined): void {
@@ -281,12 +285,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       return;
     }
     const row = reasons[reason];
-    this.#reply(
-      localAnswer(this.#runtime.clock.now(), row.status, `${row.text}\n`, [
-        { name: "x-fairlead-reason", value: reason },
-      ]),
-      reason,
-    );
+    this.#reply(localAnswer(row.status, `${row.text}\n`, [{ name: "x-fairlead-reason", value: reason }]), reason);
   }
 
   #respond(respond: {
@@ -296,10 +295,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     readonly headers?: readonly { readonly name: string; readonly value: string }[];
   }): void {
     const body = respond.body ?? (respond.reason === "" ? "" : `${respond.reason}\n`);
-    this.#reply(localAnswer(this.#runtime.clock.now(), respond.status, body, respond.headers ?? []));
+    this.#reply(localAnswer(respond.status, body, respond.headers ?? []));
   }
 
-  #reply(answer: { readonly head: ResponseHead; readonly body: Uint8Array }, reason?: Reason): void {
+  #reply(answer: { readonly head: ResponseHead; readonly body: Buffer }, reason?: Reason): void {
     const { head, body } = answer;
     const down = this.#down;
     const bodiless = down.head.method === "HEAD" || head.status === 204 || head.status === 304 || body.length === 0;
@@ -308,7 +307,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#rule?.filters?.response(head);
     this.#finish(reason);
     down.respond(head);
-    if (!bodiless) down.write(body);
+    if (!bodiless) down.write(body, 0, body.length);
     down.end();
   }
 
@@ -317,7 +316,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#over = true;
     if (this.wheel) this.#runtime.deadlines.disarm(this);
     const { metrics, accessLog } = this.#runtime;
-    const milliseconds = performance.now() - this.#down.began;
+    const milliseconds = turn.now - this.#down.began;
     const slot = this.#share?.slot ?? this.#rule?.slot ?? this.#runtime.unrouted;
     metrics.record(slot, this.#status, milliseconds);
     if (reason) metrics.ended(reason);
@@ -340,7 +339,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       source: head.source,
       milliseconds: Math.round(milliseconds * 1000) / 1000,
       attempts: this.#attempts,
-      requestId: head.headers.get("x-request-id") ?? "",
+      requestId: head.headers.get("x-request-id") ?? head.headers.tailEnd,
     });
   }
 }

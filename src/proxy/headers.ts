@@ -1,10 +1,12 @@
-// The fields of one message, as the codecs and filters share them: a block of text with the places of names and values in
-// it, so that what nobody asks for is never taken apart, and changes beside it. Reused from message to message: whoever keeps
-// a value copies it. Field semantics are RFC 9110 §5; parsing is `http1/fields.ts`.
+// The fields of one message, as the codecs and filters share them: the bytes that came, with the places of names and values in
+// them, so that what nobody asks for never becomes a string, and changes beside it. Reused from message to message. Field
+// semantics are RFC 9110 §5; parsing is `http1/fields.ts`.
+
+import type { Outlet } from "./wire.ts";
 
 /**
  * What the proxy itself does with a field, found out while parsing. `other` travels as it is. The numbers index small tables
- * (`HeaderBlock.at`, drop tables), so they are dense.
+ * (`HeaderBlock.at`, drop tables) and bits, so they are dense.
  */
 export const Kind = {
   other: 0,
@@ -37,30 +39,42 @@ export function kindSet(...kinds: readonly number[]): Uint8Array {
 }
 
 const width = 4;
+const noBytes = Buffer.alloc(0);
 
 export class HeaderBlock {
-  /** Latin-1 text that the spans point into; what is between them is not looked at. */
-  text = "";
+  /** What the spans point into. */
+  source: Buffer = noBytes;
   count = 0;
   /** Four numbers a field: start and end of its name, start and end of its value. A field's line ends where the next begins. */
   spans = new Int32Array(16 * width);
   kinds = new Uint8Array(16);
   /** Where the last line ends. */
   end = 0;
-  /** The first field of each kind, or -1. */
-  readonly at = new Int16Array(kindCount).fill(-1);
-  /** Fields that were put behind the text, names in lower case. */
+  /** The first field of each kind; only where `mask` says that there is one. */
+  readonly #at = new Int16Array(kindCount);
+  /** One bit for each kind that is there. */
+  mask = 0;
+  /** Fields that were put behind the others: names in lower case and values in turn. */
   extra: string[] | undefined = undefined;
+  /** Finished lines behind all others, in two parts: what the proxy itself adds when nothing can change it any more. */
+  tail = "";
+  tailEnd = "";
 
   clear(): void {
-    this.text = "";
     this.count = 0;
-    this.end = 0;
-    this.at.fill(-1);
+    this.mask = 0;
     this.extra = undefined;
+    this.tail = "";
+    this.tailEnd = "";
   }
 
-  /** Called by parsers. Offsets into what will be `text`. */
+  /** Lets go of the bytes, so that an idle connection does not keep them. */
+  release(): void {
+    this.clear();
+    this.source = noBytes;
+  }
+
+  /** Called by parsers. */
   push(nameStart: number, nameEnd: number, valueStart: number, valueEnd: number, kind: number): void {
     const index = this.count++;
     if (index === this.kinds.length) this.#grow();
@@ -70,7 +84,15 @@ export class HeaderBlock {
     this.spans[at + 2] = valueStart;
     this.spans[at + 3] = valueEnd;
     this.kinds[index] = kind;
-    if (kind !== Kind.other && this.at[kind]! < 0) this.at[kind] = index;
+    if (kind !== Kind.other && (this.mask & (1 << kind)) === 0) {
+      this.mask |= 1 << kind;
+      this.#at[kind] = index;
+    }
+  }
+
+  /** The first field of a kind, or -1. */
+  at(kind: number): number {
+    return (this.mask & (1 << kind)) === 0 ? -1 : this.#at[kind]!;
   }
 
   #grow(): void {
@@ -83,16 +105,16 @@ export class HeaderBlock {
   }
 
   name(index: number): string {
-    return this.text.slice(this.spans[index * width], this.spans[index * width + 1]);
+    return this.source.latin1Slice(this.spans[index * width]!, this.spans[index * width + 1]!);
   }
 
   value(index: number): string {
-    return this.text.slice(this.spans[index * width + 2], this.spans[index * width + 3]);
+    return this.source.latin1Slice(this.spans[index * width + 2]!, this.spans[index * width + 3]!);
   }
 
   /** The value of the first field of a kind. */
   valueOf(kind: number): string | undefined {
-    const index = this.at[kind]!;
+    const index = this.at(kind);
     return index < 0 ? undefined : this.value(index);
   }
 
@@ -118,9 +140,9 @@ export class HeaderBlock {
     const start = this.spans[index * width]!;
     const length = name.length;
     if (this.spans[index * width + 1]! - start !== length) return false;
-    const text = this.text;
+    const source = this.source;
     for (let offset = 0; offset < length; offset++) {
-      const code = text.charCodeAt(start + offset);
+      const code = source[start + offset]!;
       const wanted = name.charCodeAt(offset);
       if (code !== wanted && (code < 65 || code > 90 || code + 32 !== wanted)) return false;
     }
@@ -141,9 +163,10 @@ export class HeaderBlock {
   drop(index: number): void {
     const kind = this.kinds[index]!;
     this.kinds[index] = Kind.dropped;
-    if (kind !== Kind.other && this.at[kind] === index) {
-      this.at[kind] = this.kinds.subarray(0, this.count).indexOf(kind);
-    }
+    if (kind === Kind.other || this.#at[kind] !== index) return;
+    const next = this.kinds.subarray(0, this.count).indexOf(kind);
+    if (next < 0) this.mask &= ~(1 << kind);
+    else this.#at[kind] = next;
   }
 
   /** Puts a field behind the others. The name is in lower case; the value has no CR, LF or NUL: callers have checked. */
@@ -170,26 +193,29 @@ export class HeaderBlock {
   }
 
   /**
-   * The fields as HTTP/1 lines, each with its CRLF, but for the kinds that `drop` names. Runs of lines that stay are copied
-   * whole.
+   * Writes the fields as HTTP/1 lines, each with its CRLF, but for the kinds that `drop` names. Runs of lines that stay are
+   * copied whole.
    */
-  lines(drop: Uint8Array): string {
-    let out = "";
+  write(to: Outlet, drop: Uint8Array): void {
     let run = -1;
-    const { text, kinds, spans, count } = this;
+    const { source, kinds, spans, count } = this;
     for (let index = 0; index < count; index++) {
       if (drop[kinds[index]!] === 0) {
         if (run < 0) run = spans[index * width]!;
       } else if (run >= 0) {
-        out += text.slice(run, spans[index * width]);
+        to.bytes(source, run, spans[index * width]!);
         run = -1;
       }
     }
-    if (run >= 0) out += text.slice(run, this.end);
+    if (run >= 0) to.bytes(source, run, this.end);
     const extra = this.extra;
-    if (extra) {
-      for (let index = 0; index < extra.length; index += 2) out += `${extra[index]}: ${extra[index + 1]}\r\n`;
+    if (extra !== undefined) {
+      for (let index = 0; index < extra.length; index += 2) to.text(`${extra[index]}: ${extra[index + 1]}\r\n`);
     }
-    return out;
+    if (this.tail !== "") {
+      to.text(this.tail);
+      to.text(this.tailEnd);
+      to.text("\r\n");
+    }
   }
 }

@@ -3,22 +3,17 @@
 import type { HeaderValue } from "../model/model.ts";
 import type { ResponseHead } from "./exchange.ts";
 import { HeaderBlock } from "./headers.ts";
-import { httpDate } from "./http1/status.ts";
 
-const encoder = new TextEncoder();
-
-/** `now` is in milliseconds since the epoch. A content-type of text/plain is put where `headers` has none. */
+/** A content-type of text/plain is put where `headers` has none. */
 export function localAnswer(
-  now: number,
   status: number,
   text: string,
   headers: readonly HeaderValue[],
-): { head: ResponseHead; body: Uint8Array } {
-  const body = encoder.encode(text);
+): { head: ResponseHead; body: Buffer } {
+  const body = Buffer.from(text, "utf8");
   const block = new HeaderBlock();
   if (body.length > 0 && !headers.some(({ name }) => name === "content-type")) block.add("content-type", "text/plain");
   if (status !== 204 && status !== 304) block.add("content-length", String(body.length));
-  block.add("date", httpDate(now));
-  for (const { name, value } of headers) if (name !== "content-length" && name !== "date") block.add(name, value);
+  for (const { name, value } of headers) if (name !== "content-length") block.add(name, value);
   return { head: { status, phrase: "", headers: block, length: body.length }, body };
 }

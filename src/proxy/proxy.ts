@@ -14,7 +14,7 @@ import { StateFile } from "./state-file.ts";
 import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { Backends } from "./upstream/backend.ts";
-import { flushDirty } from "./wire.ts";
+import { beginTurn, endTurn, flushWritten } from "./wire.ts";
 
 export interface ProxyOptions {
   readonly name: string;
@@ -48,7 +48,8 @@ export class ProxyProcess {
     this.#log = log;
     this.startedAt = clock.now();
     const deadlines = new Deadlines(clock);
-    deadlines.afterwards = flushDirty;
+    deadlines.beforehand = beginTurn;
+    deadlines.afterwards = endTurn;
     const metrics = new Metrics();
     this.runtime = {
       clock,
@@ -109,7 +110,7 @@ export class ProxyProcess {
     this.draining = true;
     this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
     this.listeners.drain();
-    flushDirty();
+    flushWritten();
     const { clock, connections } = this.runtime;
     await new Promise<void>((resolve) => {
       const patience = clock.after(deadline, () => finish());

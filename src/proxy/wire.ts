@@ -1,6 +1,6 @@
-// A connected byte stream as the codecs use it, and the outgoing side that they share: parts written in one turn of the event
-// loop are joined into one system call, what the kernel does not take waits in a bounded backlog, and the writer is told to
-// wait. Bun's sockets are a `Wire` as they are; TLS ones are adapted in `listener/tls.ts`.
+// A connected byte stream as the codecs use it, and the outgoing side that they share. What is written in one turn of the event
+// loop is joined in one buffer and leaves in one system call; what the kernel does not take waits in a backlog, and the writer
+// is told to wait. Bun's sockets are a `Wire` as they are; TLS ones are adapted in `listener/tls.ts`.
 
 import { Deadline } from "./deadlines.ts";
 
@@ -15,41 +15,40 @@ export interface Wire {
   terminate(): void;
 }
 
-/** Parts up to this size are copied together; larger ones are handed to the kernel where they are. */
+/** Larger pieces are handed to the kernel where they are instead of being copied together. */
 const joinBytes = 16 * 1024;
+/** The buffer in which one connection at a time gathers what it sends: that of `owner`. */
 const scratch = Buffer.allocUnsafeSlow(128 * 1024);
+let filled = 0;
+let owner: Outlet | undefined;
 
-let dirty: Outlet[] = [];
-let spare: Outlet[] = [];
-let inTurn = false;
+/**
+ * The turn of the event loop: `now` is taken once at its beginning, in milliseconds with fractions, from where only
+ * differences matter. `source` is replaced in tests.
+ */
+export const turn = { now: performance.now(), source: (): number => performance.now(), running: false };
 
 /** Runs a socket event: all that it writes, on whatever connection, goes out at its end. */
 export function beginTurn(): void {
-  inTurn = true;
+  turn.running = true;
+  turn.now = turn.source();
 }
 
 export function endTurn(): void {
-  inTurn = false;
-  flushDirty();
+  turn.running = false;
+  if (owner !== undefined) flushWritten();
 }
 
 /** Sends what was written outside of socket events (timers, configuration). */
-export function flushDirty(): void {
-  while (dirty.length > 0) {
-    const now = dirty;
-    dirty = spare;
-    for (let index = 0; index < now.length; index++) now[index]!.flush();
-    now.length = 0;
-    spare = now;
-  }
+export function flushWritten(): void {
+  owner?.flush();
 }
 
-/** The outgoing side of a connection. A connection is its own idle deadline. */
+/** The outgoing side of a connection. A connection is its own deadline. */
 export abstract class Outlet extends Deadline {
-  wire: Wire;
+  readonly wire: Wire;
   /** No more events come and writes go nowhere. */
   closed = false;
-  readonly #parts: (string | Uint8Array)[] = [];
   #backlog: Uint8Array[] = [];
   #backlogBytes = 0;
   #endAfter = false;
@@ -67,60 +66,70 @@ export abstract class Outlet extends Deadline {
     return this.#backlogBytes;
   }
 
-  /** Text is Latin-1. The part is sent at the end of the turn. */
-  put(part: string | Uint8Array): void {
-    if (this.closed) return;
-    if (this.#parts.push(part) === 1) {
-      if (dirty.push(this) === 1 && !inTurn) queueMicrotask(flushDirty);
+  /** Makes this the connection that the buffer gathers for, with room for `length` bytes. */
+  #open(length: number): void {
+    if (owner === this) {
+      if (filled + length > scratch.length) this.flush();
+    } else {
+      owner?.flush();
+      if (!turn.running) queueMicrotask(flushWritten);
     }
+    owner = this;
   }
 
-  /** Closes the connection when all that was put has been sent. */
+  /** Latin-1 text, sent at the end of the turn. */
+  text(text: string): void {
+    if (this.closed) return;
+    if (text.length > joinBytes) {
+      this.bytes(Buffer.from(text, "latin1"), 0, text.length);
+      return;
+    }
+    this.#open(text.length);
+    filled += scratch.latin1Write(text, filled);
+  }
+
+  /** The bytes from `start` to `end`, sent at the end of the turn, or at once when they are many. The buffer is ours from now on. */
+  bytes(chunk: Buffer, start: number, end: number): void {
+    if (this.closed) return;
+    const length = end - start;
+    if (length <= joinBytes) {
+      this.#open(length);
+      chunk.copy(scratch, filled, start, end);
+      filled += length;
+      return;
+    }
+    // So that the writer learns at once whether the peer keeps up.
+    this.#open(0);
+    this.flush();
+    this.#send(chunk, start, length, false);
+  }
+
+  /** Closes the connection when all that was written has been sent. */
   endAfterFlush(): void {
     if (this.closed) return;
     this.#endAfter = true;
-    if (this.#parts.length === 0 && this.#backlogBytes === 0) this.wire.end();
+    if (owner === this) this.flush();
+    else if (this.#backlogBytes === 0) this.wire.end();
   }
 
   flush(): void {
-    const parts = this.#parts;
-    if (parts.length === 0) return;
-    if (this.closed) {
-      parts.length = 0;
-      return;
-    }
-    let filled = 0;
-    for (let index = 0; index < parts.length; index++) {
-      let part = parts[index]!;
-      if (typeof part === "string") {
-        if (part.length <= scratch.length - filled) {
-          filled += scratch.latin1Write(part, filled);
-          continue;
-        }
-        part = Buffer.from(part, "latin1");
-      }
-      if (part.length <= joinBytes && part.length <= scratch.length - filled) {
-        scratch.set(part, filled);
-        filled += part.length;
-        continue;
-      }
-      if (filled > 0) this.#send(scratch, filled, true);
-      filled = 0;
-      this.#send(part, part.length, false);
-    }
-    parts.length = 0;
-    if (filled > 0) this.#send(scratch, filled, true);
+    if (owner !== this) return;
+    const length = filled;
+    owner = undefined;
+    filled = 0;
+    if (this.closed) return;
+    if (length > 0) this.#send(scratch, 0, length, true);
     if (this.#endAfter && this.#backlogBytes === 0) this.wire.end();
   }
 
-  #send(bytes: Uint8Array, length: number, borrowed: boolean): void {
+  #send(bytes: Buffer, start: number, length: number, borrowed: boolean): void {
     let taken = 0;
     if (this.#backlogBytes === 0) {
-      taken = this.wire.write(bytes, 0, length);
+      taken = this.wire.write(bytes, start, length);
       if (taken >= length) return;
       if (taken < 0) taken = 0;
     }
-    const rest = bytes.subarray(taken, length);
+    const rest = bytes.subarray(start + taken, start + length);
     this.#backlog.push(borrowed ? new Uint8Array(rest) : rest);
     this.#backlogBytes += rest.length;
   }
@@ -149,7 +158,10 @@ export abstract class Outlet extends Deadline {
   /** Drops what waits. */
   protected discard(): void {
     this.closed = true;
-    this.#parts.length = 0;
+    if (owner === this) {
+      owner = undefined;
+      filled = 0;
+    }
     this.#backlog = [];
     this.#backlogBytes = 0;
   }

@@ -7,23 +7,38 @@ import { Kind } from "../headers.ts";
 
 const plausible = /^[\x21-\x7e]{1,128}$/;
 
-export function addForwardingHeaders(head: RequestHead): void {
+/** The lines that stay the same for all requests of one client to one host. */
+export interface ForwardingLines {
+  source: string;
+  scheme: string;
+  authority: string;
+  lines: string;
+}
+
+/**
+ * Adds them. With `last`, nothing changes the header behind this any more, so that finished lines will do. `cache` is the
+ * connection's.
+ */
+export function addForwardingHeaders(head: RequestHead, last: boolean, cache: ForwardingLines): void {
   const headers = head.headers;
-  const at = headers.at;
-  let addresses = head.source;
-  if (at[Kind.forwardedFor]! >= 0) {
-    const before = headers.get("x-forwarded-for");
-    headers.remove("x-forwarded-for");
-    if (before) addresses = `${before}, ${addresses}`;
+  if (last && (headers.mask & ours) === 0 && head.authority !== "") {
+    if (cache.authority !== head.authority || cache.source !== head.source || cache.scheme !== head.scheme) {
+      cache.authority = head.authority;
+      cache.source = head.source;
+      cache.scheme = head.scheme;
+      cache.lines = `x-forwarded-for: ${head.source}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\nx-request-id: `;
+    }
+    headers.tail = cache.lines;
+    headers.tailEnd = crypto.randomUUID();
+    return;
   }
-  headers.add("x-forwarded-for", addresses);
-  if (at[Kind.forwardedProto]! >= 0) headers.remove("x-forwarded-proto");
-  headers.add("x-forwarded-proto", head.scheme);
-  if (at[Kind.forwardedHost]! >= 0) headers.remove("x-forwarded-host");
+  const before = headers.get("x-forwarded-for");
+  headers.set("x-forwarded-for", before ? `${before}, ${head.source}` : head.source);
+  headers.set("x-forwarded-proto", head.scheme);
+  headers.remove("x-forwarded-host");
   if (head.authority !== "") headers.add("x-forwarded-host", head.authority);
   const id = headers.valueOf(Kind.requestId);
-  if (id === undefined || !plausible.test(id)) {
-    if (id !== undefined) headers.remove("x-request-id");
-    headers.add("x-request-id", crypto.randomUUID());
-  }
+  if (id === undefined || !plausible.test(id)) headers.set("x-request-id", crypto.randomUUID());
 }
+
+const ours = (1 << Kind.forwardedFor) | (1 << Kind.forwardedProto) | (1 << Kind.forwardedHost) | (1 << Kind.requestId);

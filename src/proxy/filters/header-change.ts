@@ -38,7 +38,9 @@ export const requestHeaders: Filter<"requestHeaders"> = {
     return {
       request(head) {
         apply(head.headers);
-        if (host !== undefined) head.authority = host;
+        if (host === undefined) return;
+        head.authority = host;
+        head.hostKept = false;
       },
     };
   },

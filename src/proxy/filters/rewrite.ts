@@ -9,7 +9,10 @@ export const rewrite: Filter<"rewrite"> = {
   compile({ host, path }, match) {
     return {
       request(head, context) {
-        if (host !== undefined) head.authority = host;
+        if (host !== undefined) {
+          head.authority = host;
+          head.hostKept = false;
+        }
         if (path) head.path = rewritePath(path, context.path, match);
       },
     };

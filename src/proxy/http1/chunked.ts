@@ -115,7 +115,7 @@ export class ChunkedDecoder {
     const before = this.#held?.length ?? 0;
     const all = this.#held ? Buffer.concat([this.#held, bytes.subarray(at)]) : bytes.subarray(at);
     const block = new HeaderBlock();
-    const after = parseFields(all, 0, all.length, 0, block);
+    const after = parseFields(all, 0, all.length, block);
     if (after === more) {
       if (all.length > maxTrailers) return Chunk.malformed;
       this.#held = Buffer.from(all);
@@ -123,7 +123,6 @@ export class ChunkedDecoder {
       return Chunk.more;
     }
     if (after < 0) return Chunk.malformed;
-    block.text = all.latin1Slice(0, after);
     for (let index = 0; index < block.count; index++) {
       if (block.kinds[index] !== Kind.other) block.kinds[index] = Kind.dropped;
     }

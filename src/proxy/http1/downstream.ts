@@ -3,13 +3,14 @@
 
 import type { Deadlines } from "../deadlines.ts";
 import type { Downstream, DownstreamEvents, RequestHead, ResponseHead } from "../exchange.ts";
+import type { ForwardingLines } from "../filters/forwarded.ts";
 import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
 import { type Reason, reasons } from "../reason.ts";
-import { Outlet, type Wire } from "../wire.ts";
+import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
 import { Http1RequestHead, parseRequestHead } from "./request.ts";
-import { httpDate, phraseOf } from "./status.ts";
+import { dateLine, statusLine } from "./status.ts";
 
 /** Milliseconds. */
 export interface Http1Timeouts {
@@ -42,9 +43,6 @@ export interface Http1Server {
   closed(connection: Http1Downstream): void;
 }
 
-/** Chunks from this size on are sent at once, so that the writer learns whether the client keeps up. */
-const flushAt = 16 * 1024;
-
 const State = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4 } as const;
 
 const hopByHop = kindSet(
@@ -59,12 +57,14 @@ const hopByHop = kindSet(
 
 export class Http1Downstream extends Outlet implements Downstream {
   readonly head = new Http1RequestHead();
+  readonly forwardingLines: ForwardingLines = { source: "", scheme: "", authority: "", lines: "" };
   began = 0;
   readonly #server: Http1Server;
   readonly #deadlines: Deadlines;
   #state: number = State.head;
-  /** Bytes that were read and not yet used. */
+  /** Bytes that were read, and from where on they are not yet used. */
   #input: Buffer | undefined;
+  #at = 0;
   #exchange: DownstreamEvents | undefined;
   #remaining = 0;
   #chunked: ChunkedDecoder | undefined;
@@ -85,7 +85,7 @@ export class Http1Downstream extends Outlet implements Downstream {
     this.#deadlines = deadlines;
     this.head.source = source;
     this.head.scheme = scheme;
-    this.#active = deadlines.now();
+    this.#active = turn.now;
     deadlines.arm(this, Math.min(server.timeouts.head, server.timeouts.idle));
   }
 
@@ -95,10 +95,24 @@ export class Http1Downstream extends Outlet implements Downstream {
     if (this.#state === State.linger) return;
     if (this.#input === undefined) {
       this.#input = bytes;
-      this.#active = this.#deadlines.now();
-    } else this.#input = Buffer.concat([this.#input, bytes]);
+      this.#at = 0;
+      this.#active = turn.now;
+    } else {
+      this.#input = Buffer.concat([this.#at > 0 ? this.#input.subarray(this.#at) : this.#input, bytes]);
+      this.#at = 0;
+    }
     this.#consume();
-    if (this.#state === State.waiting && this.#input !== undefined && this.#input.length > maxPipelined) this.#pause();
+    if (this.#state === State.waiting && this.#unused() > maxPipelined) this.#pause();
+  }
+
+  #unused(): number {
+    return this.#input === undefined ? 0 : this.#input.length - this.#at;
+  }
+
+  /** Everything before `at` is used. */
+  #use(at: number): void {
+    if (at < this.#input!.length) this.#at = at;
+    else this.#input = undefined;
   }
 
   /** The client sends no more. A complete request still gets its answer, if that comes soon. */
@@ -107,7 +121,7 @@ export class Http1Downstream extends Outlet implements Downstream {
     if (this.#state === State.tunnel) this.#exchange?.requestEnd(undefined);
     else if (this.#state === State.waiting) {
       this.#closeAfter = true;
-      this.#active = this.#deadlines.now();
+      this.#active = turn.now;
       this.#deadlines.arm(this, lingerMilliseconds);
     } else if (this.queued > 0) this.endAfterFlush();
     else this.terminate();
@@ -131,7 +145,7 @@ export class Http1Downstream extends Outlet implements Downstream {
   }
 
   protected drained(): void {
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#exchange?.downstreamDrained();
   }
 
@@ -139,7 +153,7 @@ export class Http1Downstream extends Outlet implements Downstream {
   expired(): void {
     if (this.closed) return;
     const limit = this.#limit();
-    const left = limit - (this.#deadlines.now() - this.#active);
+    const left = limit - (turn.now - this.#active);
     if (left > 0) {
       this.#deadlines.arm(this, Math.min(left, this.#server.timeouts.head));
       return;
@@ -176,7 +190,7 @@ export class Http1Downstream extends Outlet implements Downstream {
     this.#closeAfter = true;
     if (this.#state === State.head && this.#input === undefined && !this.closed) {
       this.#state = State.linger;
-      this.#active = this.#deadlines.now();
+      this.#active = turn.now;
       this.endAfterFlush();
       this.#deadlines.arm(this, lingerMilliseconds);
     }
@@ -195,7 +209,7 @@ export class Http1Downstream extends Outlet implements Downstream {
       else if (this.#state === State.tunnel && !this.#held) {
         const bytes = this.#input;
         this.#input = undefined;
-        if (!this.#exchange!.requestData(bytes)) this.pauseBody();
+        if (!this.#exchange!.requestData(bytes, this.#at, bytes.length)) this.pauseBody();
       } else break;
     }
     this.#consuming = false;
@@ -204,7 +218,7 @@ export class Http1Downstream extends Outlet implements Downstream {
   /** False when more bytes are needed, or no more are wanted. */
   #readHead(bytes: Buffer): boolean {
     const head = this.head;
-    const after = parseRequestHead(bytes, 0, head);
+    const after = parseRequestHead(bytes, this.#at, head);
     if (after === more) {
       if (this.wheel === undefined || this.due > this.#active + this.#server.timeouts.head) {
         this.#deadlines.arm(this, this.#server.timeouts.head);
@@ -215,8 +229,8 @@ export class Http1Downstream extends Outlet implements Downstream {
       this.#refuse(head.problem);
       return false;
     }
-    this.#input = after === bytes.length ? undefined : bytes.subarray(after);
-    this.began = performance.now();
+    this.#use(after);
+    this.began = turn.now;
     this.#answerChunked = false;
     this.#closeAfter = this.#closeAfter || !head.keepAlive;
     if (head.length === 0) this.#state = State.waiting;
@@ -240,30 +254,31 @@ export class Http1Downstream extends Outlet implements Downstream {
 
   #readBody(bytes: Buffer): void {
     const exchange = this.#exchange!;
+    const start = this.#at;
     if (this.#remaining > 0) {
-      const take = Math.min(this.#remaining, bytes.length);
-      this.#input = take === bytes.length ? undefined : bytes.subarray(take);
+      const take = Math.min(this.#remaining, bytes.length - start);
+      this.#use(start + take);
       this.#remaining -= take;
-      const goOn = exchange.requestData(take === bytes.length ? bytes : bytes.subarray(0, take));
+      const goOn = exchange.requestData(bytes, start, start + take);
       if (this.#exchange !== exchange) return;
       if (this.#remaining === 0) this.#bodyRead(exchange);
       else if (!goOn) this.pauseBody();
       return;
     }
     const chunked = this.#chunked!;
-    let position = 0;
+    let position = start;
     for (;;) {
       const event = chunked.next(bytes, position);
       position = chunked.position;
       if (event === Chunk.data) {
-        const goOn = exchange.requestData(bytes.subarray(chunked.start, chunked.stop));
+        const goOn = exchange.requestData(bytes, chunked.start, chunked.stop);
         if (this.#exchange !== exchange) return;
         if (goOn) continue;
-        this.#input = position === bytes.length ? undefined : bytes.subarray(position);
+        this.#use(position);
         this.pauseBody();
         return;
       }
-      this.#input = position >= bytes.length ? undefined : bytes.subarray(position);
+      this.#use(position);
       if (event === Chunk.malformed) this.#fail("bad_chunk");
       else if (event === Chunk.end) this.#bodyRead(exchange, chunked.trailers);
       return;
@@ -292,7 +307,7 @@ export class Http1Downstream extends Outlet implements Downstream {
   resumeBody(): void {
     if (!this.#held) return;
     this.#held = false;
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#consume();
     if (!this.#held) this.#resume();
   }
@@ -313,69 +328,64 @@ export class Http1Downstream extends Outlet implements Downstream {
 
   inform(head: ResponseHead): void {
     if (this.head.minor === 0) return;
-    this.put(`HTTP/1.1 ${head.status} ${head.phrase || phraseOf(head.status)}\r\n${head.headers.lines(hopByHop)}\r\n`);
+    this.text(statusLine(head.status, head.phrase));
+    head.headers.write(this, hopByHop);
+    this.text("\r\n");
   }
 
   respond(head: ResponseHead): void {
-    const request = this.head;
-    const status = head.status;
-    let text = "HTTP/1.1 ";
-    text += status;
-    text += " ";
-    text += head.phrase || phraseOf(status);
-    text += "\r\n";
-    text += head.headers.lines(hopByHop);
+    const { status, headers } = head;
+    const minor = this.head.minor;
+    this.text(statusLine(status, head.phrase));
+    headers.write(this, hopByHop);
+    if (headers.at(Kind.date) < 0 && status !== 101 && headers.extra?.includes("date") !== true) {
+      // RFC 9110 §6.6.1: whoever forwards an answer without a date puts one there.
+      this.text(dateLine());
+    }
     if (status === 101) {
-      text += "connection: upgrade\r\nupgrade: ";
-      text += head.headers.valueOf(Kind.upgrade) ?? request.upgrade ?? "";
-      text += "\r\n\r\n";
-      this.put(text);
+      this.text(`connection: upgrade\r\nupgrade: ${headers.valueOf(Kind.upgrade) ?? this.head.upgrade}\r\n\r\n`);
       this.#state = State.tunnel;
       this.#closeAfter = true;
       this.#consume();
       return;
     }
     if (head.length < 0) {
-      if (request.minor === 1) {
+      if (minor === 1) {
         this.#answerChunked = true;
-        text += "transfer-encoding: chunked\r\n";
+        this.text("transfer-encoding: chunked\r\n");
       } else this.#closeAfter = true;
     }
     this.#skipBodyInHand();
     // An answer before the end of the request's body: what else comes is read and thrown away for a moment, then we close.
     if (this.#state === State.body || this.#server.draining) this.#closeAfter = true;
-    if (this.#closeAfter) text += "connection: close\r\n";
-    else if (request.minor === 0) text += "connection: keep-alive\r\n";
-    text += "\r\n";
-    this.put(text);
+    this.text(this.#closeAfter ? "connection: close\r\n\r\n" : minor === 0 ? "connection: keep-alive\r\n\r\n" : "\r\n");
   }
 
   /** A body that was read from the socket already need not cost the connection when nobody wants it. */
   #skipBodyInHand(): void {
     if (this.#state !== State.body || this.#remaining <= 0 || this.#input === undefined) return;
-    if (this.#input.length < this.#remaining) return;
-    this.#input = this.#input.length === this.#remaining ? undefined : this.#input.subarray(this.#remaining);
+    if (this.#unused() < this.#remaining) return;
+    this.#use(this.#at + this.#remaining);
     this.#state = State.waiting;
   }
 
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Buffer, start: number, end: number): boolean {
     if (this.#answerChunked) {
-      this.put(`${chunk.length.toString(16)}\r\n`);
-      this.put(chunk);
-      this.put("\r\n");
-    } else this.put(chunk);
-    if (chunk.length >= flushAt) this.flush();
+      this.text(`${(end - start).toString(16)}\r\n`);
+      this.bytes(chunk, start, end);
+      this.text("\r\n");
+    } else this.bytes(chunk, start, end);
     if (this.queued === 0) return true;
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#deadlines.arm(this, this.#server.timeouts.write);
     return false;
   }
 
   end(trailers?: HeaderBlock): void {
     if (this.#answerChunked) {
-      this.put("0\r\n");
-      if (trailers) this.put(trailers.lines(hopByHop));
-      this.put("\r\n");
+      this.text("0\r\n");
+      trailers?.write(this, hopByHop);
+      this.text("\r\n");
     }
     const tunnel = this.#state === State.tunnel;
     const unread = this.#state === State.body;
@@ -386,13 +396,14 @@ export class Http1Downstream extends Outlet implements Downstream {
       return;
     }
     this.#state = State.head;
+    this.head.headers.release();
     if (this.#input === undefined) {
       if (this.#paused) this.#resume();
       return;
     }
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#consume();
-    if (this.#paused && (this.#input === undefined || this.#input.length <= maxPipelined)) this.#resume();
+    if (this.#paused && this.#unused() <= maxPipelined) this.#resume();
   }
 
   abort(): void {
@@ -407,7 +418,7 @@ export class Http1Downstream extends Outlet implements Downstream {
     this.#state = State.linger;
     this.#input = undefined;
     this.#resume();
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#deadlines.arm(this, tunnel ? this.#server.timeouts.write : lingerMilliseconds);
     this.endAfterFlush();
   }
@@ -416,9 +427,9 @@ export class Http1Downstream extends Outlet implements Downstream {
   #refuse(reason: Reason): void {
     const row = reasons[reason];
     const body = `${row.text}\n`;
-    this.put(
-      `HTTP/1.1 ${row.status} ${phraseOf(row.status)}\r\ncontent-type: text/plain\r\ncontent-length: ${body.length}\r\n` +
-        `date: ${httpDate(this.#deadlines.now())}\r\nx-fairlead-reason: ${reason}\r\nconnection: close\r\n\r\n${body}`,
+    this.text(
+      `${statusLine(row.status, "")}content-type: text/plain\r\ncontent-length: ${body.length}\r\n${dateLine()}` +
+        `x-fairlead-reason: ${reason}\r\nconnection: close\r\n\r\n${body}`,
     );
     this.#server.refused(reason);
     this.#closeGently(false);

@@ -65,18 +65,19 @@ function kindOf(bytes: Uint8Array, start: number, length: number): number {
 }
 
 /**
- * Parses field lines from `at` up to and with the empty line. Spans are pushed relative to `base`. Returns the offset behind
- * the empty line, or `more`, `malformed` or `tooLarge` (too many fields). The block's `end` is set; its `text` is the caller's.
+ * Parses field lines from `at` up to and with the empty line into `block`. Returns the offset behind the empty line, or `more`,
+ * `malformed` or `tooLarge` (too many fields).
  */
-export function parseFields(bytes: Uint8Array, at: number, end: number, base: number, block: HeaderBlock): number {
+export function parseFields(bytes: Buffer, at: number, end: number, block: HeaderBlock): number {
   let position = at;
+  block.source = bytes;
   for (;;) {
     if (position >= end) return more;
     let code = bytes[position]!;
     if (code === cr) {
       if (position + 1 >= end) return more;
       if (bytes[position + 1] !== lf) return malformed;
-      block.end = position - base;
+      block.end = position;
       return position + 2;
     }
     const nameStart = position;
@@ -96,13 +97,7 @@ export function parseFields(bytes: Uint8Array, at: number, end: number, base: nu
     while (valueEnd > valueStart && (bytes[valueEnd - 1] === 32 || bytes[valueEnd - 1] === 9)) valueEnd--;
     position += 2;
     if (block.count >= maxFields) return tooLarge;
-    block.push(
-      nameStart - base,
-      nameEnd - base,
-      valueStart - base,
-      valueEnd - base,
-      kindOf(bytes, nameStart, nameEnd - nameStart),
-    );
+    block.push(nameStart, nameEnd, valueStart, valueEnd, kindOf(bytes, nameStart, nameEnd - nameStart));
   }
 }
 

@@ -16,6 +16,7 @@ export class Http1RequestHead implements RequestHead {
   path = "";
   query: string | undefined = undefined;
   headers = new HeaderBlock();
+  hostKept = false;
   length = 0;
   upgrade: string | undefined = undefined;
   source = "";
@@ -24,6 +25,8 @@ export class Http1RequestHead implements RequestHead {
   /** Whether the client wants the connection kept after this exchange. */
   keepAlive = true;
   expectContinue = false;
+  /** The Host field of this request, or of the one before while this one has none. */
+  host = "";
   /** Why parsing failed. */
   problem: Reason = "bad_request";
 }
@@ -76,23 +79,21 @@ function parse(bytes: Buffer, start: number, end: number, head: Http1RequestHead
 
   const headers = head.headers;
   headers.clear();
-  const after = parseFields(bytes, position, end, start, headers);
+  const after = parseFields(bytes, position, end, headers);
   if (after < 0) {
     if (after === more) return more;
     return fail(head, after === tooLarge ? "head_too_large" : "bad_request");
   }
-  const text = bytes.latin1Slice(start, after);
-  headers.text = text;
   head.method =
     methodEnd - start === 3 && bytes[start] === 71 && bytes[start + 1] === 69 && bytes[start + 2] === 84
       ? "GET"
-      : text.slice(0, methodEnd - start);
+      : bytes.latin1Slice(start, methodEnd);
   if (mark < 0) {
-    head.path = text.slice(targetStart - start, targetEnd - start);
+    head.path = bytes.latin1Slice(targetStart, targetEnd);
     head.query = undefined;
   } else {
-    head.path = text.slice(targetStart - start, mark - start);
-    head.query = text.slice(mark + 1 - start, targetEnd - start);
+    head.path = bytes.latin1Slice(targetStart, mark);
+    head.query = bytes.latin1Slice(mark + 1, targetEnd);
   }
   const problem = understand(head);
   return problem === undefined ? after : fail(head, problem);
@@ -118,20 +119,21 @@ function versionSoFar(bytes: Uint8Array, start: number, end: number): boolean {
 /** What the fields mean for this hop: host, framing, connection options. Sets the rest of the head. */
 function understand(head: Http1RequestHead): Reason | undefined {
   const headers = head.headers;
-  const { at, kinds, count } = headers;
+  const { kinds, count } = headers;
   head.length = 0;
   head.upgrade = undefined;
   head.expectContinue = false;
   head.keepAlive = head.minor === 1;
 
   // Host: exactly one in HTTP/1.1 (RFC 9112 §3.2). The absolute form stands above it.
-  const host = at[Kind.host]!;
+  const host = headers.at(Kind.host);
   if (host < 0) {
     if (head.minor === 1) return "bad_host";
     head.authority = "";
+    head.hostKept = false;
   } else {
     for (let index = host + 1; index < count; index++) if (kinds[index] === Kind.host) return "bad_host";
-    head.authority = headers.value(host);
+    takeAuthority(head, host);
   }
   if (head.path.charCodeAt(0) !== 47) {
     const problem = takeOtherForm(head);
@@ -139,8 +141,8 @@ function understand(head: Http1RequestHead): Reason | undefined {
   }
 
   // Where the body ends (RFC 9112 §6.3).
-  const length = at[Kind.contentLength]!;
-  const transfer = at[Kind.transferEncoding]!;
+  const length = headers.at(Kind.contentLength);
+  const transfer = headers.at(Kind.transferEncoding);
   if (transfer >= 0) {
     if (length >= 0 || head.minor === 0) return "bad_framing";
     for (let index = transfer + 1; index < count; index++) {
@@ -161,13 +163,26 @@ function understand(head: Http1RequestHead): Reason | undefined {
     head.length = bytes;
   }
 
-  if (at[Kind.connection]! >= 0) readConnection(head);
+  if (headers.at(Kind.connection) >= 0) readConnection(head);
   const expect = headers.valueOf(Kind.expect);
   if (expect !== undefined) {
     if (expect.toLowerCase() !== "100-continue") return "expectation_failed";
     head.expectContinue = head.minor === 1;
   }
   return undefined;
+}
+
+/** The host, as the string that it was in the request before when it is the same: most connections name one host. */
+function takeAuthority(head: Http1RequestHead, index: number): void {
+  const { source, spans } = head.headers;
+  const start = spans[index * 4 + 2]!;
+  const length = spans[index * 4 + 3]! - start;
+  const before = head.host;
+  let same = before.length === length;
+  for (let offset = 0; same && offset < length; offset++) same = before.charCodeAt(offset) === source[start + offset];
+  if (!same) head.host = source.latin1Slice(start, start + length);
+  head.authority = head.host;
+  head.hostKept = true;
 }
 
 /** The absolute form, the asterisk form, and what is neither. */
@@ -177,6 +192,7 @@ function takeOtherForm(head: Http1RequestHead): Reason | undefined {
   const absolute = /^https?:\/\/([^/]*)/i.exec(head.path);
   if (!absolute || absolute[1] === "") return "bad_request";
   head.authority = absolute[1]!;
+  head.hostKept = false;
   const path = head.path.slice(absolute[0].length);
   head.path = path === "" ? "/" : path;
   return undefined;

@@ -55,25 +55,23 @@ function parse(bytes: Buffer, at: number, end: number, toHead: boolean, head: Ht
   const phraseEnd = position;
   const headers = head.headers;
   headers.clear();
-  const after = parseFields(bytes, position + 2, end, at, headers);
+  const after = parseFields(bytes, position + 2, end, headers);
   if (after < 0) return after === more ? more : malformed;
-  const text = bytes.latin1Slice(at, after);
-  headers.text = text;
-  head.phrase = text.slice(phraseStart - at, phraseEnd - at);
+  head.phrase = phraseEnd - phraseStart === 2 && head.status === 200 ? "OK" : bytes.latin1Slice(phraseStart, phraseEnd);
   return understand(head, minor, toHead) ? after : malformed;
 }
 
 function understand(head: Http1ResponseHead, minor: number, toHead: boolean): boolean {
   const headers = head.headers;
-  const { at, kinds, count } = headers;
+  const { kinds, count } = headers;
   head.keepAlive = minor >= 1;
   head.chunked = false;
   head.untilClose = false;
   head.length = 0;
-  if (at[Kind.connection]! >= 0) readConnection(head);
+  if (headers.at(Kind.connection) >= 0) readConnection(head);
 
-  const length = at[Kind.contentLength]!;
-  const transfer = at[Kind.transferEncoding]!;
+  const length = headers.at(Kind.contentLength);
+  const transfer = headers.at(Kind.transferEncoding);
   if (length >= 0) {
     for (let index = length + 1; index < count; index++) if (kinds[index] === Kind.contentLength) return false;
   }

@@ -1,20 +1,35 @@
 // Phrases of status lines (RFC 9110 §15), and the Date field, made once a second at most.
 
 import { STATUS_CODES } from "node:http";
+import { turn } from "../wire.ts";
 
 export function phraseOf(status: number): string {
   return STATUS_CODES[status] ?? "";
 }
 
-let second = 0;
-let text = "";
+const lines: string[] = [];
 
-/** The Date field of an answer that we make ourselves (RFC 9110 §6.6.1). */
-export function httpDate(now: number): string {
-  const current = Math.floor(now / 1000);
-  if (current !== second) {
-    second = current;
-    text = new Date(now).toUTCString();
+/** `HTTP/1.1 200 OK` and a line end. An empty phrase is the usual one. */
+export function statusLine(status: number, phrase: string): string {
+  const usual = phraseOf(status);
+  if (phrase !== "" && phrase !== usual) return `HTTP/1.1 ${status} ${phrase}\r\n`;
+  let line = lines[status];
+  if (line === undefined) {
+    line = `HTTP/1.1 ${status} ${usual}\r\n`;
+    lines[status] = line;
   }
-  return text;
+  return line;
+}
+
+let madeAt = Number.NEGATIVE_INFINITY;
+let line = "";
+
+/** The Date field for an answer that has none (RFC 9110 §6.6.1), with its line end. Made anew once a second of `turn.now`. */
+export function dateLine(): string {
+  if (turn.now - madeAt >= 1000 || turn.now < madeAt) {
+    const now = Date.now();
+    madeAt = turn.now - (now % 1000);
+    line = `date: ${new Date(now).toUTCString()}\r\n`;
+  }
+  return line;
 }

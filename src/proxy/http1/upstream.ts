@@ -5,7 +5,7 @@ import type { Deadlines } from "../deadlines.ts";
 import type { RequestHead, Upstream, UpstreamEvents } from "../exchange.ts";
 import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
 import type { Reason } from "../reason.ts";
-import { Outlet, type Wire } from "../wire.ts";
+import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
 import { Http1ResponseHead, parseResponseHead } from "./response.ts";
@@ -26,8 +26,7 @@ export interface UpstreamOwner {
 
 const State = { idle: 0, head: 1, body: 2, untilClose: 3, tunnel: 4, over: 5 } as const;
 
-const hopByHop = kindSet(
-  Kind.host,
+const hop = [
   Kind.connection,
   Kind.keepAlive,
   Kind.proxyConnection,
@@ -36,9 +35,10 @@ const hopByHop = kindSet(
   Kind.te,
   Kind.trailer,
   Kind.http2Settings,
-);
+];
+const hopByHop = kindSet(...hop);
+const hopByHopAndHost = kindSet(Kind.host, ...hop);
 
-const flushAt = 16 * 1024;
 /** 1xx answers that are passed on before one exchange is given up. */
 const maxInformational = 8;
 
@@ -52,7 +52,9 @@ export class Http1Upstream extends Outlet implements Upstream {
   readonly #head = new Http1ResponseHead();
   #events: UpstreamEvents | undefined;
   #state: number = State.idle;
+  /** Bytes that were read, and from where on they are not yet used. */
   #input: Buffer | undefined;
+  #at = 0;
   #remaining = 0;
   #chunked: ChunkedDecoder | undefined;
   #requestChunked = false;
@@ -86,46 +88,46 @@ export class Http1Upstream extends Outlet implements Upstream {
     this.#toHead = head.method === "HEAD";
     this.#upgrade = head.upgrade !== undefined;
     this.#requestChunked = head.length < 0;
-    let text = head.method;
-    text += " ";
-    text += head.path;
+    if (head.method === "GET") this.text("GET ");
+    else this.text(`${head.method} `);
+    this.text(head.path);
     if (head.query !== undefined) {
-      text += "?";
-      text += head.query;
+      this.text("?");
+      this.text(head.query);
     }
-    text += " HTTP/1.1\r\nhost: ";
-    text += head.authority;
-    text += "\r\n";
-    text += head.headers.lines(hopByHop);
-    if (this.#requestChunked) text += "transfer-encoding: chunked\r\n";
-    if (head.upgrade !== undefined) text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`;
-    text += "\r\n";
-    this.put(text);
-    this.#active = this.#deadlines.now();
+    if (head.hostKept) {
+      this.text(" HTTP/1.1\r\n");
+      head.headers.write(this, hopByHop);
+    } else {
+      this.text(` HTTP/1.1\r\nhost: ${head.authority}\r\n`);
+      head.headers.write(this, hopByHopAndHost);
+    }
+    if (this.#requestChunked) this.text("transfer-encoding: chunked\r\n");
+    if (head.upgrade !== undefined) this.text(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`);
+    this.text("\r\n");
+    this.#active = turn.now;
     if (this.wheel === undefined) this.#deadlines.arm(this, this.#owner.timeouts.idle);
   }
 
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Buffer, start: number, end: number): boolean {
+    this.#active = turn.now;
     if (this.#requestChunked) {
-      this.put(`${chunk.length.toString(16)}\r\n`);
-      this.put(chunk);
-      this.put("\r\n");
-    } else this.put(chunk);
-    if (chunk.length >= flushAt) this.flush();
+      this.text(`${(end - start).toString(16)}\r\n`);
+      this.bytes(chunk, start, end);
+      this.text("\r\n");
+    } else this.bytes(chunk, start, end);
     return this.queued === 0;
   }
 
   end(trailers?: HeaderBlock): void {
+    // The client has left the tunnel: what it said still goes out, then we leave, too.
+    if (this.#state === State.tunnel) this.endAfterFlush();
     if (this.#requestDone) return;
     this.#requestDone = true;
-    if (this.#state === State.tunnel) {
-      this.endAfterFlush();
-      return;
-    }
     if (this.#requestChunked) {
-      this.put("0\r\n");
-      if (trailers) this.put(trailers.lines(hopByHop));
-      this.put("\r\n");
+      this.text("0\r\n");
+      trailers?.write(this, hopByHop);
+      this.text("\r\n");
     }
     if (this.#state === State.over) this.#finish();
   }
@@ -144,27 +146,28 @@ export class Http1Upstream extends Outlet implements Upstream {
   resumeBody(): void {
     if (!this.#held || this.closed) return;
     this.#held = false;
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#consume();
     if (!this.#held && !this.closed) this.wire.resume();
   }
 
   protected drained(): void {
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     this.#events?.upstreamDrained();
   }
 
   // ------------------------------------------------------------------------------------------------- from the socket
 
   onData(bytes: Buffer): void {
-    this.#active = this.#deadlines.now();
+    this.#active = turn.now;
     if (this.#state === State.idle) {
       // Nothing was asked: the backend is out of step, or says goodbye (408). Either way it is not used again.
       this.#close(true);
       return;
     }
     this.#received = true;
-    this.#input = this.#input === undefined ? bytes : Buffer.concat([this.#input, bytes]);
+    this.#input = this.#input === undefined ? bytes : Buffer.concat([this.#input.subarray(this.#at), bytes]);
+    this.#at = 0;
     this.#consume();
   }
 
@@ -184,7 +187,7 @@ export class Http1Upstream extends Outlet implements Upstream {
   expired(): void {
     if (this.closed || this.#state === State.idle) return;
     const limit = this.#owner.timeouts.idle;
-    const left = this.#held ? limit : limit - (this.#deadlines.now() - this.#active);
+    const left = this.#held ? limit : limit - (turn.now - this.#active);
     if (left > 0) {
       this.#deadlines.arm(this, left);
       return;
@@ -205,7 +208,7 @@ export class Http1Upstream extends Outlet implements Upstream {
         case State.untilClose:
         case State.tunnel:
           this.#input = undefined;
-          if (!this.#events!.responseData(bytes)) this.pauseBody();
+          if (!this.#events!.responseData(bytes, this.#at, bytes.length)) this.pauseBody();
           break;
         default:
           // Bytes behind the end of the answer: the next one was not asked for (response splitting).
@@ -218,13 +221,13 @@ export class Http1Upstream extends Outlet implements Upstream {
 
   #readHead(bytes: Buffer): boolean {
     const head = this.#head;
-    const after = parseResponseHead(bytes, 0, this.#toHead, head);
+    const after = parseResponseHead(bytes, this.#at, this.#toHead, head);
     if (after === more) return false;
     if (after < 0) {
       this.#fail("upstream_malformed");
       return false;
     }
-    this.#input = after === bytes.length ? undefined : bytes.subarray(after);
+    this.#use(after);
     const events = this.#events!;
     if (head.status < 200) {
       if (head.status === 101) {
@@ -261,24 +264,25 @@ export class Http1Upstream extends Outlet implements Upstream {
 
   #readBody(bytes: Buffer): void {
     const events = this.#events!;
+    const start = this.#at;
     if (this.#remaining > 0) {
-      const take = Math.min(this.#remaining, bytes.length);
-      this.#input = take === bytes.length ? undefined : bytes.subarray(take);
+      const take = Math.min(this.#remaining, bytes.length - start);
+      this.#use(start + take);
       this.#remaining -= take;
-      const goOn = events.responseData(take === bytes.length ? bytes : bytes.subarray(0, take));
+      const goOn = events.responseData(bytes, start, start + take);
       if (this.#events !== events) return;
       if (this.#remaining === 0) this.#answered(undefined);
       else if (!goOn) this.pauseBody();
       return;
     }
     const chunked = this.#chunked!;
-    let position = 0;
+    let position = start;
     for (;;) {
       const event = chunked.next(bytes, position);
       position = chunked.position;
-      this.#input = position >= bytes.length ? undefined : bytes.subarray(position);
+      this.#use(position);
       if (event === Chunk.data) {
-        const goOn = events.responseData(bytes.subarray(chunked.start, chunked.stop));
+        const goOn = events.responseData(bytes, chunked.start, chunked.stop);
         if (this.#events !== events) return;
         if (goOn) continue;
         this.pauseBody();
@@ -286,6 +290,13 @@ export class Http1Upstream extends Outlet implements Upstream {
       else if (event === Chunk.end) this.#answered(chunked.trailers);
       return;
     }
+  }
+
+  /** Everything before `at` is used. */
+  #use(at: number): void {
+    if (this.#input === undefined) return;
+    if (at < this.#input.length) this.#at = at;
+    else this.#input = undefined;
   }
 
   /** The whole answer has come. The connection is free when the whole request has gone, too. */
@@ -304,6 +315,7 @@ export class Http1Upstream extends Outlet implements Upstream {
       return;
     }
     this.served++;
+    this.#head.headers.release();
     this.#state = State.idle;
     this.#owner.free(this);
   }

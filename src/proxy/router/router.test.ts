@@ -6,20 +6,16 @@ import type { Model, RouteTable, Rule } from "../../model/model.ts";
 import { parseTarget } from "../../model/path.ts";
 import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
 import type { RequestHead } from "../exchange.ts";
-import { HeaderBlock, Kind } from "../headers.ts";
+import { HeaderBlock } from "../headers.ts";
+import { parseFields } from "../http1/fields.ts";
 import { Router } from "./router.ts";
 
 /** A head as a codec would make it. */
 function headOf(request: DecideRequest): RequestHead {
   const target = parseTarget(request.target);
   const headers = new HeaderBlock();
-  for (const [name, value] of request.headers) {
-    const start = headers.text.length;
-    headers.text += `${name}: ${value}\r\n`;
-    const valueStart = start + name.length + 2;
-    headers.push(start, start + name.length, valueStart, valueStart + value.length, Kind.other);
-  }
-  headers.end = headers.text.length;
+  const lines = Buffer.from(`${request.headers.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`);
+  expect(parseFields(lines, 0, lines.length, headers)).toBe(lines.length);
   return {
     method: request.method,
     scheme: request.tls ? "https" : "http",
@@ -27,6 +23,7 @@ function headOf(request: DecideRequest): RequestHead {
     path: target.path,
     query: target.query,
     headers,
+    hostKept: false,
     length: 0,
     upgrade: undefined,
     source: request.source ?? "",

@@ -5,6 +5,7 @@ import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Http1Upstream, UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
+import { turn } from "../wire.ts";
 import { balance, type Pick } from "./balance.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 
@@ -184,7 +185,7 @@ export class Backends {
   }
 
   #sweep(): void {
-    const before = this.#deadlines.now() - idleMilliseconds;
+    const before = turn.source() - idleMilliseconds;
     for (const backend of this.#byName.values()) for (const pool of backend.pools) pool.retireIdle(before);
   }
 }

@@ -5,7 +5,7 @@ import type { Socket } from "bun";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import { Http1Upstream, type UpstreamOwner, type UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
-import { beginTurn, endTurn } from "../wire.ts";
+import { beginTurn, endTurn, turn } from "../wire.ts";
 
 /** Who wants a connection. */
 export interface Waiter {
@@ -115,12 +115,12 @@ export class EndpointPool implements UpstreamOwner {
       return;
     }
     if (this.#owner.offer(this, connection)) return;
-    connection.idleSince = this.#owner.deadlines.now();
+    connection.idleSince = turn.now;
     this.#idle.push(connection);
     if (this.#idle.length > maxIdle || this.removed) this.#idle[0]!.retire();
   }
 
-  /** Closes connections that have been idle since before `time`. */
+  /** Closes connections that have been idle since before `time`, by `turn.now`. */
   retireIdle(time: number): void {
     while (this.#idle.length > 0 && this.#idle[0]!.idleSince <= time) this.#idle[0]!.retire();
   }
