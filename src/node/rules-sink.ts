@@ -38,6 +38,9 @@ export interface RulesSink extends Disposable {
   settled(): Promise<void>;
 }
 
+/** A look takes at most one part in so many of the time: with many rules the tools are slow even where nothing changed. */
+const checkShare = 20;
+
 /** Starts at once; `dispose` stops it and leaves the rules as they are (`ServiceRules.remove` takes them out). */
 export function startRulesSink(options: RulesSinkOptions): RulesSink {
   const { table, rules, clock, log, checkEvery = 500, fullCheckUpTo = 4000 } = options;
@@ -50,6 +53,7 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   let attempt = 0;
   let retry: Disposable | undefined;
   let waiters: (() => void)[] = [];
+  let nextCheck = 0;
   const state = { inSync: false, transactions: 0, failures: 0, repairs: 0, lastError: undefined as string | undefined };
 
   async function work(): Promise<void> {
@@ -96,8 +100,9 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   }
 
   async function check(): Promise<void> {
-    if (busy || disposed || kernel === undefined) return;
+    if (busy || disposed || kernel === undefined || clock.now() < nextCheck) return;
     busy = true;
+    const begun = performance.now();
     try {
       let lines = 0;
       for (const piece of kernel.values()) lines += piece.length;
@@ -118,6 +123,7 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
       kernel = undefined;
     } finally {
       busy = false;
+      nextCheck = clock.now() + (performance.now() - begun) * checkShare;
       if (kernel === undefined || dirty.size > 0 || waiters.length > 0) void work();
     }
   }
