@@ -94,6 +94,7 @@ export class CommandRun implements RunningContainer {
   readonly #argv: readonly string[];
   readonly #host: ContainerHost;
   readonly #uid: string;
+  readonly #isInit: boolean;
   #state: ContainerLife = { kind: "waiting", reason: "ContainerCreating" };
   #last: Ended | undefined;
   #restarts: number;
@@ -105,6 +106,7 @@ export class CommandRun implements RunningContainer {
   #timer: Disposable | undefined;
   #stopping = false;
   #whenEnded: (() => void)[] = [];
+  #whenStarted: (() => void)[] = [];
 
   /** `before` is what the pod's status says: it stands until `start` finds out how it is now. */
   constructor(
@@ -113,15 +115,27 @@ export class CommandRun implements RunningContainer {
     uid: string,
     before: ContainerStatus | undefined,
     host: ContainerHost,
+    isInit: boolean,
   ) {
     this.spec = spec;
+    this.#isInit = isInit;
     this.#argv = argv;
     this.#uid = uid;
     this.#restarts = before?.restartCount ?? 0;
     this.#host = host;
-    const since = before?.state?.running?.startedAt;
-    if (since === undefined) return;
-    this.#state = { kind: "running", startedAt: Date.parse(since) };
+    const { running, terminated } = before?.state ?? {};
+    if (terminated) {
+      const { exitCode, reason = "Completed", startedAt = "", finishedAt = "" } = terminated;
+      this.#state = {
+        kind: "terminated",
+        exitCode,
+        reason,
+        startedAt: Date.parse(startedAt) || 0,
+        finishedAt: Date.parse(finishedAt) || 0,
+      };
+    }
+    if (running?.startedAt === undefined) return;
+    this.#state = { kind: "running", startedAt: Date.parse(running.startedAt) };
     this.#started = before?.started ?? false;
     this.#ready = before?.ready ?? false;
   }
@@ -150,9 +164,20 @@ export class CommandRun implements RunningContainer {
     return new Promise((resolve) => this.#whenEnded.push(resolve));
   }
 
-  /** Starts it, or goes on with the run that was started before we were. */
+  /** Resolves when its startup probe has passed, or it has ended for good. */
+  get started(): Promise<void> {
+    if (this.#started || this.#state.kind === "terminated") return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#whenStarted.push(resolve);
+      this.#whenEnded.push(resolve);
+    });
+  }
+
+  /** Starts it, or goes on with the run that was started before we were. Nothing when it has ended for good. */
   start(): void {
     const { clock } = this.#host;
+    if (this.#stopping) return;
+    if (this.#state.kind === "terminated" && !this.#isRestarted(this.#state.exitCode)) return;
     let spec: CommandSpec;
     try {
       spec = this.#host.commandSpec(this.spec, this.#argv, this.#restarts);
@@ -224,12 +249,10 @@ export class CommandRun implements RunningContainer {
     this.#endProbes();
     this.#started = false;
     this.#ready = false;
-    if (this.#stopping || !isRestarted(this.#host.pod(), this.spec, ended.exitCode)) {
+    if (this.#stopping || !this.#isRestarted(ended.exitCode)) {
       this.#state = { kind: "terminated", ...ended };
-      const waiting = this.#whenEnded;
-      this.#whenEnded = [];
       this.#host.changed();
-      for (const resolve of waiting) resolve();
+      for (const resolve of this.#whenEnded.splice(0)) resolve();
       return;
     }
     if (ended.finishedAt - ended.startedAt > settled) this.#failures = 0;
@@ -258,6 +281,7 @@ export class CommandRun implements RunningContainer {
         if (!passing) return this.#unhealthy("startup", message);
         prober.dispose();
         this.#started = true;
+        for (const resolve of this.#whenStarted.splice(0)) resolve();
         this.#ready = !readinessProbe;
         this.#probeRunning(readinessProbe, livenessProbe);
         this.#host.changed();
@@ -299,6 +323,10 @@ export class CommandRun implements RunningContainer {
     );
     this.#endProbes();
     void this.#process?.stop(grace, this.#host.clock);
+  }
+
+  #isRestarted(exitCode: number): boolean {
+    return isRestarted(this.#host.pod(), this.spec, exitCode, this.#isInit);
   }
 
   #endProbes(): void {

@@ -65,10 +65,15 @@ export function podStatus(pod: Pod, view: PodView, now: number): PodStatus {
   };
 }
 
-/** Whether a container that ended is started again. Sidecars always are. */
-export function isRestarted(pod: Pod, container: Pick<Container, "restartPolicy">, exitCode: number): boolean {
-  if (container.restartPolicy === "Always") return true;
-  const policy = pod.spec?.restartPolicy ?? "Always";
+/** Whether a container that ended is started again. Sidecars always are; init containers until they ended well. */
+export function isRestarted(
+  pod: Pod,
+  container: Pick<Container, "restartPolicy">,
+  exitCode: number,
+  isInit = false,
+): boolean {
+  const policy = container.restartPolicy ?? pod.spec?.restartPolicy ?? "Always";
+  if (isInit && !isSidecar(container)) return exitCode !== 0 && policy !== "Never";
   return policy === "Always" || (policy === "OnFailure" && exitCode !== 0);
 }
 

@@ -237,7 +237,7 @@ export class PodWorker implements ContainerHost {
     const statuses = isInit ? this.#pod.status?.initContainerStatuses : this.#pod.status?.containerStatuses;
     const before = statuses?.find((one) => one.name === spec.name);
     const argv = commandFor(this.#pod, spec, this.#host.commands);
-    if (argv) return new CommandRun(spec, argv, this.uid, before, this);
+    if (argv) return new CommandRun(spec, argv, this.uid, before, this, isInit);
     return new StandInRun(spec, this.uid, before);
   }
 
@@ -304,7 +304,8 @@ export class PodWorker implements ContainerHost {
       if (this.#ending) return false;
       if (container instanceof CommandRun) {
         container.start();
-        if (!isSidecar(container.spec)) await container.over;
+        if (isSidecar(container.spec)) await container.started;
+        else await container.over;
         const { state } = container.view();
         if (state.kind === "terminated" && state.exitCode !== 0) return false;
       } else if (container instanceof StandInRun && !isSidecar(container.spec)) {
