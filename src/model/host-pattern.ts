@@ -67,15 +67,6 @@ function rank(pattern: HostPattern): number {
   return pattern.startsWith("*.") ? pattern.length : 100_000;
 }
 
-/** The most specific of the patterns that takes a host. */
-export function mostSpecificHost(patterns: Iterable<HostPattern>, host: string): HostPattern | undefined {
-  let best: HostPattern | undefined;
-  for (const pattern of patterns) {
-    if (hostMatches(pattern, host) && (best === undefined || compareHostPatterns(pattern, best) < 0)) best = pattern;
-  }
-  return best;
-}
-
 /**
  * The hosts that both patterns take, as one pattern; undefined when there are none (Gateway API, HTTPRoute.hostnames:
  * the intersection of a listener's hostname and a route's).
