@@ -1,0 +1,111 @@
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { foldMade, MadeList } from "./made.ts";
+import { hostLink, podNetns } from "./names.ts";
+import { defaultNetnsRanges as ranges } from "./netns-network.ts";
+import { hostBatch, nodeBatch, nodePlace, nodeRoutesBatch, podBatch, podLinksBatch, podMac } from "./plan.ts";
+import { checkRanges } from "./ranges.ts";
+
+describe("names on the host", () => {
+  test("fit into a link's 15 characters, however long the stack's name is", () => {
+    expect(hostLink("shop")).toBe("fl-shop.h");
+    expect(hostLink("a-rather-long-name")).toMatch(/^fl-[0-9a-f]{8}\.h$/);
+  });
+
+  test("tell two pods of one name apart", () => {
+    expect(podNetns("shop", { uid: "1", name: "cart" })).not.toBe(podNetns("shop", { uid: "2", name: "cart" }));
+  });
+});
+
+describe("the ranges of a stack", () => {
+  const message = (changed: object, routes: { dst: string; dev?: string }[] = []) => {
+    try {
+      checkRanges({ ...ranges, ...changed }, routes, "fl-own.h");
+      return undefined;
+    } catch (error) {
+      return `${(error as Error).message}; ${(error as { remedy?: string }).remedy ?? ""}`;
+    }
+  };
+
+  test("are free on a machine with other routes, and on one's own link", () => {
+    const routes = [{ dst: "default" }, { dst: "192.0.2.0/24" }, { dst: "10.244.0.0/16", dev: "fl-own.h" }];
+    expect(message({}, routes)).toBeUndefined();
+  });
+
+  test("are refused with the route that is in the way and the option that helps", () => {
+    expect(message({}, [{ dst: "10.244.7.1", dev: "tun0" }])).toBe(
+      "the pod range 10.244.0.0/16 overlaps the route 10.244.7.1 dev tun0 of this machine; choose another range with --pod-range",
+    );
+    expect(message({}, [{ dst: "10.0.0.0/8", dev: "tun0" }])).toContain("overlaps the route 10.0.0.0/8 dev tun0");
+    expect(message({}, [{ dst: "10.96.0.0/16", dev: "fl-other.h" }])).toContain("end that other Fairlead stack");
+  });
+
+  test("may not overlap each other, nor be no ranges", () => {
+    expect(message({ services: "10.244.8.0/24" })).toContain("overlaps the pod range 10.244.0.0/16");
+    expect(message({ pods: "10.244.0.0" })).toContain("not an IPv4 range");
+    expect(message({ nodes: "10.98.0.0/30" })).toContain("too small");
+  });
+});
+
+describe("what ip is told", () => {
+  const first = nodePlace(ranges, "node-1", 0);
+  const second = nodePlace(ranges, "node-2", 1);
+
+  test("gives the host one link and one route a range", () => {
+    expect(hostBatch("shop", ranges, first).lines).toEqual([
+      "link add fl-shop.h type veth peer name host0 netns fl-shop.n-node-1",
+      "addr add 10.98.0.254/32 dev fl-shop.h",
+      "link set fl-shop.h up",
+      "route add 10.244.0.0/16 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
+      "route add 10.96.0.0/16 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
+      "route add 10.97.0.0/16 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
+      "route add 10.98.0.0/24 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
+    ]);
+  });
+
+  test("makes load-balancer addresses local to node 1 only", () => {
+    const local = "route add local 10.97.0.0/16 dev lo src 10.98.0.1";
+    expect(nodeBatch("shop", ranges, first, true).lines).toContain(local);
+    expect(nodeBatch("shop", ranges, second, false).lines.join()).not.toContain("local");
+    expect(nodeRoutesBatch("shop", ranges, second, [first, second]).lines).toEqual([
+      "route replace 10.244.0.0/24 via 10.98.0.1 dev eth0 src 10.98.0.2",
+      "route replace 10.98.0.254 via 10.98.0.1 dev eth0 src 10.98.0.2",
+      "route replace 10.97.0.0/16 via 10.98.0.1 dev eth0 src 10.98.0.2",
+    ]);
+  });
+
+  test("routes every pod by itself, with both neighbours known", () => {
+    const pod = { uid: "u", namespace: "shop", name: "cart", node: "node-1", address: "10.244.0.5" };
+    const node = podLinksBatch("shop", "node-1", [pod]).lines;
+    expect(node[3]).toMatch(/^route replace 10\.244\.0\.5\/32 dev pod[0-9a-f]{10}$/);
+    expect(node[2]).toContain(`lladdr ${podMac("10.244.0.5")}`);
+    expect(podMac("10.244.0.5")).toBe("0a:58:0a:f4:00:05");
+    expect(podBatch("shop", "10.98.0.1", pod).lines.at(-1)).toBe("route add default via 10.98.0.1 dev eth0 onlink");
+  });
+
+  test("has an end: no address for a node beyond the ranges", () => {
+    expect(() => nodePlace({ ...ranges, pods: "10.244.0.0/23" }, "node-3", 2)).toThrow("no /24 for node number 3");
+  });
+});
+
+describe("the list of what was made", () => {
+  test("knows after a crash what was begun and what was finished", () => {
+    const folder = mkdtempSync(join(tmpdir(), "fl-made-"));
+    const file = join(folder, "network");
+    const list = new MadeList(file);
+    list.willMake("netns", ["a", "b", "c"]);
+    list.completed("netns", ["a", "b"]);
+    list.removed("netns", ["b"]);
+    const again = new MadeList(file);
+    expect(again.all().map(({ name }) => name)).toEqual(["a", "c"]);
+    expect(["a", "c"].map((name) => again.isComplete("netns", name))).toEqual([true, false]);
+    expect(readFileSync(file, "utf8")).toBe("* netns a\n+ netns c\n");
+    rmSync(folder, { recursive: true });
+  });
+
+  test("passes over lines that were cut short", () => {
+    expect([...foldMade("+ netns a\n+ netn").keys()]).toEqual(["netns a"]);
+  });
+});
