@@ -46,12 +46,7 @@ const schemaVersion = 1;
 export class ObjectDatabase {
   readonly #db: Database;
   readonly #options: DatabaseOptions;
-  readonly #insert: Statement;
-  readonly #setCurrent: Statement;
-  readonly #dropCurrent: Statement;
-  readonly #begin: Statement;
-  readonly #commit: Statement;
-  readonly #rollback: Statement;
+  readonly #statements = new Map<string, Statement>();
   #walFd: number | undefined;
   #syncPlanned = false;
 
@@ -60,24 +55,29 @@ export class ObjectDatabase {
     try {
       this.#db = new Database(options.path, { create: true, strict: true });
       this.#db.run("PRAGMA busy_timeout = 2000");
+      // One process owns the file: a second one finds it locked instead of writing between our transactions. Set before WAL
+      // mode is entered, so that no shared-memory file is needed.
+      if (options.path !== ":memory:") this.#db.run("PRAGMA locking_mode = EXCLUSIVE");
       this.#db.run("PRAGMA journal_mode = WAL");
       this.#db.run("PRAGMA synchronous = NORMAL");
-      // One process owns the file: a second one finds it locked instead of writing between our transactions.
-      if (options.path !== ":memory:") this.#db.run("PRAGMA locking_mode = EXCLUSIVE");
       this.#migrate();
     } catch (error) {
       throw storageError(error, options.path);
     }
-    this.#insert = this.#db.prepare("INSERT INTO revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
-    this.#setCurrent = this.#db.prepare("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4)");
-    this.#dropCurrent = this.#db.prepare("DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3");
-    this.#begin = this.#db.prepare("BEGIN IMMEDIATE");
-    this.#commit = this.#db.prepare("COMMIT");
-    this.#rollback = this.#db.prepare("ROLLBACK");
+  }
+
+  /** A statement, prepared once. All of them end with the database: an open one would keep the file locked. */
+  #prepare(sql: string): Statement {
+    let statement = this.#statements.get(sql);
+    if (!statement) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
   }
 
   #migrate(): void {
-    const { user_version: version } = this.#db.prepare("PRAGMA user_version").get() as { user_version: number };
+    const { user_version: version } = this.#prepare("PRAGMA user_version").get() as { user_version: number };
     if (version > schemaVersion) {
       throw new Error(`it was written by a newer version (schema ${version}, this one knows ${schemaVersion})`);
     }
@@ -100,7 +100,7 @@ export class ObjectDatabase {
 
   /** The revision of the last write; 0 for an empty database. */
   lastRevision(): number {
-    const row = this.#db.prepare("SELECT max(rv) AS rv FROM revisions").get() as { rv: number | null };
+    const row = this.#prepare("SELECT max(rv) AS rv FROM revisions").get() as { rv: number | null };
     return Math.max(row.rv ?? 0, Number(this.meta("lastRevision") ?? 0));
   }
 
@@ -110,47 +110,48 @@ export class ObjectDatabase {
   }
 
   meta(key: string): string | undefined {
-    const row = this.#db.prepare("SELECT value FROM meta WHERE key = ?1").get(key) as { value: string } | null;
+    const row = this.#prepare("SELECT value FROM meta WHERE key = ?1").get(key) as { value: string } | null;
     return row?.value;
   }
 
   /** The current objects of a resource, in no order, as JSON. */
   current(resource: string): string[] {
-    const rows = this.#db
-      .prepare("SELECT r.object AS object FROM objects o JOIN revisions r ON r.rv = o.rv WHERE o.resource = ?1")
-      .all(resource) as { object: string }[];
+    const rows = this.#prepare(
+      "SELECT r.object AS object FROM objects o JOIN revisions r ON r.rv = o.rv WHERE o.resource = ?1",
+    ).all(resource) as { object: string }[];
     return rows.map((row) => row.object);
   }
 
   /** Resources that have at least one object. */
   storedResources(): string[] {
-    const rows = this.#db.prepare("SELECT DISTINCT resource FROM objects").all() as { resource: string }[];
+    const rows = this.#prepare("SELECT DISTINCT resource FROM objects").all() as { resource: string }[];
     return rows.map((row) => row.resource);
   }
 
   /** Revisions of a resource after `rv`, oldest first, at most `limit`. */
   replay(resource: string, rv: number, limit: number): ReplayRow[] {
-    return this.#db
-      .prepare(
-        "SELECT r.*, p.object AS previousObject FROM revisions r LEFT JOIN revisions p ON p.rv = r.previous " +
-          "WHERE r.rv > ?1 AND r.resource = ?2 ORDER BY r.rv LIMIT ?3",
-      )
-      .all(rv, resource, limit) as ReplayRow[];
+    return this.#prepare(
+      "SELECT r.*, p.object AS previousObject FROM revisions r LEFT JOIN revisions p ON p.rv = r.previous " +
+        "WHERE r.rv > ?1 AND r.resource = ?2 ORDER BY r.rv LIMIT ?3",
+    ).all(rv, resource, limit) as ReplayRow[];
   }
 
   /** Writes all rows or none. */
   write(rows: readonly RevisionRow[]): void {
     try {
-      this.#begin.run();
+      this.#prepare("BEGIN IMMEDIATE").run();
+      const insert = this.#prepare("INSERT INTO revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+      const setCurrent = this.#prepare("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4)");
+      const dropCurrent = this.#prepare("DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3");
       for (const row of rows) {
-        this.#insert.run(row.rv, row.previous, row.resource, row.namespace, row.name, row.type, row.object);
-        if (row.type === "DELETED") this.#dropCurrent.run(row.resource, row.namespace, row.name);
-        else this.#setCurrent.run(row.resource, row.namespace, row.name, row.rv);
+        insert.run(row.rv, row.previous, row.resource, row.namespace, row.name, row.type, row.object);
+        if (row.type === "DELETED") dropCurrent.run(row.resource, row.namespace, row.name);
+        else setCurrent.run(row.resource, row.namespace, row.name, row.rv);
       }
-      this.#commit.run();
+      this.#prepare("COMMIT").run();
     } catch (error) {
       try {
-        if (this.#db.inTransaction) this.#rollback.run();
+        if (this.#db.inTransaction) this.#prepare("ROLLBACK").run();
       } catch (rollbackError) {
         this.#options.log.error("a failed write could not be rolled back", { error: messageOf(rollbackError) });
       }
@@ -167,17 +168,17 @@ export class ObjectDatabase {
     const from = this.compactedRevision();
     if (upTo <= from) return;
     try {
-      this.#begin.run();
-      this.#db
-        .prepare("DELETE FROM revisions WHERE rv IN (SELECT previous FROM revisions WHERE rv > ?1 AND rv <= ?2)")
-        .run(from, upTo);
-      this.#db.prepare("DELETE FROM revisions WHERE rv > ?1 AND rv <= ?2 AND type = 'DELETED'").run(from, upTo);
-      const set = this.#db.prepare("INSERT OR REPLACE INTO meta VALUES (?1, ?2)");
+      this.#prepare("BEGIN IMMEDIATE").run();
+      this.#prepare(
+        "DELETE FROM revisions WHERE rv IN (SELECT previous FROM revisions WHERE rv > ?1 AND rv <= ?2)",
+      ).run(from, upTo);
+      this.#prepare("DELETE FROM revisions WHERE rv > ?1 AND rv <= ?2 AND type = 'DELETED'").run(from, upTo);
+      const set = this.#prepare("INSERT OR REPLACE INTO meta VALUES (?1, ?2)");
       set.run("compacted", String(upTo));
       set.run("lastRevision", String(rv)); // the newest row may be a deletion that goes in a later compaction
-      this.#commit.run();
+      this.#prepare("COMMIT").run();
     } catch (error) {
-      if (this.#db.inTransaction) this.#rollback.run();
+      if (this.#db.inTransaction) this.#prepare("ROLLBACK").run();
       throw storageError(error, this.#options.path);
     }
   }
@@ -185,7 +186,8 @@ export class ObjectDatabase {
   close(): void {
     if (this.#walFd !== undefined) close(this.#walFd, () => {});
     this.#walFd = undefined;
-    this.#db.close();
+    for (const statement of this.#statements.values()) statement.finalize();
+    this.#db.close(true);
   }
 
   #planSync(): void {
