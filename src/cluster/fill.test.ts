@@ -2,7 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KubeObject } from "../api/object.ts";
-import { fill, versionLabel } from "./fill.ts";
+import { type Authority, createAuthority } from "../identity/authority.ts";
+import { fill } from "./fill.ts";
+import { versionLabel } from "./fill-service.ts";
 import { parseManifests } from "./manifests.ts";
 import { emptySources, recordSources } from "./sources.ts";
 
@@ -12,10 +14,16 @@ const issue = async (names: readonly string[]) => {
   return { certificate: `certificate for ${names.join()}`, privateKey: "key" };
 };
 const objectsOf = (yaml: string) => parseManifests(yaml, "f.yaml").manifests.map(({ object }) => object);
-const filled = async (yaml: string, existing: readonly KubeObject[] = []) => {
+const filled = async (yaml: string, existing: readonly KubeObject[] = [], from = issue) => {
   issued.length = 0;
-  return fill(objectsOf(yaml), existing, { issue });
+  return fill(objectsOf(yaml), existing, { issue: from });
 };
+/** Real certificates, where their content matters. */
+const authority: typeof issue = async (names) => {
+  made ??= createAuthority("test");
+  return (await made).issueServer(names);
+};
+let made: Promise<Authority> | undefined;
 const names = (made: readonly KubeObject[]) =>
   made.map(({ kind, metadata }) => `${kind} ${metadata.namespace ? `${metadata.namespace}/` : ""}${metadata.name}`);
 
@@ -103,7 +111,7 @@ describe("what files refer to and do not contain", () => {
   });
 
   test("is not made again when it is there, in the files or in the stack", async () => {
-    const first = await filled(gateway + route);
+    const first = await filled(gateway + route, [], authority);
     expect((await filled(gateway + route, first.made)).made).toEqual([]);
     const own = `---
 apiVersion: v1
@@ -119,6 +127,24 @@ metadata: {name: shop}
     expect(names(made)).not.toContain("Service shop/web-v1");
     expect(names(made)).not.toContain("Deployment shop/web-v1");
     expect(names(made)).not.toContain("Namespace shop");
+  });
+
+  test("that was made up before grows with what is named since", async () => {
+    const first = await filled(gateway + route, [], authority);
+    const more = route
+      .replace("hostnames: [shop.example.com]", "hostnames: [shop.example.com, new.example.com]")
+      .replace("port: 9090", "port: 9091");
+    const stricter = gateway.replace('edge: "yes"', 'edge: "yes", zone: "a"');
+    const second = await filled(stricter + more, first.made);
+    expect(names(second.made)).toEqual([
+      "Namespace shop",
+      "Secret infra/edge-cert",
+      "Service shop/web-v1",
+      "Deployment shop/web-v1",
+    ]);
+    expect(second.made[0]!.metadata.labels).toMatchObject({ edge: "yes", zone: "a" });
+    expect(issued).toEqual([["*.example.com", "shop.example.com", "new.example.com"]]);
+    expect(second.made[2]!.spec.ports.map((port: { port: number }) => port.port)).toEqual([80, 9090, 9091]);
   });
 
   test("uses a Deployment of the Service's name that is there", async () => {

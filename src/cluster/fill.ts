@@ -1,9 +1,11 @@
 // `--fill`: makes up what files refer to and do not contain, so that routes can be tried without their application. Pure but
-// for `issue`. Nothing that is there is changed, and permissions (ReferenceGrants) are never made up: they are what one tests.
+// for `issue`. What a user made is never changed, what was made up before
+// only grows with what is named since, and permissions (ReferenceGrants) are never made up: they are what one tests.
 
 import type { KubeObject } from "../api/object.ts";
 import { parseApiVersion } from "../api/resource.ts";
 import { builtinScheme } from "../api/scheme.ts";
+import { checkCertificate } from "../model/certificate.ts";
 import {
   isGateway,
   isIngress,
@@ -14,17 +16,12 @@ import {
   type Placed,
   place,
   type SecretReference,
-  type ServiceReference,
   secretReferences,
   serviceReferences,
 } from "./fill-references.ts";
+import { isMadeUp, type Made, made, serviceWithPods } from "./fill-service.ts";
 import type { Manifest } from "./manifests.ts";
 import { madeUpFile } from "./sources.ts";
-
-const filledLabel = "fairlead.dev/filled";
-/** An image that runs nowhere: its containers become stand-ins that answer what they received. */
-const standInImage = "fairlead.dev/stand-in";
-const pods = 2;
 
 export interface FillOptions {
   /** Where objects without a namespace are applied to. */
@@ -44,10 +41,16 @@ export interface Filled {
   readonly reasons: readonly string[];
 }
 
-interface Made {
-  readonly object: KubeObject;
-  readonly reason: string;
-}
+/** The kinds that are made up, and their groups: a Knative Service is no Service. */
+const madeGroups = {
+  Namespace: "",
+  Service: "",
+  Secret: "",
+  Deployment: "apps",
+  GatewayClass: "gateway.networking.k8s.io",
+  IngressClass: "networking.k8s.io",
+} as const;
+type MadeKind = keyof typeof madeGroups;
 
 /** Namespaces that every cluster has. */
 const systemNamespaces = new Set(["default", "kube-system", "kube-public", "kube-node-lease"]);
@@ -73,37 +76,41 @@ export async function fill(
   const given = placed(objects);
   const all = [...placed(existing), ...given];
   const there = new Map(
-    all.map((one) => [keyOf(one.object.kind, one.namespace, one.object.metadata.name), one.object]),
+    all
+      .filter(({ object }) => madeGroups[object.kind as MadeKind] === parseApiVersion(object.apiVersion).group)
+      .map(({ object, namespace }) => [keyOf(object.kind, namespace, object.metadata.name), object]),
   );
-  const has = (kind: string, namespace: string, name: string) => there.has(keyOf(kind, namespace, name));
+  const find = (kind: MadeKind, namespace: string, name: string) => there.get(keyOf(kind, namespace, name));
 
-  const classes = classesOf(given, has);
-  const services = group(
-    given
-      .flatMap(({ object, namespace }) => serviceReferences(object, namespace))
-      .filter((one) => !has("Service", one.namespace, one.name)),
-  ).flatMap((references) => serviceWithPods(references, there));
+  const classes = classesOf(given, (kind, name) => find(kind, "", name) !== undefined);
+  const references = given.flatMap(({ object, namespace }) => serviceReferences(object, namespace));
+  const services = group(references).flatMap((named) => {
+    const [{ namespace, name }] = named;
+    return serviceWithPods(named, find("Service", namespace, name), find("Deployment", namespace, name));
+  });
   const routes = all.filter(({ object }) => isRoute(object));
-  const wantedSecrets = given
-    .flatMap((one) => secretReferences(one, routes))
-    .filter((one) => !has("Secret", one.namespace, one.name));
-  const secrets = await Promise.all(group(wantedSecrets).map((references) => secret(references, options)));
+  const wantedSecrets = group(given.flatMap((one) => secretReferences(one, routes))).filter((named) => {
+    const [{ namespace, name }] = named;
+    const secret = find("Secret", namespace, name);
+    return !secret || (isMadeUp(secret) && !serves(secret, hostsOf(named)));
+  });
+  const secrets = await Promise.all(wantedSecrets.map((named) => secret(named, options)));
 
   const inhabited = new Map<string, string>();
   for (const { object, namespace } of [...given, ...placed([...services, ...secrets].map((one) => one.object))]) {
     if (namespace && !inhabited.has(namespace)) inhabited.set(namespace, place(object, namespace, ""));
   }
   const gateways = all.filter(({ object }) => isGateway(object));
-  const namespaces = [...inhabited]
-    .filter(([name]) => !systemNamespaces.has(name) && !has("Namespace", "", name))
-    .map(([name, inhabitant]): Made => {
-      const { labels, asked } = labelsForRoutes(name, routes, gateways);
-      const because = asked.length > 0 ? `, with the labels that ${asked.join(" and ")} asks for` : "";
-      return {
-        object: made({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } }),
-        reason: `Namespace ${name}: the namespace of ${inhabitant}${because}`,
-      };
-    });
+  const namespaces = [...inhabited].flatMap(([name, inhabitant]): readonly Made[] => {
+    const namespace = find("Namespace", "", name);
+    if (systemNamespaces.has(name) || (namespace && !isMadeUp(namespace))) return [];
+    const { labels, asked } = labelsForRoutes(name, routes, gateways);
+    const before = namespace?.metadata.labels ?? {};
+    if (namespace && Object.entries(labels).every(([key, value]) => before[key] === value)) return [];
+    const because = asked.length > 0 ? `, with the labels that ${asked.join(" and ")} asks for` : "";
+    const object = made({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
+    return [{ object, reason: `Namespace ${name}: the namespace of ${inhabitant}${because}` }];
+  });
 
   const everything = [...namespaces, ...classes, ...secrets, ...services];
   return {
@@ -131,13 +138,10 @@ function namespaceFinder(objects: readonly KubeObject[]): (object: KubeObject) =
   };
 }
 
-function classesOf(
-  given: readonly Placed[],
-  has: (kind: string, namespace: string, name: string) => boolean,
-): readonly Made[] {
+function classesOf(given: readonly Placed[], has: (kind: string, name: string) => boolean): readonly Made[] {
   const found = new Map<string, Made>();
-  const add = (kind: string, apiVersion: string, name: unknown, spec: object, by: Place) => {
-    if (typeof name !== "string" || name === "" || has(kind, "", name) || found.has(`${kind} ${name}`)) return;
+  const add = (kind: "GatewayClass" | "IngressClass", apiVersion: string, name: unknown, spec: object, by: Place) => {
+    if (typeof name !== "string" || name === "" || has(kind, name) || found.has(`${kind} ${name}`)) return;
     const object = made({ apiVersion, kind, metadata: { name }, spec });
     found.set(`${kind} ${name}`, { object, reason: `${kind} ${name}: named by ${by}` });
   };
@@ -155,107 +159,17 @@ function classesOf(
   return [...found.values()];
 }
 
-/** The Service that these references name, and its pods unless a Deployment of that name is there. */
-function serviceWithPods(
-  references: readonly [ServiceReference, ...ServiceReference[]],
-  there: ReadonlyMap<string, KubeObject>,
-): readonly Made[] {
-  const { namespace, name } = references[0];
-  const deployment = there.get(keyOf("Deployment", namespace, name));
-  const ports = portsOf(references, deployment);
-  const labels = { app: name, ...versionLabel(name) };
-  const selector = deployment?.spec?.selector?.matchLabels ?? { app: name };
-  const service: Made = {
-    object: made({
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name, namespace, labels },
-      spec: {
-        selector,
-        ports: ports.map(({ port, portName, protocol, appProtocol, containerPort }) => ({
-          name: portName,
-          port,
-          protocol,
-          targetPort: containerPort,
-          ...(appProtocol ? { appProtocol } : {}),
-        })),
-      },
-    }),
-    reason: `Service ${namespace}/${name}: named by ${references[0].by}`,
-  };
-  if (deployment) return [service];
-  const containerPorts = new Map(
-    ports.map(({ containerPort, protocol, portName }) => [
-      `${protocol}/${containerPort}`,
-      { name: portName.slice(0, 15).replace(/-$/, ""), containerPort, protocol },
-    ]),
-  );
-  return [
-    service,
-    {
-      object: made({
-        apiVersion: "apps/v1",
-        kind: "Deployment",
-        metadata: { name, namespace, labels },
-        spec: {
-          replicas: pods,
-          selector: { matchLabels: { app: name } },
-          template: {
-            metadata: { labels: { ...labels, [filledLabel]: "true" } },
-            spec: { containers: [{ name: "stand-in", image: standInImage, ports: [...containerPorts.values()] }] },
-          },
-        },
-      }),
-      reason: `Deployment ${namespace}/${name}: ${pods} stand-in pods for Service ${namespace}/${name}`,
-    },
-  ];
+/** The names that a Secret is to serve; `localhost` only when there is no other. */
+function hostsOf(references: readonly SecretReference[]): readonly string[] {
+  const named = [...new Set(references.flatMap((reference) => reference.hosts))];
+  return named.length > 1 ? named.filter((host) => host !== "localhost") : named;
 }
 
-interface FilledPort {
-  readonly port: number;
-  readonly portName: string;
-  readonly protocol: "TCP" | "UDP";
-  readonly appProtocol?: string;
-  readonly containerPort: number;
-}
-
-/** The number that a port known only by its name gets. */
-const numbers: Readonly<Record<string, number>> = {
-  http: 80,
-  https: 443,
-  web: 80,
-  grpc: 50051,
-  metrics: 9090,
-  dns: 53,
-};
-
-function portsOf(references: readonly ServiceReference[], deployment: KubeObject | undefined): readonly FilledPort[] {
-  const containers: readonly { ports?: readonly { containerPort: number }[] }[] =
-    deployment?.spec?.template?.spec?.containers ?? [];
-  const existing = containers.flatMap((container) => container.ports ?? [])[0]?.containerPort;
-  const found = new Map<string, ServiceReference>();
-  for (const reference of references) {
-    const key = `${reference.protocol}/${reference.port ?? ""}`;
-    if (!found.has(key)) found.set(key, reference);
-  }
-  const taken = new Set<string>();
-  for (const { port, protocol } of found.values()) if (typeof port === "number") taken.add(`${protocol}/${port}`);
-  return [...found.values()].map(({ port, protocol, appProtocol }, at) => {
-    let number = typeof port === "number" ? port : (numbers[port ?? "http"] ?? 80);
-    if (typeof port !== "number") {
-      while (taken.has(`${protocol}/${number}`)) number++;
-      taken.add(`${protocol}/${number}`);
-    }
-    const kind = protocol === "UDP" ? "udp" : appProtocol ? "grpc" : "http";
-    const portName = typeof port === "string" ? port : found.size === 1 ? kind : `${kind}-${number}`;
-    return { port: number, portName, protocol, appProtocol, containerPort: existing ?? 8080 + at };
-  });
-}
-
-/** `orders-v2` is version v2; `web-canary` is version canary. */
-export function versionLabel(name: string): { readonly version?: string } {
-  const suffix = /-(v\d+[a-z0-9]*|canary|stable|blue|green)$/.exec(name)?.[1];
-  return suffix ? { version: suffix } : {};
+/** Whether a Secret holds a good certificate for all of these names. */
+function serves(secret: KubeObject, hosts: readonly string[]): boolean {
+  const decoded = (field: string) => Buffer.from(String(secret["data"]?.[field] ?? ""), "base64").toString();
+  const check = checkCertificate(decoded("tls.crt"), decoded("tls.key"));
+  return check.ok && hosts.every((host) => check.names.includes(host));
 }
 
 async function secret(
@@ -263,8 +177,7 @@ async function secret(
   options: FillOptions,
 ): Promise<Made> {
   const { namespace, name, by } = references[0];
-  const named = [...new Set(references.flatMap((reference) => reference.hosts))];
-  const hosts = named.length > 1 ? named.filter((host) => host !== "localhost") : named;
+  const hosts = hostsOf(references);
   const { certificate, privateKey } = await options.issue(hosts);
   const base64 = (text: string) => Buffer.from(text).toString("base64");
   return {
@@ -282,8 +195,4 @@ async function secret(
 /** References to one object, in the order of their first. */
 function group<T extends { readonly namespace: string; readonly name: string }>(references: readonly T[]) {
   return [...Map.groupBy(references, ({ namespace, name }) => `${namespace}/${name}`).values()] as [T, ...T[]][];
-}
-
-function made(object: KubeObject): KubeObject {
-  return { ...object, metadata: { ...object.metadata, labels: { ...object.metadata.labels, [filledLabel]: "true" } } };
 }
