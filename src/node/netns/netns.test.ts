@@ -36,7 +36,7 @@ describe("the ranges of a stack", () => {
 
   test("are refused with the route that is in the way and the option that helps", () => {
     expect(message({}, [{ dst: "10.244.7.1", dev: "tun0" }])).toBe(
-      "the pod range 10.244.0.0/16 overlaps the route 10.244.7.1 dev tun0 of this machine; choose another range with --pod-range",
+      "the pod range 10.244.0.0/16 overlaps the route 10.244.7.1 dev tun0 of this machine; choose another range with --pod-cidr",
     );
     expect(message({}, [{ dst: "10.0.0.0/8", dev: "tun0" }])).toContain("overlaps the route 10.0.0.0/8 dev tun0");
     expect(message({}, [{ dst: "10.96.0.0/16", dev: "fl-other.h" }])).toContain("end that other Fairlead stack");

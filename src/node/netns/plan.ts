@@ -30,7 +30,7 @@ export function nodePlace(ranges: NetworkRanges, name: string, index: number): N
   const nodes = range(ranges.nodes);
   if (BigInt(index) >= nodes.size - 4n) {
     throw new UserError(`the node range ${ranges.nodes} has no address for node number ${index + 1}`, {
-      remedy: "choose a larger one with --node-range",
+      remedy: "choose a larger one with --node-cidr",
     });
   }
   try {
@@ -38,7 +38,7 @@ export function nodePlace(ranges: NetworkRanges, name: string, index: number): N
     return { name, address: addressAt(nodes, index + 1), podRange };
   } catch {
     throw new UserError(`the pod range ${ranges.pods} has no /24 for node number ${index + 1}`, {
-      remedy: "choose a larger one with --pod-range",
+      remedy: "choose a larger one with --pod-cidr",
     });
   }
 }

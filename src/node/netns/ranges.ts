@@ -15,10 +15,10 @@ interface RangeUse {
 
 /** How messages name a range, and the option that changes it. */
 export const rangeUses: readonly RangeUse[] = [
-  { field: "pods", what: "pod range", option: "--pod-range", longest: 24 },
-  { field: "services", what: "Service range", option: "--service-range", longest: 28 },
-  { field: "loadBalancers", what: "load-balancer range", option: "--load-balancer-range", longest: 30 },
-  { field: "nodes", what: "node range", option: "--node-range", longest: 28 },
+  { field: "pods", what: "pod range", option: "--pod-cidr", longest: 24 },
+  { field: "services", what: "Service range", option: "--service-cidr", longest: 28 },
+  { field: "loadBalancers", what: "load-balancer range", option: "--load-balancer-cidr", longest: 30 },
+  { field: "nodes", what: "node range", option: "--node-cidr", longest: 28 },
 ];
 
 /** Throws a UserError that names the range, what it collides with, and the option to change. `ownLink` is a link of ours. */
