@@ -51,6 +51,7 @@ const madeGroups = {
   IngressClass: "networking.k8s.io",
 } as const;
 type MadeKind = keyof typeof madeGroups;
+type ClassKind = "GatewayClass" | "IngressClass";
 
 /** Namespaces that every cluster has. */
 const systemNamespaces = new Set(["default", "kube-system", "kube-public", "kube-node-lease"]);
@@ -138,9 +139,9 @@ function namespaceFinder(objects: readonly KubeObject[]): (object: KubeObject) =
   };
 }
 
-function classesOf(given: readonly Placed[], has: (kind: string, name: string) => boolean): readonly Made[] {
+function classesOf(given: readonly Placed[], has: (kind: ClassKind, name: string) => boolean): readonly Made[] {
   const found = new Map<string, Made>();
-  const add = (kind: "GatewayClass" | "IngressClass", apiVersion: string, name: unknown, spec: object, by: Place) => {
+  const add = (kind: ClassKind, apiVersion: string, name: unknown, spec: object, by: Place) => {
     if (typeof name !== "string" || name === "" || has(kind, name) || found.has(`${kind} ${name}`)) return;
     const object = made({ apiVersion, kind, metadata: { name }, spec });
     found.set(`${kind} ${name}`, { object, reason: `${kind} ${name}: named by ${by}` });
