@@ -47,7 +47,7 @@ export class StagedMap<V> {
   /** As {@link sorted}, for the staged state. Linear in the size when something is staged. */
   currentSorted(): readonly V[] {
     if (this.#staged.size === 0) return this.sorted();
-    this.#stagedSorted ??= this.#mergeStaged(this.#committedSorted().keys);
+    this.#stagedSorted ??= this.#mergeStaged(this.#committedSorted());
     return this.#stagedSorted.values;
   }
 
@@ -59,26 +59,50 @@ export class StagedMap<V> {
     return this.#sorted;
   }
 
-  #mergeStaged(old: readonly string[]): Sorted<V> {
-    const fresh: string[] = [];
-    for (const [key, value] of this.#staged) if (value !== undefined && !this.committed.has(key)) fresh.push(key);
-    fresh.sort(byCodeUnit);
-    const keys: string[] = [];
-    const values: V[] = [];
-    const take = (key: string) => {
-      const value = this.current(key);
-      if (value === undefined) return;
-      keys.push(key);
-      values.push(value);
-    };
-    let next = 0;
-    for (const key of old) {
-      while (next < fresh.length && fresh[next]! < key) take(fresh[next++]!);
-      take(key);
+  /** Copies the committed order and puts the changes in their places; from scratch when they are many. */
+  #mergeStaged(old: Sorted<V>): Sorted<V> {
+    if (this.#staged.size > 64) {
+      const keys = new Set(old.keys);
+      for (const [key, value] of this.#staged) {
+        if (value === undefined) keys.delete(key);
+        else keys.add(key);
+      }
+      const sorted = [...keys].sort(byCodeUnit);
+      return { keys: sorted, values: sorted.map((key) => this.current(key) as V) };
     }
-    while (next < fresh.length) take(fresh[next++]!);
+    let keys = old.keys;
+    const values = old.values.slice();
+    for (const [key, value] of this.#staged) {
+      const at = placeOf(keys, key);
+      const there = keys[at] === key;
+      if (there && value !== undefined) {
+        values[at] = value;
+        continue;
+      }
+      if (!there && value === undefined) continue;
+      if (keys === old.keys) keys = old.keys.slice();
+      if (value === undefined) {
+        (keys as string[]).splice(at, 1);
+        values.splice(at, 1);
+      } else {
+        (keys as string[]).splice(at, 0, key);
+        values.splice(at, 0, value);
+      }
+    }
     return { keys, values };
   }
+}
+
+/** Where a key is, or would be, in a sorted list. */
+function placeOf(keys: readonly string[], key: string): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (keys[middle]! < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function byCodeUnit(a: string, b: string): number {

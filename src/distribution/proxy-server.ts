@@ -7,13 +7,11 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
-import { encodeFrame, FrameDecoder } from "../model/frame.ts";
-import { type ResourceType, resourceTypes } from "../model/model.ts";
-import type { FromProxy, ToProxy, WireResource } from "../model/wire.ts";
-import { toWire } from "../model/wire-codec.ts";
+import { encodeFrameText, FrameDecoder } from "../model/frame.ts";
+import type { FromProxy, ToProxy } from "../model/wire.ts";
 import type { Distribution, Subscription } from "./distribution.ts";
+import { updateText } from "./encoded.ts";
 import { parseFromProxy } from "./proxy-messages.ts";
-import type { Delta } from "./subscription.ts";
 
 export interface ProxyServerOptions {
   readonly path: string;
@@ -137,15 +135,19 @@ class Connection {
       const { proxy, pid, scopes, have } = message;
       this.#parts.log.info("proxy connected", { proxy, pid, scopes });
       this.#subscription = this.#parts.distribution.subscribe({ proxy, pid, scopes, have }, (delta) =>
-        this.send(updateOf(delta)),
+        this.#sendText(updateText(delta)),
       );
     });
   }
 
   send(message: ToProxy): void {
+    this.#sendText(JSON.stringify(message));
+  }
+
+  #sendText(message: string): void {
     if (this.#closed) return;
     try {
-      this.#unsent.push(encodeFrame(message));
+      this.#unsent.push(encodeFrameText(message));
     } catch (error) {
       this.#fail(messageOf(error));
       return;
@@ -186,13 +188,4 @@ class Connection {
     if (this.#subscription) this.#parts.log.info("proxy disconnected", { proxy: this.proxy });
     this.#subscription?.dispose();
   }
-}
-
-function updateOf(delta: Delta): ToProxy {
-  const upsert: { [T in ResourceType]?: readonly WireResource[] } = {};
-  for (const type of resourceTypes) {
-    const resources = delta.upsert[type];
-    if (resources) upsert[type] = resources.map((one) => toWire(type, one));
-  }
-  return { type: "update", version: delta.version, upsert, remove: delta.remove };
 }

@@ -1,7 +1,7 @@
 // Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends; a
 // backend its endpoints. These edges decide what a proxy is sent. They have no cycles.
 
-import type { Backend, Listener, ResourceOf, ResourceType, RouteTable, WeightedBackend } from "../model/model.ts";
+import type { Backend, Listener, ResourceOf, ResourceType, RouteTable, Rule, WeightedBackend } from "../model/model.ts";
 
 /** `backends/service/shop/cart/80`: a resource among all types. */
 export type ResourceId = string;
@@ -42,7 +42,21 @@ function ofListener(listener: Listener): ReadonlySet<ResourceId> {
 function ofRouteTable(table: RouteTable): ReadonlySet<ResourceId> {
   const ids = new Set<ResourceId>();
   for (const host of table.hosts) {
-    for (const rule of host.rules) if (rule.action.kind === "forward") addBackends(ids, rule.action.to);
+    for (const rule of host.rules) for (const id of ofRule(rule)) ids.add(id);
+  }
+  return ids;
+}
+
+/** Of a table of which one rule changed, all other rules are the same objects. */
+const known = new WeakMap<Rule, readonly ResourceId[]>();
+
+function ofRule(rule: Rule): readonly ResourceId[] {
+  let ids = known.get(rule);
+  if (!ids) {
+    const set = new Set<ResourceId>();
+    if (rule.action.kind === "forward") addBackends(set, rule.action.to);
+    ids = [...set];
+    known.set(rule, ids);
   }
   return ids;
 }

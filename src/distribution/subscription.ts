@@ -2,9 +2,9 @@
 // and its answer says what is in force and what was refused. Delta semantics as xDS's (incremental ADS); it knows no wire:
 // the local protocol (`proxy-server.ts`) encodes these deltas, and xDS will, too.
 
-import { fingerprint } from "../model/fingerprint.ts";
 import { type ResourceOf, type ResourceType, resourceTypes } from "../model/model.ts";
 import type { Rejection } from "../model/wire.ts";
+import { knownFingerprint } from "./encoded.ts";
 import { type ResourceId, resourceId, splitId } from "./references.ts";
 import type { ResourceSets, ScopeName } from "./resource-sets.ts";
 
@@ -91,7 +91,7 @@ export class SubscriptionState {
     const take = (id: ResourceId) => {
       const { type, name } = splitId(id);
       const resource = this.#sets.wanted(this.scopes, id);
-      const wanted = resource === undefined ? undefined : fingerprintOf(type, resource);
+      const wanted = resource === undefined ? undefined : knownFingerprint(type, resource);
       const refusal = this.#refused.get(id);
       if (refusal && refusal.fingerprint === wanted && !this.#retry.has(id)) return;
       if (wanted === this.#inForce.get(id)) {
@@ -193,15 +193,3 @@ export class SubscriptionState {
 
 /** Differs from every fingerprint. */
 const unknown = "";
-
-const fingerprints = new WeakMap<object, string>();
-
-/** As `fingerprint`, once for each value. */
-function fingerprintOf(type: ResourceType, resource: ResourceOf[ResourceType]): string {
-  let known = fingerprints.get(resource);
-  if (known === undefined) {
-    known = fingerprint(type, resource);
-    fingerprints.set(resource, known);
-  }
-  return known;
-}

@@ -5,5 +5,10 @@ import type { ResourceOf, ResourceType, Secret } from "./model.ts";
 /** Equal for equal content. Secrets are represented by their own fingerprint. */
 export function fingerprint<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
   if (type === "secrets") return (resource as Secret).fingerprint;
-  return Bun.hash(JSON.stringify(resource)).toString(36);
+  return fingerprintOfText(JSON.stringify(resource));
+}
+
+/** The fingerprint of a resource (no Secret) whose JSON is at hand. */
+export function fingerprintOfText(text: string): string {
+  return Bun.hash(text).toString(36);
 }

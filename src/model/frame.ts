@@ -10,7 +10,11 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** One message as a frame. Throws a RangeError when it is larger than `limit` bytes. */
 export function encodeFrame(message: unknown, limit: number = maxFrameBytes): Uint8Array {
-  const text = JSON.stringify(message);
+  return encodeFrameText(JSON.stringify(message), limit);
+}
+
+/** As {@link encodeFrame}, for a message that is JSON already. */
+export function encodeFrameText(text: string, limit: number = maxFrameBytes): Uint8Array {
   const body = encoder.encode(text);
   if (body.length > limit) throw new RangeError(`a frame of ${body.length} bytes is larger than ${limit}`);
   const frame = new Uint8Array(headerBytes + body.length);
