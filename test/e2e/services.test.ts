@@ -139,6 +139,15 @@ describe.skipIf(reason !== undefined)("Service rules in the kernel", () => {
     expect(await connect(outside, nodeAddress, 30_080)).toEqual([`pod-0 ${outsideAddress}`]);
   });
 
+  test("a node port answers the node itself on 127.0.0.1 where that is wanted", async () => {
+    sink.dispose();
+    const rules = iptables(runIn(node), { ...options, localhostNodePorts: true });
+    sink = startRulesSink({ table, rules, clock: systemClock, log: silentLogger });
+    await apply(row([0], { nodePort: 30_080 }));
+    expect(names(await connect(node, "127.0.0.1", 30_080))).toEqual(["pod-0"]);
+    expect(names(await connect(node, clusterIP, 80))).toEqual(["pod-0"]);
+  });
+
   test("policy Local without a local endpoint drops what comes from outside, and serves what comes from pods", async () => {
     await apply(row([0], { nodePort: 30_080, externalPolicyLocal: true, localEndpoints: [] }));
     expect(await connect(outside, nodeAddress, 30_080)).toEqual(["- timeout"]);

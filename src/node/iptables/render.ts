@@ -96,6 +96,13 @@ export function renderPort(row: ServicePort, options: IptablesOptions): Fragment
   }
 
   const chains = new Map<string, readonly string[]>();
+  const known = new Map<string, string>();
+  const chainOf = (endpoint: TableEndpoint) => {
+    const key = endpointText(endpoint);
+    const chain = known.get(key) ?? endpointChain(name, row.protocol, endpoint);
+    known.set(key, chain);
+    return chain;
+  };
   if (usesExternal) {
     const lines = externalChain(row, options, cluster);
     if (hasExternal) lines.push(jump(externalPolicyTarget));
@@ -105,16 +112,15 @@ export function renderPort(row: ServicePort, options: IptablesOptions): Fragment
   const masquerade = hasInternal ? clusterIpMasquerade(row, options) : undefined;
   if (usesCluster) {
     const first = masquerade && internalTarget === cluster ? [masquerade] : [];
-    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints)]);
+    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints, chainOf)]);
   }
   if (usesLocal) {
     const first = masquerade && internalTarget === local ? [masquerade] : [];
-    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints)]);
+    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints, chainOf)]);
   }
   const serving = [...(usesCluster ? row.clusterEndpoints : []), ...(usesLocal ? row.localEndpoints : [])];
-  for (const endpoint of serving) {
-    chains.set(`nat/${endpointChain(name, row.protocol, endpoint)}`, endpointRules(row, endpoint));
-  }
+  for (const endpoint of serving)
+    chains.set(`nat/${chainOf(endpoint)}`, endpointRules(row, endpoint, chainOf(endpoint)));
   return { chains, shared };
 }
 
@@ -183,9 +189,12 @@ function fromPods(options: IptablesOptions, not: "! " | ""): string {
 }
 
 /** Affinity first, then each endpoint with probability 1/(those left), so that all get the same share. */
-function balance(row: ServicePort, endpoints: readonly TableEndpoint[]): string[] {
+function balance(
+  row: ServicePort,
+  endpoints: readonly TableEndpoint[],
+  chainOf: (endpoint: TableEndpoint) => string,
+): string[] {
   const lines: string[] = [];
-  const chainOf = (endpoint: TableEndpoint) => endpointChain(row.name, row.protocol, endpoint);
   const why = (endpoint: TableEndpoint) => comment(`${row.name} -> ${endpointText(endpoint)}`);
   if (row.affinitySeconds !== undefined) {
     for (const endpoint of endpoints) {
@@ -202,9 +211,8 @@ function balance(row: ServicePort, endpoints: readonly TableEndpoint[]): string[
   return lines;
 }
 
-function endpointRules(row: ServicePort, endpoint: TableEndpoint): string[] {
+function endpointRules(row: ServicePort, endpoint: TableEndpoint, chain: string): string[] {
   const protocol = row.protocol.toLowerCase();
-  const chain = endpointChain(row.name, row.protocol, endpoint);
   const remember = row.affinitySeconds !== undefined && `-m recent --set ${recentTail(chain, row.family)}`;
   return [
     // A pod that reaches itself through its Service must see another source than itself.
