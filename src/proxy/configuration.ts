@@ -12,13 +12,14 @@ import {
   resourceName,
   resourceTypes,
   type Secret,
+  type TlsContext,
 } from "../model/model.ts";
 import { validateResource } from "../model/validate.ts";
 import type { FromProxy, Rejection, ToProxy, WireResource } from "../model/wire.ts";
 import { fromWire, toWire } from "../model/wire-codec.ts";
 import { compileRouteTable, type RouteTableRuntime } from "./compile.ts";
 import { isTls, type Listeners, type ResolvedListener } from "./listener/listeners.ts";
-import { loadCertificate } from "./listener/tls.ts";
+import { type Certificate, loadCertificate } from "./listener/tls.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 
 type Update = Extract<ToProxy, { type: "update" }>;
@@ -39,6 +40,8 @@ export class Configuration {
     routeTables: new Map(),
     listeners: new Map(),
   };
+  /** By fingerprint and versions. */
+  readonly #certificates = new Map<string, Certificate>();
   readonly #tables = new Map<string, RouteTableRuntime>();
   #last: Promise<unknown> = Promise.resolve();
   /** The version of the last update from the control process. */
@@ -112,6 +115,7 @@ export class Configuration {
       this.#unset("routeTables", name);
       this.#table(name).router = undefined;
     }
+    this.#forgetTables();
     for (const name of remove.endpoints ?? []) {
       this.#unset("endpoints", name);
       this.#runtime.backends.get(name).setEndpoints(undefined);
@@ -121,6 +125,8 @@ export class Configuration {
       this.#runtime.backends.get(name).configure(undefined);
     }
     for (const name of remove.secrets ?? []) this.#unset("secrets", name);
+    this.#forgetCertificates();
+    this.#runtime.backends.prune(() => this.#referredBackends());
     this.rejections += rejected.length;
     return rejected;
   }
@@ -151,12 +157,22 @@ export class Configuration {
         }
       }
     };
-    each("secrets", secretProblem);
+    each("secrets", (secret) => this.#secretProblem(secret));
     each("backends", backendProblem);
     each("endpoints", () => undefined);
     each("routeTables", () => undefined);
     each("listeners", (listener) => this.#listenerProblem(listener));
     return good;
+  }
+
+  #secretProblem(secret: Secret): string | undefined {
+    if (secret.content.kind !== "certificate") return undefined;
+    try {
+      this.#certificate(secret, { certificates: [], alpn: [] });
+      return undefined;
+    } catch (error) {
+      return messageOf(error);
+    }
   }
 
   #listenerProblem(listener: Listener): string | undefined {
@@ -186,7 +202,7 @@ export class Configuration {
         certificates: (chain.tls?.certificates ?? []).map((name) => {
           const secret = this.#inForce.secrets.get(name);
           if (!secret) throw new Error(`its certificate ${name} is not known`);
-          return loadCertificate(secret, chain.tls!);
+          return this.#certificate(secret, chain.tls!);
         }),
       })),
     };
@@ -200,6 +216,47 @@ export class Configuration {
       this.#tables.set(name, table);
     }
     return table;
+  }
+
+  /** A certificate that was loaded before is not loaded again: listeners change more often than certificates. */
+  #certificate(secret: Secret, context: TlsContext): Certificate {
+    const key = `${secret.fingerprint} ${context.minVersion ?? ""} ${context.maxVersion ?? ""}`;
+    let certificate = this.#certificates.get(key);
+    if (!certificate) {
+      certificate = loadCertificate(secret, context);
+      this.#certificates.set(key, certificate);
+    }
+    return certificate;
+  }
+
+  #forgetCertificates(): void {
+    const known = new Set([...this.#inForce.secrets.values()].map(({ fingerprint }) => fingerprint));
+    for (const key of this.#certificates.keys()) {
+      if (!known.has(key.slice(0, key.indexOf(" ")))) this.#certificates.delete(key);
+    }
+  }
+
+  /** Lets go of tables that are neither known nor named by a listener. */
+  #forgetTables(): void {
+    const named = new Set(
+      [...this.#inForce.listeners.values()].flatMap(({ chains }) =>
+        chains.map(({ serve }) => ("routes" in serve ? serve.routes : "")),
+      ),
+    );
+    for (const [name, table] of this.#tables) {
+      if (table.router === undefined && !named.has(name)) this.#tables.delete(name);
+    }
+  }
+
+  #referredBackends(): ReadonlySet<string> {
+    const names = new Set<string>();
+    for (const table of this.#inForce.routeTables.values()) {
+      for (const { action } of table.hosts.flatMap(({ rules }) => rules)) {
+        if (action.kind !== "forward") continue;
+        for (const { target } of action.to) if ("backend" in target) names.add(target.backend);
+      }
+    }
+    return names;
   }
 
   #set<T extends ResourceType>(type: T, name: string, resource: ResourceOf[T]): void {
@@ -252,16 +309,6 @@ export class Configuration {
       ResourceType,
       number
     >;
-  }
-}
-
-function secretProblem(secret: Secret): string | undefined {
-  if (secret.content.kind !== "certificate") return undefined;
-  try {
-    loadCertificate(secret, { certificates: [], alpn: [] });
-    return undefined;
-  } catch (error) {
-    return messageOf(error);
   }
 }
 

@@ -334,6 +334,43 @@ describe("HTTP/1.1", () => {
     expect(answers[1]!.length).toBe(100_005);
   });
 
+  test("a tunnel ends on both sides when either side leaves, and what was said before arrives", async () => {
+    let said = "";
+    let left = 0;
+    const listener = Bun.listen<{ open: boolean }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open(socket) {
+          socket.data = { open: false };
+        },
+        data(socket, bytes) {
+          if (socket.data.open) {
+            said += bytes.toString();
+            if (said.endsWith("leave")) socket.end("bye");
+          } else {
+            socket.data.open = true;
+            socket.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\nhello");
+          }
+        },
+        close() {
+          left++;
+        },
+      },
+    });
+    ends.push(() => listener.stop(true));
+    await serve([listener.port]);
+    const upgrade = request("/", "connection: upgrade", "upgrade: raw");
+    const client = await RawClient.connect(port);
+    client.send(upgrade);
+    await client.read((seen) => seen.endsWith("hello"));
+    client.send("last words");
+    client.socket.shutdown();
+    await until(() => left === 1);
+    expect(said).toBe("last words");
+    expect(await exchange(port, `${upgrade}leave`)).toEndWith("hellobye");
+  });
+
   test("a 101 that was not asked for is an error", async () => {
     const one = answering("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
     await serve([one.port]);
@@ -389,7 +426,9 @@ describe("upstream", () => {
   test("a backend that closes kept connections without a word costs no error", async () => {
     const one = answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", { close: true });
     await serve([one.port]);
-    for (let count = 0; count < 300; count++) expect((await fetch(url())).status).toBe(200);
+    for (const method of ["GET", "POST"]) {
+      for (let count = 0; count < 200; count++) expect((await fetch(url(), { method })).status).toBe(200);
+    }
   });
 
   test("a request is sent again only while that is safe", async () => {

@@ -13,7 +13,7 @@ import type { Accepting } from "./plain.ts";
 import type { ServedChain } from "./serve.ts";
 
 /** A certificate ready to serve. */
-interface Certificate {
+export interface Certificate {
   /** Patterns in lower case. */
   readonly names: readonly string[];
   readonly context: tls.SecureContext;

@@ -11,8 +11,10 @@ import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 
 /** Requests that may wait when the backend says no number and its connections are limited. */
 const defaultPending = 1024;
-/** Idle connections are closed before the usual servers close them (Node 5 s is met by checking before use; most have 60 s or more). */
+/** Idle connections are closed before most servers close them (60 s or more). Those that close earlier are noticed. */
 const idleMilliseconds = 50_000;
+/** Names without a backend that are kept: route tables may hold them. */
+const maxUnknown = 1_000;
 const sweepMilliseconds = 5_000;
 
 export const defaultUpstreamTimeouts: UpstreamTimeouts = { idle: 300_000 };
@@ -178,6 +180,17 @@ export class Backends {
       this.#byName.set(name, backend);
     }
     return backend;
+  }
+
+  /** Lets go of backends that are neither known nor referred to nor busy, once there are many. */
+  prune(referred: () => ReadonlySet<BackendName>): void {
+    let unknown = 0;
+    for (const backend of this.#byName.values()) if (!backend.known) unknown++;
+    if (unknown <= maxUnknown) return;
+    const keep = referred();
+    for (const [name, backend] of this.#byName) {
+      if (!backend.known && backend.connections === 0 && !keep.has(name)) this.#byName.delete(name);
+    }
   }
 
   all(): Iterable<BackendRuntime> {
