@@ -52,8 +52,8 @@ export interface GatewayPlan {
   readonly name: string;
   readonly controllerName: string;
   readonly accepted: Verdict;
-  /** The address that `spec.addresses` asks for, when it names one that can be had. */
-  readonly requestedAddress: string | undefined;
+  /** The addresses that `spec.addresses` asks for by value. */
+  readonly requestedAddresses: readonly string[];
   readonly listeners: readonly ListenerPlan[];
 }
 
@@ -82,7 +82,7 @@ export function planGateway(gateway: GatewayView, context: GatewayContext): Gate
   const say = (field: string, code: string, severity: Finding["severity"], problem: string, remedy: string) =>
     findings.push(finding(object, field, code, severity, problem, remedy));
 
-  const { accepted: ownVerdict, requestedAddress } = judgeGateway(gateway, say);
+  const { accepted: ownVerdict, requestedAddresses } = judgeGateway(gateway, say);
   const conflicts = findConflicts(gateway.spec.listeners);
   const listeners = gateway.spec.listeners.map((listener, i): ListenerPlan => {
     const field = `spec.listeners[${i}]`;
@@ -135,7 +135,7 @@ export function planGateway(gateway: GatewayView, context: GatewayContext): Gate
       name: gateway.name,
       controllerName: context.controllerName,
       accepted: ownVerdict,
-      requestedAddress,
+      requestedAddresses,
       listeners,
     },
     findings,
@@ -145,7 +145,10 @@ export function planGateway(gateway: GatewayView, context: GatewayContext): Gate
 type Say = (field: string, code: string, severity: Finding["severity"], problem: string, remedy: string) => void;
 
 /** What of the Gateway itself cannot be had. Listeners are judged apart. */
-function judgeGateway(gateway: GatewayView, say: Say): { accepted: Verdict; requestedAddress: string | undefined } {
+export function judgeGateway(
+  gateway: GatewayView,
+  say: Say,
+): { accepted: Verdict; requestedAddresses: readonly string[] } {
   const parameters = gateway.spec.infrastructure?.parametersRef;
   if (parameters) {
     const message = `${parameters.kind} ${parameters.name} is not known: Fairlead has no parameters for Gateways`;
@@ -153,7 +156,7 @@ function judgeGateway(gateway: GatewayView, say: Say): { accepted: Verdict; requ
     say(field, "InvalidParameters", "error", message, `remove ${field}`);
     return {
       accepted: { ok: false, reason: "InvalidParameters", message: `${field}: ${message}` },
-      requestedAddress: undefined,
+      requestedAddresses: [],
     };
   }
   const addresses = gateway.spec.addresses ?? [];
@@ -162,15 +165,14 @@ function judgeGateway(gateway: GatewayView, say: Say): { accepted: Verdict; requ
     let message: string | undefined;
     if (type !== "IPAddress") message = `an address of type ${type} cannot be had, only IPAddress`;
     else if (value && ipFamily(value) === undefined) message = `"${value}" is no IP address`;
-    else if (addresses.length > 1) message = `${addresses.length} addresses are asked for; a Gateway has one`;
     if (message === undefined) continue;
     say(field, "UnsupportedAddress", "error", message, "ask for one IPAddress, or leave spec.addresses out");
     return {
       accepted: { ok: false, reason: "UnsupportedAddress", message: `${field}: ${message}` },
-      requestedAddress: undefined,
+      requestedAddresses: [],
     };
   }
-  return { accepted, requestedAddress: addresses[0]?.value || undefined };
+  return { accepted, requestedAddresses: addresses.flatMap(({ value }) => (value ? [value] : [])) };
 }
 
 function isSupported(listener: GatewayListener): boolean {

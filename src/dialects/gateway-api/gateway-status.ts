@@ -86,10 +86,10 @@ export function orphanFinding(gateway: GatewayView): Finding {
   );
 }
 
-/** The address that the Gateway is served at; one that is not the one asked for is not used. */
+/** The address that the Gateway is served at: it has one, and only the one that was asked for will do. */
 export function usableAddress(plan: GatewayPlan, facts: Pick<GatewayFacts, "address">): string | undefined {
   if (!plan.accepted.ok) return undefined;
-  return plan.requestedAddress === undefined || plan.requestedAddress === facts.address ? facts.address : undefined;
+  return plan.requestedAddresses.every((requested) => requested === facts.address) ? facts.address : undefined;
 }
 
 function gatewayAccepted(plan: GatewayPlan): Verdict {
@@ -115,18 +115,20 @@ function gatewayProgrammed(plan: GatewayPlan, facts: GatewayFacts): Verdict {
 
 function addressProblem(plan: GatewayPlan, facts: GatewayFacts): Verdict | undefined {
   if (usableAddress(plan, facts) !== undefined) return undefined;
-  if (plan.requestedAddress === undefined) {
+  if (plan.requestedAddresses.length === 0) {
     return no("AddressNotAssigned", facts.addressFailure ?? "no address is assigned yet");
   }
-  const why = facts.addressFailure ?? "the pool of load-balancer addresses has not assigned it";
-  return no("AddressNotUsable", `spec.addresses: ${plan.requestedAddress} cannot be used: ${why}`);
+  const refused = plan.requestedAddresses.filter((requested) => requested !== facts.address).join(", ");
+  const unassigned = facts.addressFailure ?? "the pool of load-balancer addresses has not assigned it";
+  const why = plan.requestedAddresses.length > 1 ? "a Gateway has one address" : unassigned;
+  return no("AddressNotUsable", `spec.addresses: ${refused} cannot be used: ${why}`);
 }
 
 /** Says that the pool has no address for a Gateway; nothing while it has not said so. */
 export function addressFindings(plan: GatewayPlan, failure: string | undefined): readonly Finding[] {
   if (failure === undefined || !plan.accepted.ok) return [];
-  const { namespace, name, requestedAddress } = plan;
-  const code = requestedAddress === undefined ? "AddressNotAssigned" : "AddressNotUsable";
+  const { namespace, name, requestedAddresses } = plan;
+  const code = requestedAddresses.length === 0 ? "AddressNotAssigned" : "AddressNotUsable";
   const remedy = "ask for a free address of the pool in spec.addresses, or for none";
   return [finding({ kind: "Gateway", namespace, name }, "spec.addresses", code, "error", failure, remedy)];
 }

@@ -15,7 +15,7 @@ import { type Attachment, attach } from "./attachment.ts";
 import { certificateView, referencedSecrets, sameCertificate } from "./certificates.ts";
 import { findingKey } from "./findings.ts";
 import { type Adopt, classFindings, classStatus, classView, isAdopted } from "./gateway-class.ts";
-import { type GatewayPlan, type GatewayResult, planGateway } from "./gateway-plan.ts";
+import { type GatewayPlan, type GatewayResult, judgeGateway, planGateway } from "./gateway-plan.ts";
 import { addressFindings, gatewayStatus, orphanFinding, orphanStatus, usableAddress } from "./gateway-status.ts";
 import { modelListeners } from "./model-listeners.ts";
 import { addressOwner, type GatewayKey, ownController } from "./names.ts";
@@ -283,18 +283,21 @@ interface GatewaySite {
   readonly key: GatewayKey;
   readonly created: string;
   readonly className: string;
-  /** The one it has, or else the one it asks for. */
+  /** The one it asks for, or else the one it has. */
   readonly address: string | undefined;
   readonly ports: readonly number[];
 }
 
+/** A Gateway that is served nowhere is in nobody's way. */
 function siteOf(gateway: GatewayView, assigned: string | undefined): GatewaySite {
   const { key, created, spec } = gateway;
+  const { accepted, requestedAddresses } = judgeGateway(gateway, () => {});
+  const served = accepted.ok && requestedAddresses.length <= 1;
   return {
     key,
     created,
     className: spec.gatewayClassName,
-    address: spec.addresses?.[0]?.value || assigned,
+    address: served ? (requestedAddresses[0] ?? assigned) : undefined,
     ports: [...new Set(spec.listeners.map((listener) => listener.port))],
   };
 }
