@@ -72,13 +72,11 @@ async function serve(
   response: ServerResponse,
   subject: CertificateSubject | undefined,
 ): Promise<void> {
-  let exchange: Exchange | undefined;
+  const exchange = new Exchange(request, response);
   try {
-    exchange = new Exchange(request, response);
     await answer(context, exchange, subject);
   } catch (error) {
-    if (exchange) sendError(exchange, error, context.log);
-    else response.destroy();
+    sendError(exchange, error, context.log);
   }
 }
 

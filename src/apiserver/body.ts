@@ -2,6 +2,7 @@
 
 import { parseDocument } from "yaml";
 import { JsonSyntaxError, parseJson } from "../api/json.ts";
+import { decodeProtobuf } from "../api/protobuf.ts";
 import { StatusError } from "../api/status-error.ts";
 import type { Exchange } from "./exchange.ts";
 
@@ -10,6 +11,7 @@ export interface Body {
   readonly duplicates: () => readonly string[];
 }
 
+const protobufType = "application/vnd.kubernetes.protobuf";
 const acceptedTypes = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /** The media type without its parameters; JSON when a client says none. */
@@ -22,6 +24,7 @@ export async function readObject(exchange: Exchange, kind: string): Promise<Body
   const type = mediaType(exchange);
   const bytes = await exchange.body();
   if (type === "application/yaml") return parseYaml(bytes, kind);
+  if (type === protobufType) return { value: decodeProtobuf(bytes), duplicates: () => [] };
   if (type !== "application/json" && type !== "") {
     throw new StatusError(
       415,
@@ -62,6 +65,7 @@ export async function readOptions(exchange: Exchange): Promise<Readonly<Record<s
   const bytes = await exchange.body();
   if (bytes.length === 0) return {};
   const type = mediaType(exchange);
+  if (type === protobufType) return decodeProtobuf(bytes);
   const { value } = type === "application/yaml" ? parseYaml(bytes, "DeleteOptions") : parseJson(bytes.toString("utf8"));
   return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
 }

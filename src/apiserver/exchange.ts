@@ -13,7 +13,7 @@ const gzipFrom = 128 * 1024;
 
 export class Exchange {
   readonly method: string;
-  readonly path: string;
+  readonly #rawPath: string;
   readonly query: URLSearchParams;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
@@ -27,13 +27,18 @@ export class Exchange {
     this.method = request.method ?? "GET";
     const target = request.url ?? "/";
     const mark = target.indexOf("?");
-    this.path = decodePath(mark < 0 ? target : target.slice(0, mark));
+    this.#rawPath = mark < 0 ? target : target.slice(0, mark);
     this.query = new URLSearchParams(mark < 0 ? "" : target.slice(mark + 1));
     response.on("close", () => {
       this.#closed = true;
       for (const end of this.#onClose) end();
       this.#onClose = [];
     });
+  }
+
+  /** Decoded. Throws BadRequest when it is not percent-encoded correctly. */
+  get path(): string {
+    return decodePath(this.#rawPath);
   }
 
   get closed(): boolean {

@@ -9,7 +9,7 @@ import { type Attributes, authorize, rulesOf } from "./authorize.ts";
 import { readObject } from "./body.ts";
 import type { Context, Target } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
-import { type Identity, withAuthenticated } from "./identity.ts";
+import { type Identity, impliedGroups, withAuthenticated } from "./identity.ts";
 import { negotiate } from "./negotiate.ts";
 import { methodNotAllowed } from "./resource-requests.ts";
 
@@ -129,7 +129,5 @@ export function impersonated(exchange: Exchange, identity: Identity, context: Co
   if (account) may("serviceaccounts", account[2]!, account[1]);
   else may("users", user);
   for (const group of groups) may("groups", group);
-  const implied =
-    account && groups.length === 0 ? ["system:serviceaccounts", `system:serviceaccounts:${account[1]}`] : groups;
-  return { user, groups: withAuthenticated(implied) };
+  return { user, groups: withAuthenticated(groups.length === 0 ? impliedGroups(user) : groups) };
 }

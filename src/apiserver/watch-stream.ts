@@ -13,8 +13,8 @@ import { type Accepted, negotiate } from "./negotiate.ts";
 import { listOptions, watchRequest } from "./request-options.ts";
 import { tableOf } from "./tables.ts";
 
-/** Events that wait for a client that does not read; after that its watch ends, and it resumes where it was. */
-const maxWaiting = 10_000;
+/** Characters that wait for a client that does not read; after that its watch ends, and it resumes where it was. */
+const maxWaiting = 16 * 1024 * 1024;
 
 /** Seconds; kube-apiserver ends watches after 30 to 60 minutes (--min-request-timeout). */
 const minTimeout = 1800;
@@ -115,6 +115,7 @@ function bookmark(target: Target, resourceVersion: string, endOfInitial: boolean
 /** Lines on their way to a client: those of one turn are sent together; more than a bound are not kept. */
 class Lines {
   #waiting: string[] = [];
+  #size = 0;
   #stream: BodyStream | undefined;
   #blocked = false;
   #planned = false;
@@ -133,7 +134,8 @@ class Lines {
   add(line: string): void {
     if (this.#ending) return;
     this.#waiting.push(line);
-    if (this.#stream && this.#blocked && this.#waiting.length > maxWaiting) {
+    this.#size += line.length;
+    if (this.#stream && this.#blocked && this.#size > maxWaiting) {
       this.#ending = true;
       this.#ended = true;
       this.#waiting = [];
@@ -159,6 +161,7 @@ class Lines {
     if (this.#waiting.length > 0) {
       const text = this.#waiting.join("");
       this.#waiting = [];
+      this.#size = 0;
       this.#blocked = !this.#stream.write(text);
     }
     if (this.#ending && !this.#ended) {

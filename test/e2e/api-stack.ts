@@ -8,8 +8,8 @@ import { builtinScheme } from "../../src/api/scheme.ts";
 import { startApiServer } from "../../src/apiserver/api-server.ts";
 import type { Token } from "../../src/apiserver/identity.ts";
 import type { PodLogs } from "../../src/apiserver/pod-logs.ts";
-import { serviceAdmission } from "../../src/services/allocation.ts";
 import { createLogger } from "../../src/base/log.ts";
+import { serviceAdmission } from "../../src/services/allocation.ts";
 import type { Admission } from "../../src/store/admission.ts";
 import { openSqliteStore, type SqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
 
@@ -31,12 +31,14 @@ export interface ApiStackOptions {
   readonly podLogs?: PodLogs;
   readonly admissions?: readonly Admission[];
   readonly port?: number;
+  /** Take the certificates that are in `folder` already. */
+  readonly keepAuthority?: boolean;
 }
 
 export async function startApiStack(options: ApiStackOptions = {}): Promise<ApiStack> {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), "fl-t-api-"));
   mkdirSync(folder, { recursive: true });
-  const authority = makeAuthority(folder);
+  const authority = makeAuthority(folder, options.keepAuthority ?? false);
   const server = authority("server", "/CN=fairlead-api", "subjectAltName=IP:127.0.0.1,DNS:localhost");
   const admin = authority("admin", "/O=system:masters/CN=admin");
   const text = (path: string) => readFileSync(path, "utf8");
@@ -68,7 +70,7 @@ export async function startApiStack(options: ApiStackOptions = {}): Promise<ApiS
     async stop() {
       await api.stop();
       store.close();
-      if (options.folder === undefined) rmSync(folder, { recursive: true, force: true });
+      if (options.folder === undefined || options.keepAuthority) rmSync(folder, { recursive: true, force: true });
     },
   };
 }
@@ -84,14 +86,15 @@ export function kubeconfigFor(url: string, folder: string, client: { cert: strin
   });
 }
 
-function makeAuthority(folder: string) {
+function makeAuthority(folder: string, keep: boolean) {
   const openssl = (...args: string[]) => {
     const done = Bun.spawnSync(["openssl", ...args], { cwd: folder, stderr: "pipe" });
     if (done.exitCode !== 0) throw new Error(`openssl ${args[0]}: ${done.stderr.toString()}`);
   };
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  openssl("req", "-x509", ...key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=fl-t", "-days", "2");
+  if (!keep) openssl("req", "-x509", ...key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=fl-t", "-days", "2");
   return (name: string, subject: string, extension = "extendedKeyUsage=clientAuth") => {
+    if (keep) return { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
     openssl("req", ...key, "-keyout", `${name}.key`, "-out", `${name}.csr`, "-subj", subject);
     writeFileSync(join(folder, `${name}.ext`), `${extension}\n`);
     openssl(
