@@ -121,6 +121,25 @@ describe("what a proxy is sent", () => {
     expect(deltas.length).toBe(1);
   });
 
+  test("more than fits one update comes in several, what is named before what names it; a barrier waits for the last", async () => {
+    model.listeners.set("l", listener("l", { tcp: ["a", "b"] }));
+    for (const name of ["a", "b"]) {
+      model.backends.set(name, backend(name));
+      model.endpoints.set(name, endpoints(name, "10.0.0.1"));
+    }
+    const { deltas, subscription } = connect({ updateSize: 200 });
+    const barrier = distribution.barrier([{ type: "listeners", name: "l" }]);
+    const sent: string[] = [];
+    for (let version = 1; version <= deltas.length; version++) {
+      expect(await done(barrier)).toBe(false);
+      sent.push(Object.keys(deltas[version - 1]!.upsert).join());
+      subscription.acknowledge(version, []);
+    }
+    expect(sent.length).toBeGreaterThan(2);
+    expect([sent[0], sent.at(-1)]).toEqual(["backends", "listeners"]);
+    expect(await done(barrier)).toBe(true);
+  });
+
   test("an encoder can take single types, each with versions of its own", () => {
     model.listeners.set("l", listener("l", { tcp: ["b"] }));
     model.backends.set("b", backend("b"));

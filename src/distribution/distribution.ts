@@ -180,7 +180,7 @@ export class Distribution implements Disposable {
   #pump(subscriber: Subscriber): void {
     const delta = subscriber.state.next();
     if (!delta) return;
-    subscriber.sent = this.#epoch;
+    if (subscriber.state.complete) subscriber.sent = this.#epoch;
     subscriber.send(delta);
   }
 

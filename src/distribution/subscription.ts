@@ -4,7 +4,7 @@
 
 import { type ResourceOf, type ResourceType, resourceTypes } from "../model/model.ts";
 import type { Rejection } from "../model/wire.ts";
-import { knownFingerprint } from "./encoded.ts";
+import { knownFingerprint, resourceText } from "./encoded.ts";
 import { type ResourceId, resourceId, splitId } from "./references.ts";
 import type { ResourceSets, ScopeName } from "./resource-sets.ts";
 
@@ -24,6 +24,8 @@ export interface SubscriptionOptions {
   readonly types?: readonly ResourceType[];
   /** Fingerprints of what the proxy has in force already, by type and name. */
   readonly have?: { readonly [T in ResourceType]?: Readonly<Record<string, string>> };
+  /** Characters; 16 Mi unless given. */
+  readonly updateSize?: number;
 }
 
 /** Whether a proxy has a resource as it is wanted now. */
@@ -40,12 +42,25 @@ interface Outstanding {
   readonly sent: ReadonlyMap<ResourceId, string | undefined>;
 }
 
+interface Difference {
+  readonly id: ResourceId;
+  readonly type: ResourceType;
+  readonly name: string;
+  /** Undefined for a removal. */
+  readonly resource: ResourceOf[ResourceType] | undefined;
+  readonly wanted: string | undefined;
+}
+
+/** Characters of an update beyond which the rest follows in the next one: below a frame's limit in any script. */
+const largestUpdate = 16 * 1024 * 1024;
+
 export class SubscriptionState {
   readonly proxy: string;
   readonly pid: number | undefined;
   readonly scopes: readonly ScopeName[];
   readonly types: readonly ResourceType[];
   readonly #sets: ResourceSets;
+  readonly #updateSize: number;
   readonly #dirty = new Set<ResourceId>();
   readonly #inForce = new Map<ResourceId, string>();
   readonly #refused = new Map<ResourceId, Refusal>();
@@ -56,6 +71,7 @@ export class SubscriptionState {
 
   constructor(sets: ResourceSets, options: SubscriptionOptions) {
     this.#sets = sets;
+    this.#updateSize = options.updateSize ?? largestUpdate;
     this.proxy = options.proxy;
     this.pid = options.pid;
     this.scopes = options.scopes;
@@ -82,45 +98,72 @@ export class SubscriptionState {
     }
   }
 
-  /** The next update, when there are differences and none is on its way. */
+  /** The next update, when there are differences and none is on its way. More than a frame's worth is sent in several. */
   next(): Delta | undefined {
     if (this.#outstanding || this.#dirty.size === 0) return undefined;
     const sent = new Map<ResourceId, string | undefined>();
     const upsert: { [T in ResourceType]?: ResourceOf[ResourceType][] } = {};
     const remove: { [T in ResourceType]?: string[] } = {};
-    const take = (id: ResourceId) => {
-      const { type, name } = splitId(id);
-      const resource = this.#sets.wanted(this.scopes, id);
-      const wanted = resource === undefined ? undefined : knownFingerprint(type, resource);
-      const refusal = this.#refused.get(id);
-      if (refusal && refusal.fingerprint === wanted && !this.#retry.has(id)) return;
-      if (wanted === this.#inForce.get(id)) {
-        this.#refused.delete(id); // back to what is in force
-        return;
-      }
-      sent.set(id, wanted);
+    let size = 0;
+    for (const { id, type, name, resource, wanted } of this.#differences()) {
       if (resource === undefined) {
-        remove[type] = remove[type] ?? [];
+        remove[type] ??= [];
         remove[type].push(name);
       } else {
-        upsert[type] = upsert[type] ?? [];
+        size += resourceText(type, resource).length;
+        if (sent.size > 0 && size > this.#updateSize) break;
+        upsert[type] ??= [];
         upsert[type].push(resource);
       }
-    };
-    for (const id of this.#dirty) take(id);
-    // What was refused before may have lacked what comes now.
-    if (sent.size > 0)
-      for (const id of this.#refused.keys()) if (!sent.has(id) && !this.#retry.has(id)) this.#again(id, take);
-    this.#dirty.clear();
-    this.#retry.clear();
+      sent.set(id, wanted);
+      this.#dirty.delete(id);
+      this.#retry.delete(id);
+    }
     if (sent.size === 0) return undefined;
     this.#outstanding = { version: ++this.#sent, sent };
     return { version: this.#sent, upsert: upsert as Delta["upsert"], remove };
   }
 
-  #again(id: ResourceId, take: (id: ResourceId) => void): void {
-    this.#retry.add(id);
-    take(id);
+  /** Whether the update that was sent last left nothing out. */
+  get complete(): boolean {
+    return this.#dirty.size === 0;
+  }
+
+  /** What differs from what the proxy has, what is named before what names it, removals last; the rest is not dirty any more. */
+  #differences(): readonly Difference[] {
+    const found: Difference[] = [];
+    for (const id of this.#dirty) {
+      const difference = this.#difference(id);
+      if (difference) found.push(difference);
+      else this.#dirty.delete(id);
+    }
+    if (found.length > 0) {
+      // What was refused before may have lacked what comes now.
+      for (const id of this.#refused.keys()) {
+        if (this.#dirty.has(id)) continue;
+        this.#retry.add(id);
+        this.#dirty.add(id);
+        const difference = this.#difference(id);
+        if (difference) found.push(difference);
+      }
+    }
+    const rank = (one: Difference) =>
+      one.resource === undefined ? resourceTypes.length : resourceTypes.indexOf(one.type);
+    return found.sort((a, b) => rank(a) - rank(b));
+  }
+
+  #difference(id: ResourceId): Difference | undefined {
+    const { type, name } = splitId(id);
+    const resource = this.#sets.wanted(this.scopes, id);
+    const wanted = resource === undefined ? undefined : knownFingerprint(type, resource);
+    const refusal = this.#refused.get(id);
+    if (refusal && refusal.fingerprint === wanted && !this.#retry.has(id)) return undefined;
+    if (wanted === this.#inForce.get(id)) {
+      this.#refused.delete(id); // back to what is in force
+      this.#retry.delete(id);
+      return undefined;
+    }
+    return { id, type, name, resource, wanted };
   }
 
   /**
