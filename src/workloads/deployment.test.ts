@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { Deployments, Pods, ReplicaSets } from "../api/kinds.ts";
+import { Deployments, Nodes, Pods, ReplicaSets } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
 import { node, startWorld, template, type World, workload } from "./testing/world.ts";
 
@@ -203,13 +203,22 @@ describe("a Deployment", () => {
     await world.until("2 ready pods", () => complete(2));
     await world.quiet();
     const before = world.writes();
-    const { startWorkloads } = await import("./start.ts");
-    const { silentLogger } = await import("../base/log.ts");
-    const again = startWorkloads({ store: world.store, clock: world.clock, log: silentLogger });
-    await again.ready;
+    await world.restart();
     await world.quiet();
     expect(world.writes()).toBe(before);
-    again.dispose();
+  });
+
+  test("finishes a rollout that a crash interrupted, and sees what went while it was down", async () => {
+    await world.create(Deployments, workload("web", { replicas: 4, strategy: bounds(1, 1) }));
+    await world.until("4 ready pods", () => complete(4));
+    await world.change(Deployments, "web", withImage("example.com/app:2"));
+    await world.until("half-way", () => images().some((image) => image.endsWith(":2")));
+    world.stop();
+    const [set] = world.all(ReplicaSets).filter((one) => one.spec.template.spec.containers[0].image.endsWith(":1"));
+    await world.store.delete({ resource: ReplicaSets, namespace: "default", name: set!.metadata.name });
+    await world.restart();
+    await world.until("4 new pods", () => complete(4) && images().length === 4);
+    expect(images().every((image) => image.endsWith(":2"))).toBe(true);
   });
 });
 
@@ -223,10 +232,7 @@ describe("the scheduler", () => {
     expect(world.all(Pods)[0]!.status.conditions[0].message).toBe(
       "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.",
     );
-    await world.create(
-      (await import("../api/kinds.ts")).Nodes,
-      node("node-9", { metadata: { name: "node-9", labels: { disk: "ssd" } } }),
-    );
+    await world.create(Nodes, node("node-9", { metadata: { name: "node-9", labels: { disk: "ssd" } } }));
     await world.until("placed", () => world.all(Pods)[0]!.spec.nodeName === "node-9");
   });
 });

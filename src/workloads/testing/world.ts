@@ -30,6 +30,10 @@ export interface World extends Disposable {
   /** Waits until nothing is written any more. */
   quiet(): Promise<void>;
   writes(): number;
+  /** Ends the controllers, as a crash would: nothing is finished. */
+  stop(): void;
+  /** Starts them anew from what is stored. */
+  restart(): Promise<void>;
 }
 
 export async function startWorld(
@@ -40,20 +44,22 @@ export async function startWorld(
   for (let at = 1; at <= (options.nodes ?? 2); at++) await store.create(Nodes, node(`node-${at}`));
   const graph = createGraph();
   const collections = new Map<string, ReturnType<typeof fromStore>>();
-  const workloads = startWorkloads({
-    store,
-    clock,
-    log: silentLogger,
-    rootCertificate: options.rootCertificate,
-    collect: (resource) => {
-      let made = collections.get(resource.plural + resource.group);
-      if (!made) {
-        made = fromStore(store, resource, { graph, clock });
-        collections.set(resource.plural + resource.group, made);
-      }
-      return made;
-    },
-  });
+  const start = () =>
+    startWorkloads({
+      store,
+      clock,
+      log: silentLogger,
+      rootCertificate: options.rootCertificate,
+      collect: (resource) => {
+        let made = collections.get(resource.plural + resource.group);
+        if (!made) {
+          made = fromStore(store, resource, { graph, clock });
+          collections.set(resource.plural + resource.group, made);
+        }
+        return made;
+      },
+    });
+  let workloads = start();
   await workloads.ready;
   const settings = { becomesReady: (_pod: Pod) => true };
   const kubelet = store.watch(Pods, "0", (event) => {
@@ -107,6 +113,12 @@ export async function startWorld(
       }
     },
     writes: () => Number(store.revision),
+    stop: () => workloads.dispose(),
+    async restart() {
+      workloads.dispose();
+      workloads = start();
+      await workloads.ready;
+    },
     dispose() {
       disposeAll([kubelet, workloads]).dispose();
       for (const one of collections.values()) one.dispose();
