@@ -1,7 +1,19 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { FakeClock } from "../base/clock.ts";
-import { Alarm, Deadlines } from "./deadlines.ts";
+import { Deadline, Deadlines } from "./deadlines.ts";
+
+/** A deadline that calls a function. */
+class Alarm extends Deadline {
+  readonly #then: () => void;
+  constructor(then: () => void) {
+    super();
+    this.#then = then;
+  }
+  expired(): void {
+    this.#then();
+  }
+}
 
 test("a deadline is called once, not early and at most a tick late", () => {
   fc.assert(

@@ -16,18 +16,6 @@ export abstract class Deadline {
   abstract expired(): void;
 }
 
-/** A deadline that calls a function; for things that are few. */
-export class Alarm extends Deadline {
-  readonly #then: () => void;
-  constructor(then: () => void) {
-    super();
-    this.#then = then;
-  }
-  expired(): void {
-    this.#then();
-  }
-}
-
 const slots = 1024;
 
 export class Deadlines {

@@ -7,7 +7,7 @@ import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
-import { defaultHttp1Timeouts } from "./http1/downstream.ts";
+import { defaultHttp1Timeouts } from "./http1/server.ts";
 import { Listeners } from "./listener/listeners.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { StateFile } from "./state-file.ts";

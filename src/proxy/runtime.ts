@@ -2,7 +2,7 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { Deadlines } from "./deadlines.ts";
-import type { Http1Timeouts } from "./http1/downstream.ts";
+import type { Http1Timeouts } from "./http1/server.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Backends } from "./upstream/backend.ts";

@@ -5,7 +5,8 @@ import type { DownstreamEvents, RequestHead } from "../exchange.ts";
 import { localAnswer } from "../local-answer.ts";
 import type { Reason } from "../reason.ts";
 import { beginTurn, endTurn, turn, type Wire } from "../wire.ts";
-import { defaultHttp1Timeouts, Http1Downstream, type Http1Server } from "./downstream.ts";
+import { Http1Downstream } from "./downstream.ts";
+import { defaultHttp1Timeouts, type Http1Server } from "./server.ts";
 
 let clock: FakeClock;
 let deadlines: Deadlines;

@@ -2,7 +2,7 @@
 // bodies, keeps the connection or not, and enforces its timeouts; where a request goes is not its business.
 
 import type { Deadlines } from "../deadlines.ts";
-import type { Downstream, DownstreamEvents, RequestHead, ResponseHead } from "../exchange.ts";
+import type { Downstream, DownstreamEvents, ResponseHead } from "../exchange.ts";
 import type { ForwardingLines } from "../filters/forwarded.ts";
 import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
 import { type Reason, reasons } from "../reason.ts";
@@ -10,38 +10,13 @@ import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
 import { Http1RequestHead, parseRequestHead } from "./request.ts";
+import type { Http1Server } from "./server.ts";
 import { dateLine, statusLine } from "./status.ts";
-
-/** Milliseconds. */
-export interface Http1Timeouts {
-  /** From the first byte of a head to its last (slow loris). */
-  readonly head: number;
-  /** Between requests. */
-  readonly idle: number;
-  /** Without progress of a request's body. */
-  readonly body: number;
-  /** Without progress while the client does not read its answer. */
-  readonly write: number;
-}
-
-export const defaultHttp1Timeouts: Http1Timeouts = { head: 15_000, idle: 75_000, body: 60_000, write: 60_000 };
 
 /** How long a client that closed its sending side may wait for its answer, and how long we read on after we refused a body. */
 const lingerMilliseconds = 1_000;
 /** Bytes that may wait behind the request that is served (pipelining) before reading stops. */
 const maxPipelined = 64 * 1024;
-
-/** What a connection needs from its listener. */
-export interface Http1Server {
-  readonly timeouts: Http1Timeouts;
-  /** Answers carry `connection: close`, and idle connections are closed. */
-  readonly draining: boolean;
-  /** Takes a request: the handler is told of its body and may answer at any time, also before it returns. */
-  request(downstream: Http1Downstream, head: RequestHead): DownstreamEvents;
-  /** A request that could not be read and was answered with `reason`. */
-  refused(reason: Reason): void;
-  closed(connection: Http1Downstream): void;
-}
 
 const State = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4 } as const;
 

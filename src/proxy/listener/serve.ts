@@ -4,7 +4,8 @@
 import type { RouteTableRuntime } from "../compile.ts";
 import type { DownstreamEvents, RequestHead } from "../exchange.ts";
 import { Forwarding } from "../forwarding.ts";
-import { Http1Downstream, type Http1Server, type Http1Timeouts } from "../http1/downstream.ts";
+import { Http1Downstream } from "../http1/downstream.ts";
+import type { Http1Server, Http1Timeouts } from "../http1/server.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { Wire } from "../wire.ts";

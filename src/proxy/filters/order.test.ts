@@ -1,0 +1,41 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { decide } from "../../model/decide.ts";
+import { parseTarget } from "../../model/path.ts";
+import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
+import type { RequestHead } from "../exchange.ts";
+import { HeaderBlock } from "../headers.ts";
+import { parseFields } from "../http1/fields.ts";
+import { FilterChain } from "./order.ts";
+
+test("a request leaves the filters as decide says that it is sent", () => {
+  let compared = 0;
+  fc.assert(
+    fc.property(arbitraryModel(), fc.array(arbitraryRequest, { minLength: 10, maxLength: 10 }), (model, requests) => {
+      for (const request of requests) {
+        const { outcome, rule } = decide(model, request);
+        if (outcome.kind !== "forward" || !rule) continue;
+        for (const share of outcome.shares) {
+          const target = parseTarget(request.target);
+          const headers = new HeaderBlock();
+          const fields = request.headers.map(([name, value]) => `${name}: ${value}\r\n`);
+          const bytes = Buffer.from(`${fields.join("")}\r\n`);
+          parseFields(bytes, 0, bytes.length, headers);
+          const head = { authority: target.authority ?? request.authority, path: target.path, headers } as RequestHead;
+          const context = { path: head.path };
+          new FilterChain(rule.filters, rule.match.path).request(head, context);
+          new FilterChain(share.to.filters, rule.match.path).request(head, context);
+          const path = head.path + (target.query === undefined ? "" : `?${target.query}`);
+          expect({ authority: head.authority, target: path }).toEqual({
+            authority: share.sends.authority,
+            target: share.sends.target,
+          });
+          expect(headers.entries()).toEqual(share.sends.headers.map(([name, value]) => [name.toLowerCase(), value]));
+          compared++;
+        }
+      }
+    }),
+    { numRuns: 300 },
+  );
+  expect(compared).toBeGreaterThan(200);
+});
