@@ -1,8 +1,7 @@
 // One pod on its node, from its binding to its end: sandbox, volumes, init containers, containers; then, when it is deleted,
 // endpoints leave → preStop → SIGTERM → grace → sandbox removed → object removed. Written once, top to bottom.
 
-import { existsSync, mkdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, rmSync } from "node:fs";
 import { type Container, type Pod, type PodStatus, Pods } from "../api/kinds.ts";
 import { describeObject } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
@@ -12,18 +11,21 @@ import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { deepEqual } from "../collections/equal.ts";
 import type { Store } from "../store/store.ts";
+import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer, StandInRun } from "./container.ts";
 import { environmentOf } from "./environment.ts";
+import { hostsFile } from "./hosts-file.ts";
 import { commandFor, type ImageCommand } from "./image-commands.ts";
-import { mountedArgv, mountsOf, ownTopMounts } from "./mounts.ts";
 import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
 import type { PodFacts } from "./pod-fields.ts";
 import { type PodFiles, podFiles } from "./pod-files.ts";
 import type { PodSources } from "./pod-sources.ts";
 import { isSidecar, podStatus } from "./pod-status.ts";
+import { PodStatusWriter } from "./pod-status-writer.ts";
 import { probeOnce } from "./probe.ts";
 import type { WantedPort } from "./service-ports.ts";
-import type { StandInPod, StandInPort, StandInState } from "./standin/protocol.ts";
+import { standInPod } from "./stand-in-pod.ts";
+import type { StandInState } from "./standin/protocol.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
 import { volumeFiles, volumeFolder, writeVolume } from "./volumes.ts";
 
@@ -57,14 +59,12 @@ export class PodWorker implements ContainerHost {
   readonly #host: WorkerHost;
   readonly #files: PodFiles;
   readonly #startTime: number;
-  #pod: Pod;
+  readonly #writer: PodStatusWriter;
   #podIP: string | undefined;
   #init: RunningContainer[] = [];
   #containers: RunningContainer[] = [];
   #ending = false;
   #over = false;
-  #writing = false;
-  #dirty = false;
   #pokes: (() => void)[] = [];
   #volumesWritten = false;
   #announced = false;
@@ -73,28 +73,29 @@ export class PodWorker implements ContainerHost {
   #sandboxing: Promise<boolean> = Promise.resolve(false);
 
   constructor(pod: Pod, host: WorkerHost) {
-    this.#pod = pod;
     this.uid = pod.metadata.uid ?? "";
     this.#podIP = pod.status?.podIP;
     this.#host = host;
     this.clock = host.clock;
     this.#files = podFiles(host.stateDir, this.uid);
     this.#startTime = host.clock.now();
+    const { store, clock, log } = host;
+    this.#writer = new PodStatusWriter(pod, { store, clock, log, statusOf: (newest) => this.#status(newest) });
     // A pod that ran before this process did was announced then.
     this.#announced = pod.status?.containerStatuses?.some((one) => one.state?.running) ?? false;
   }
 
   pod(): Pod {
-    return this.#pod;
+    return this.#writer.pod;
   }
 
   /** Brings the pod up. Never rejects: what fails is an Event and is tried again. */
   async live(): Promise<void> {
-    this.#containers = (this.#pod.spec?.containers ?? []).map((container) => this.#containerOf(container, false));
-    this.#init = (this.#pod.spec?.initContainers ?? []).map((container) => this.#containerOf(container, true));
-    if (this.#pod.metadata.deletionTimestamp !== undefined) {
+    this.#containers = (this.pod().spec?.containers ?? []).map((container) => this.#containerOf(container, false));
+    this.#init = (this.pod().spec?.initContainers ?? []).map((container) => this.#containerOf(container, true));
+    if (this.pod().metadata.deletionTimestamp !== undefined) {
       // It was about to end when we were started: find its sandbox, so that it can be removed.
-      this.#sandboxing = this.#pod.status?.podIP === undefined ? Promise.resolve(true) : this.#makeSandbox();
+      this.#sandboxing = this.pod().status?.podIP === undefined ? Promise.resolve(true) : this.#makeSandbox();
       await this.#sandboxing;
       return void this.#end();
     }
@@ -102,14 +103,15 @@ export class PodWorker implements ContainerHost {
     if (!(await this.#sandboxing) || !(await this.#makeVolumes())) return;
     if (!(await this.#initialize())) return;
     for (const container of this.#containers) if (container instanceof CommandRun) container.start();
+    this.#finishJob();
     this.#serveStandIns();
     this.changed();
   }
 
   /** The object as it is now. */
   update(pod: Pod): void {
-    const before = this.#pod;
-    this.#pod = pod;
+    const before = this.pod();
+    this.#writer.pod = pod;
     if (pod.metadata.deletionTimestamp !== undefined) {
       void this.#end();
       return;
@@ -126,6 +128,7 @@ export class PodWorker implements ContainerHost {
     if (this.#over) return;
     this.#over = true;
     this.#ending = true;
+    this.#writer.stop();
     this.#wake();
     for (const container of [...this.#init, ...this.#containers]) container.kill();
     await this.#clean();
@@ -164,59 +167,18 @@ export class PodWorker implements ContainerHost {
   }
 
   changed(): void {
-    this.#dirty = true;
-    if (!this.#writing) void this.#write();
+    this.#writer.changed();
   }
 
   event(type: "Normal" | "Warning", reason: string, message: string): void {
-    this.#host.event(this.#pod, type, reason, message);
+    this.#host.event(this.pod(), type, reason, message);
   }
 
   commandSpec(container: Container, argv: readonly string[], attempt: number) {
-    const env = environmentOf(this.#pod, container, this.#facts(), this.#host.sources);
-    const folders = (this.#pod.spec?.volumes ?? []).map((volume): [string, string] => [
-      `FAIRLEAD_VOLUME_${volume.name.toUpperCase().replaceAll("-", "_")}`,
-      volumeFolder(this.#files.folder, volume),
-    ]);
-    const { PATH = "/usr/sbin:/usr/bin:/sbin:/bin", HOME = "/", LANG = "C.UTF-8" } = process.env;
-    // What marks the processes of a stack is handed on, so that they are found when it is taken down.
-    const marks = Object.entries(process.env).flatMap(([name, value]) =>
-      name.startsWith("FAIRLEAD_") && value !== undefined ? [[name, value] as const] : [],
-    );
-    const wanted = container.workingDir;
-    const cwd = wanted !== undefined && existsSync(wanted) ? wanted : this.#host.workingDir;
-    return {
-      argv: this.#withVolumes(container, argv, env, wanted ?? cwd),
-      env: { PATH, HOME, LANG, ...Object.fromEntries([...marks, ...folders]), ...env },
-      cwd,
-      logFile: this.#files.commandLog(container.name, attempt),
-      pidFile: this.#files.pidFile(container.name),
-    };
-  }
-
-  /** The command in the pod's network and, where that can be done, with the container's volumes at their paths. */
-  #withVolumes(
-    container: Container,
-    argv: readonly string[],
-    env: Readonly<Record<string, string>>,
-    cwd: string,
-  ): readonly string[] {
-    const { network } = this.#host;
-    const target = { pod: this.uid };
-    if (!container.volumeMounts?.length) return network.command(target, argv);
-    if (network.kind !== "netns") {
-      const message = "volumes are not mounted without privileges; the command finds them by $FAIRLEAD_VOLUME_<NAME>";
-      this.event("Warning", "VolumesNotMounted", `container ${container.name}: ${message}`);
-      return network.command(target, argv);
-    }
-    const folderOf = (name: string) => {
-      const volume = this.#pod.spec?.volumes?.find((one) => one.name === name);
-      return volume && volumeFolder(this.#files.folder, volume);
-    };
-    const root = join(this.#files.folder, container.name, "root");
-    mkdirSync(root, { recursive: true });
-    const mounts = mountsOf(this.#pod, container, folderOf, env);
-    return network.command(target, mountedArgv({ argv, mounts, root, cwd, visible: ownTopMounts() }));
+    const { sources, network, workingDir } = this.#host;
+    const warn = (reason: string, message: string) => this.event("Warning", reason, message);
+    const [pod, facts, files] = [this.pod(), this.#facts(), this.#files];
+    return commandSpec({ pod, container, argv, attempt, facts, sources, network, files, workingDir, warn });
   }
 
   probeTarget(container: Container) {
@@ -228,15 +190,15 @@ export class PodWorker implements ContainerHost {
       exec: (argv: readonly string[], timeout: number) =>
         network.run({ pod: this.uid }, argv, {
           timeout,
-          env: environmentOf(this.#pod, container, this.#facts(), sources),
+          env: environmentOf(this.pod(), container, this.#facts(), sources),
         }),
     };
   }
 
   #containerOf(spec: Container, isInit: boolean): RunningContainer {
-    const statuses = isInit ? this.#pod.status?.initContainerStatuses : this.#pod.status?.containerStatuses;
+    const statuses = isInit ? this.pod().status?.initContainerStatuses : this.pod().status?.containerStatuses;
     const before = statuses?.find((one) => one.name === spec.name);
-    const argv = commandFor(this.#pod, spec, this.#host.commands);
+    const argv = commandFor(this.pod(), spec, this.#host.commands);
     if (argv) return new CommandRun(spec, argv, this.uid, before, this, isInit);
     return new StandInRun(spec, this.uid, before);
   }
@@ -244,18 +206,18 @@ export class PodWorker implements ContainerHost {
   async #makeSandbox(): Promise<boolean> {
     for (let attempt = 0; !this.#ending; attempt++) {
       try {
-        const hostNetwork = this.#pod.spec?.hostNetwork === true;
-        const address = hostNetwork ? this.#host.place.address : this.#host.takeAddress(this.#pod);
+        const hostNetwork = this.pod().spec?.hostNetwork === true;
+        const address = hostNetwork ? this.#host.place.address : this.#host.takeAddress(this.pod());
         if (address === undefined) throw new Error(`no address is left in ${this.#host.place.podRange}`);
         await this.#host.addSandbox({
           uid: this.uid,
-          namespace: this.#pod.metadata.namespace ?? "default",
-          name: this.#pod.metadata.name,
+          namespace: this.pod().metadata.namespace ?? "default",
+          name: this.pod().metadata.name,
           node: this.#host.place.name,
           address,
           hostNetwork,
-          resolvConf: this.#host.resolvConf(this.#pod),
-          hosts: hostsFile(this.#pod, address),
+          resolvConf: this.#host.resolvConf(this.pod()),
+          hosts: hostsFile(this.pod(), address),
         });
         this.#podIP = address;
         return !this.#ending;
@@ -286,10 +248,10 @@ export class PodWorker implements ContainerHost {
   }
 
   #writeVolumes(): void {
-    for (const volume of this.#pod.spec?.volumes ?? []) {
+    for (const volume of this.pod().spec?.volumes ?? []) {
       if (volume.hostPath) continue;
       try {
-        const files = volumeFiles(this.#pod, volume, this.#facts(), this.#host.sources);
+        const files = volumeFiles(this.pod(), volume, this.#facts(), this.#host.sources);
         mkdirSync(this.#files.folder, { recursive: true, mode: 0o700 });
         writeVolume(volumeFolder(this.#files.folder, volume), files);
       } catch (error) {
@@ -315,71 +277,50 @@ export class PodWorker implements ContainerHost {
     return !this.#ending;
   }
 
+  /** What a Job runs is expected to end; a stand-in for it has nothing to do, and does it at once. */
+  #finishJob(): void {
+    const owned = this.pod().metadata.ownerReferences?.some(({ kind, controller }) => controller && kind === "Job");
+    if (!owned) return;
+    for (const container of this.#containers) if (container instanceof StandInRun) container.ended(this.clock.now());
+  }
+
   /** Tells the stand-in process what this pod's containers serve, or, when there are none, takes them as running. */
   #serveStandIns(): void {
     const standIns = [...this.#init, ...this.#containers].filter(
-      (one): one is StandInRun => one instanceof StandInRun && (this.#containers.includes(one) || isSidecar(one.spec)),
+      (one): one is StandInRun =>
+        one instanceof StandInRun &&
+        one.view().state.kind !== "terminated" &&
+        (this.#containers.includes(one) || isSidecar(one.spec)),
     );
     if (standIns.length === 0) return;
     const place = this.#host.network.place({ pod: this.uid });
     if (!place) return;
-    const pod: StandInPod = {
-      uid: this.uid,
-      namespace: this.#pod.metadata.namespace ?? "default",
-      name: this.#pod.metadata.name,
+    const pod = standInPod({
+      pod: this.pod(),
       node: this.#host.place.name,
-      serviceAccount: this.#pod.spec?.serviceAccountName ?? "default",
-      labels: this.#pod.metadata.labels ?? {},
-      address: place.address,
-      // All addresses of a namespace of its own, 127.0.0.1 included; elsewhere only what is the pod's.
-      listenAddress: place.netns !== undefined && !this.#pod.spec?.hostNetwork ? "0.0.0.0" : place.address,
-      ...(place.netns === undefined ? {} : { netns: place.netns }),
-      containers: standIns.map((container, index) => ({
-        name: container.spec.name,
-        image: container.spec.image ?? "",
-        ports: this.#portsOf(container.spec, index === 0),
-        logFile: this.#files.standInLog(container.spec.name, container.restartCount),
-        attempt: container.restartCount,
-      })),
-    };
+      place,
+      files: this.#files,
+      containers: standIns,
+      extraPorts: this.#host.extraPorts(this.pod()),
+      effectivePort: (port) => this.#host.network.effectivePort(port),
+    });
     this.#served = pod.containers.flatMap(({ ports }) => ports.map(({ port, protocol }) => `${port}/${protocol}`));
     this.#host.standIns.serve(pod);
     const state = this.#host.standIns.state(this.uid);
     if (state) this.standInState(state);
   }
 
-  /** The declared ports, and for the first stand-in those that Services send to without a declaration. */
-  #portsOf(container: Container, isFirst: boolean): readonly StandInPort[] {
-    const { network } = this.#host;
-    const ports: StandInPort[] = [];
-    for (const port of container.ports ?? []) {
-      const protocol = port.protocol ?? "TCP";
-      if (protocol === "SCTP") continue;
-      const { containerPort, name } = port;
-      const listenPort = network.effectivePort(containerPort);
-      ports.push({ ...(name ? { name } : {}), protocol, port: containerPort, listenPort });
-    }
-    if (isFirst) {
-      const declared = new Set(
-        this.#pod.spec?.containers.flatMap((one) => one.ports ?? []).map((one) => one.containerPort),
-      );
-      for (const { port, protocol } of this.#host.extraPorts(this.#pod)) {
-        if (!declared.has(port)) ports.push({ protocol, port, listenPort: network.effectivePort(port) });
-      }
-    }
-    return ports;
-  }
-
   async #end(): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    this.#writer.stop();
     this.#wake();
     const { clock, endpointsGone, log, standIns } = this.#host;
-    const asked = Date.parse(this.#pod.metadata.deletionTimestamp ?? "");
+    const asked = Date.parse(this.pod().metadata.deletionTimestamp ?? "");
     const deadline = Number.isNaN(asked) ? clock.now() + 30_000 : Math.max(asked, clock.now() + 1000);
     // Nothing is asked to stop while rules may still send to it.
     await Promise.race([
-      endpointsGone(this.#pod).catch((error) => log.warn("endpoints of a pod did not leave", { error })),
+      endpointsGone(this.pod()).catch((error) => log.warn("endpoints of a pod did not leave", { error })),
       this.#pause(deadline - clock.now()),
     ]);
     await Promise.all([
@@ -390,7 +331,7 @@ export class PodWorker implements ContainerHost {
       await this.#stopContainer(sidecar, Math.max(deadline, clock.now() + 2000));
     }
     if (this.#over) return;
-    await this.#writeStatus();
+    await this.#writer.last();
     this.#over = true;
     await this.#clean();
     await this.#deleteObject();
@@ -420,16 +361,16 @@ export class PodWorker implements ContainerHost {
       await this.#host.removeSandbox(this.uid);
     } catch (error) {
       this.#host.log.error("a sandbox could not be removed", {
-        pod: describeObject(this.#pod),
+        pod: describeObject(this.pod()),
         error: messageOf(error),
       });
     }
-    this.#host.releaseAddress(this.#pod);
+    this.#host.releaseAddress(this.pod());
     rmSync(this.#files.folder, { recursive: true, force: true });
   }
 
   async #deleteObject(): Promise<void> {
-    const { namespace = "default", name } = this.#pod.metadata;
+    const { namespace = "default", name } = this.pod().metadata;
     for (let attempt = 0; ; attempt++) {
       try {
         const options = { gracePeriodSeconds: 0, preconditions: { uid: this.uid } };
@@ -443,50 +384,7 @@ export class PodWorker implements ContainerHost {
     }
   }
 
-  /** One write at a time; what changes meanwhile goes into the next. */
-  async #write(): Promise<void> {
-    this.#writing = true;
-    // All that this turn changes is one write.
-    await Promise.resolve();
-    while (this.#dirty && !this.#over && !this.#ending) {
-      this.#dirty = false;
-      await this.#writeStatus();
-    }
-    this.#writing = false;
-  }
-
-  async #writeStatus(): Promise<void> {
-    const { store, log } = this.#host;
-    const { namespace = "default", name } = this.#pod.metadata;
-    for (let attempt = 0; attempt < 10; attempt++) {
-      const status = this.#status();
-      if (deepEqual(status, this.#pod.status)) return;
-      try {
-        const written = await store.update(
-          Pods,
-          { ...this.#pod, status },
-          { subresource: "status", fieldManager: "kubelet" },
-        );
-        this.#pod = written as Pod;
-        return;
-      } catch (error) {
-        if (isStatusReason(error, "NotFound")) return;
-        if (!isStatusReason(error, "Conflict")) {
-          log.error("the status of a pod could not be written", {
-            pod: `${namespace}/${name}`,
-            error: messageOf(error),
-          });
-          await this.#pause(backoff(attempt));
-          continue;
-        }
-        const current = await store.get({ resource: Pods, namespace, name });
-        if (!current || current.metadata.uid !== this.uid) return;
-        this.#pod = current as Pod;
-      }
-    }
-  }
-
-  #status(): PodStatus {
+  #status(pod: Pod): PodStatus {
     const view = {
       hostIP: this.#host.place.address,
       podIP: this.#podIP,
@@ -494,7 +392,7 @@ export class PodWorker implements ContainerHost {
       initContainers: this.#init.map((one) => one.view()),
       containers: this.#containers.map((one) => one.view()),
     };
-    return podStatus(this.#pod, view, this.clock.now());
+    return podStatus(pod, view, this.clock.now());
   }
 
   #facts(): PodFacts {
@@ -513,14 +411,4 @@ export class PodWorker implements ContainerHost {
       this.clock.after(Math.max(0, milliseconds), resolve);
     });
   }
-}
-
-/** `/etc/hosts` of a pod (pkg/kubelet managedHostsFileContent). */
-export function hostsFile(pod: Pod, address: string): string {
-  const { hostname, subdomain, hostAliases = [] } = pod.spec ?? {};
-  const host = hostname ?? pod.metadata.name;
-  const namespace = pod.metadata.namespace ?? "default";
-  const full = subdomain ? `${host}.${subdomain}.${namespace}.svc.cluster.local\t` : "";
-  const aliases = hostAliases.map(({ ip, hostnames = [] }) => `${ip}\t${hostnames.join("\t")}\n`);
-  return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${address}\t${full}${host}\n${aliases.join("")}`;
 }
