@@ -2,7 +2,8 @@
 
 import { UserError } from "../base/errors.ts";
 import { ControlClient } from "../cluster/control-api.ts";
-import { type ExplainRequest, parseUrl, renderExplanation } from "../cluster/explain.ts";
+import { type ExplainRequest, parseUrl } from "../cluster/explain.ts";
+import { renderExplanation } from "../cluster/explain-text.ts";
 import { defaultStackName } from "../cluster/stack.ts";
 import { type Command, nameOption, type Words } from "./command.ts";
 import { print } from "./terminal.ts";
@@ -74,7 +75,7 @@ async function run(words: Words): Promise<number> {
       ? await (await import("../cluster/explain-files.ts")).explainFiles(files, request, { fill: words.flag("fill") })
       : await new ControlClient(words.text("name") ?? defaultStackName).explain(request);
   if (words.text("output") === "json") print(JSON.stringify(explanation, undefined, 2));
-  else print(renderExplanation(explanation));
+  else print(renderExplanation(explanation, process.cwd()));
   return 0;
 }
 

@@ -3,7 +3,7 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { EndpointSlices } from "../api/kinds.ts";
+import { EndpointSlices, HTTPRoutes } from "../api/kinds.ts";
 import { resourceKey } from "../api/resource.ts";
 import { builtinScheme } from "../api/scheme.ts";
 import { type ApiServer, startApiServer } from "../apiserver/api-server.ts";
@@ -41,6 +41,7 @@ import { startRelay } from "./relay.ts";
 import { openSources } from "./sources-file.ts";
 import { type StackPaths, type StackSettings, stackPaths } from "./stack.ts";
 import { stackStatus } from "./stack-status.ts";
+import { mergeParents } from "./status-merge.ts";
 import { statusSink } from "./status-sink.ts";
 import { waitForObjects } from "./waiting.ts";
 
@@ -136,6 +137,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     store,
     updates: [pipeline.gatewayApi.statuses],
     barrier: (after) => distribution.barrier(after),
+    merge: { [resourceKey(HTTPRoutes)]: mergeParents((name) => isAdopted(name, objects)) },
     clock,
     log: log.child("status"),
   });
@@ -187,6 +189,12 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       store.close();
     },
   };
+}
+
+/** Whether a controller's Gateways are served here: that of any GatewayClass there is. */
+function isAdopted(controllerName: string, objects: StackObjects): boolean {
+  for (const { spec } of objects.gatewayClasses.values()) if (spec?.controllerName === controllerName) return true;
+  return false;
 }
 
 async function startApi(

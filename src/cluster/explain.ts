@@ -5,7 +5,7 @@ import { UserError } from "../base/errors.ts";
 import { decide } from "../model/decide.ts";
 import type { DecideRequest, Decision } from "../model/decision.ts";
 import type { Endpoint, Filter, Listener, Model } from "../model/model.ts";
-import { describeProvenance, type Provenance } from "../model/provenance.ts";
+import type { Provenance } from "../model/provenance.ts";
 
 export interface ExplainRequest {
   readonly method: string;
@@ -274,47 +274,4 @@ function nobodyListens(request: ExplainRequest, url: URL, port: number): Explana
     steps: [],
     otherListeners: [],
   };
-}
-
-/** Lines for people. `file:line` stands at the end of each line that has one. */
-export function renderExplanation(explanation: Explanation): string {
-  const { request, shares, steps, filters } = explanation;
-  const lines = [`${request.method.toUpperCase()} ${request.url}`];
-  for (const [name, value] of request.headers) lines.push(`  ${name}: ${value}`);
-  lines.push("", `→ ${explanation.answer}`);
-  for (const share of shares) {
-    lines.push(`  ${percent(share.share).padStart(6)}  ${share.name}   ${where(share.from)}`);
-    for (const filter of share.filters) lines.push(`          ${filter.kind}: ${filter.what}   ${where(filter.from)}`);
-    for (const { address, port, target } of share.endpoints) {
-      lines.push(
-        `          ${address}:${port}${target ? `  ${target.kind.toLowerCase()} ${target.namespace}/${target.name}` : ""}`,
-      );
-    }
-    const answered = /^\d{3}:/.test(share.name);
-    if (share.endpoints.length === 0 && !answered && !explanation.filesOnly)
-      lines.push("          no ready endpoints: 503");
-  }
-  if (filters.length > 0) lines.push("", "filters");
-  for (const filter of filters) lines.push(`  ${filter.kind}: ${filter.what}   ${where(filter.from)}`);
-  if (steps.length > 0) lines.push("", "because");
-  for (const step of steps) {
-    lines.push(`  ${step.taken ? "✓" : "✗"} ${step.what.padEnd(8)} ${step.reason}`, `             ${where(step.from)}`);
-  }
-  if (explanation.otherListeners.length > 0) {
-    lines.push(
-      "",
-      `Other listeners on this port: ${explanation.otherListeners.join(", ")} (choose one with --gateway NAMESPACE/NAME)`,
-    );
-  }
-  return lines.join("\n");
-}
-
-function where(from: Provenance): string {
-  const place = from.file ? `  (${from.file}${from.line ? `:${from.line}` : ""})` : "";
-  return `${describeProvenance(from)}${place}`;
-}
-
-function percent(share: number): string {
-  const value = share * 100;
-  return `${Number.isInteger(value) ? value : value.toFixed(1)} %`;
 }

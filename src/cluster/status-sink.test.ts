@@ -182,7 +182,9 @@ test("in the embedded store, a status is written beside the spec, which keeps it
   expect(stored?.metadata.generation).toBe(1);
   expect(stored?.spec.parentRefs[0].name).toBe("gw");
   const written = { ...accepted("True"), lastTransitionTime: "2026-05-01T12:00:00Z" };
-  expect(stored?.status).toEqual({ parents: [{ controllerName: "fairlead.dev/us", parentRef, conditions: [written] }] });
+  expect(stored?.status).toEqual({
+    parents: [{ controllerName: "fairlead.dev/us", parentRef, conditions: [written] }],
+  });
 });
 
 test("times of conditions are kept wherever conditions are, and stamped when the status changes or is new", () => {
