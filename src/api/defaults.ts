@@ -253,8 +253,13 @@ const networkPolicy: Defaults = spec((given) => {
   return out;
 });
 
+/** Lists that Go writes as null when nothing is in them, because their fields have no omitempty. */
+const nullWhenEmpty = (object: KubeObject, ...fields: readonly string[]) =>
+  Object.fromEntries(fields.filter((field) => isEmpty(object[field])).map((field) => [field, null]));
+
 const endpointSlice: Defaults = (object) => ({
   ...object,
+  ...nullWhenEmpty(object, "endpoints", "ports"),
   ...(Array.isArray(object["ports"])
     ? { ports: object["ports"].map((port: Json) => fill(port, { name: "", protocol: "TCP" })) }
     : {}),
@@ -367,6 +372,8 @@ const byKind: Readonly<Record<string, Defaults>> = {
       : object,
   "endpointslices.discovery.k8s.io": endpointSlice,
   "customresourcedefinitions.apiextensions.k8s.io": crd,
+  "roles.rbac.authorization.k8s.io": (object) => ({ ...object, ...nullWhenEmpty(object, "rules") }),
+  "clusterroles.rbac.authorization.k8s.io": (object) => ({ ...object, ...nullWhenEmpty(object, "rules") }),
   "rolebindings.rbac.authorization.k8s.io": roleBinding,
   "clusterrolebindings.rbac.authorization.k8s.io": roleBinding,
   "mutatingwebhookconfigurations.admissionregistration.k8s.io": webhooks,

@@ -3,6 +3,7 @@
 // (pkg/registry/*/strategy.go, apiserver registry/rest); values themselves are filled in by `defaults.ts`.
 
 import { equal, isEmpty, isRecord, semanticEqual, withValueAt } from "./data.ts";
+import { defaultBySchema } from "./defaults.ts";
 import type { KubeObject, ObjectMeta } from "./object.ts";
 import { type Resource, resourceKey } from "./resource.ts";
 import type { Scheme } from "./scheme.ts";
@@ -66,7 +67,11 @@ export function prepareCreate(
   } as unknown as ObjectMeta;
   let next: KubeObject = { ...object, metadata };
   if (resource.subresources?.includes("status") && !keepsStatusOnCreate.has(resourceKey(resource))) {
-    next = scheme.entry(resource).custom ? without(next, "status") : { ...next, status: {} };
+    const entry = scheme.entry(resource);
+    // A custom resource's status may have a default, which then is what its owner has not reported yet.
+    next = entry.custom
+      ? (defaultBySchema(without(next, "status"), entry.schema, true) as KubeObject)
+      : { ...next, status: {} };
   }
   return startOf[resourceKey(resource)]?.(next) ?? next;
 }
@@ -225,7 +230,10 @@ const startOf: Readonly<Record<string, (object: KubeObject) => KubeObject>> = {
       status: { phase: "Active" },
     };
   },
-  pods: (object) => ({ ...object, status: { phase: "Pending", qosClass: qosClass(object.spec) } }),
+  pods: (object) => ({
+    ...admitPod(object),
+    status: { phase: "Pending", qosClass: qosClass(object.spec) },
+  }),
   persistentvolumes: (object) => ({ ...object, status: { phase: "Pending" } }),
   persistentvolumeclaims: (object) => ({ ...object, status: { phase: "Pending" } }),
   services: (object) => ({ ...normalizeService(object), status: { loadBalancer: {} } }),
@@ -322,4 +330,43 @@ export function qosClass(
     }
   }
   return !some ? "BestEffort" : guaranteed ? "Guaranteed" : "Burstable";
+}
+
+interface Toleration {
+  readonly key?: string;
+  readonly operator?: string;
+  readonly effect?: string;
+  readonly tolerationSeconds?: number;
+}
+
+/** Priorities of the classes that every cluster has (pkg/apis/scheduling). */
+const systemPriorities: Readonly<Record<string, number>> = {
+  "system-cluster-critical": 2_000_000_000,
+  "system-node-critical": 2_000_001_000,
+};
+const evictingTaints = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const evictionSeconds = 300;
+
+/** What the admission plugins Priority and DefaultTolerationSeconds add to a pod. */
+function admitPod(object: KubeObject): KubeObject {
+  const tolerations: Toleration[] = [...((object.spec?.tolerations ?? []) as readonly Toleration[])];
+  for (const key of evictingTaints) {
+    const tolerated = tolerations.some(
+      (one) =>
+        (one.key === key || (one.key === undefined && one.operator === "Exists")) &&
+        (one.effect === undefined || one.effect === "NoExecute"),
+    );
+    if (!tolerated) {
+      tolerations.push({ key, operator: "Exists", effect: "NoExecute", tolerationSeconds: evictionSeconds });
+    }
+  }
+  return {
+    ...object,
+    spec: {
+      ...object.spec,
+      priority: object.spec?.priority ?? systemPriorities[object.spec?.priorityClassName] ?? 0,
+      preemptionPolicy: object.spec?.preemptionPolicy ?? "PreemptLowerPriority",
+      tolerations,
+    },
+  };
 }

@@ -1,9 +1,11 @@
 // The one door to validation: what is wrong with an object that shall be created, or that shall take the place of another.
 // The rules of a kind are in the files beside; custom resources and the Gateway API follow their schemas and CEL rules.
 
+import { equal, isRecord } from "../data.ts";
 import type { EndpointSlice, Ingress, NetworkPolicy, Pod, Service } from "../kinds.ts";
 import type { KubeObject } from "../object.ts";
 import { type Resource, resourceKey } from "../resource.ts";
+import type { Schema } from "../schema.ts";
 import type { Scheme } from "../scheme.ts";
 import {
   validateBinding,
@@ -15,6 +17,7 @@ import {
 } from "./config.ts";
 import { validateCustomResourceDefinition, validateCustomResourceDefinitionUpdate } from "./crd.ts";
 import { type FieldError, invalidValue } from "./field-error.ts";
+import { validateGatewayKinds } from "./gateway.ts";
 import { immutableField, validateMetadata, validateMetadataUpdate } from "./metadata.ts";
 import {
   validateEndpointSlice,
@@ -103,7 +106,7 @@ const statusRules: Readonly<Record<string, UpdateRule>> = {
 export function validateCreate(scheme: Scheme, resource: Resource, object: KubeObject): FieldError[] {
   const entry = scheme.entry(resource);
   const errors = validateMetadata(resource, object);
-  if (entry.custom) return [...errors, ...validateBySchema(object, entry.schema)];
+  if (entry.custom) return [...errors, ...validateCustom(resource, object, entry.schema)];
   return [...errors, ...(createRules[resourceKey(resource)]?.(object) ?? [])];
 }
 
@@ -118,8 +121,41 @@ export function validateUpdate(
   const entry = scheme.entry(resource);
   const errors = validateMetadataUpdate(object, old);
   const key = resourceKey(resource);
-  if (entry.custom) return [...errors, ...validateBySchema(object, entry.schema, old)];
+  if (entry.custom) return [...errors, ...ratchet(validateCustom(resource, object, entry.schema, old), object, old)];
   if (subresource === "status") return [...errors, ...(statusRules[key]?.(object, old, subresource) ?? [])];
   const rule = updateRules[key];
   return [...errors, ...(rule ? rule(object, old, subresource) : (createRules[key]?.(object) ?? []))];
+}
+
+function validateCustom(resource: Resource, object: KubeObject, schema: Schema, old?: KubeObject): FieldError[] {
+  const errors = validateBySchema(object, schema, old);
+  if (errors.length > 0 || resource.group !== "gateway.networking.k8s.io") return errors;
+  return validateGatewayKinds(object, old);
+}
+
+/**
+ * Errors of values that an update left as they were are forgiven (CRDValidationRatcheting): an object stored before a schema
+ * became stricter can still be changed elsewhere.
+ */
+function ratchet(errors: readonly FieldError[], object: KubeObject, old: KubeObject): FieldError[] {
+  return errors.filter(({ field, type }) => {
+    if (field === "<nil>" || field === "") return true;
+    const path = pathOf(field);
+    const at = type === "FieldValueRequired" ? path.slice(0, -1) : path;
+    const [now, was] = [valueAtPath(object, at), valueAtPath(old, at)];
+    return was === undefined || !equal(now, was);
+  });
+}
+
+const pathOf = (field: string): string[] =>
+  [...field.matchAll(/[^.[\]]+|\[([^\]]*)\]/g)].map((match) => match[1] ?? match[0]);
+
+function valueAtPath(value: unknown, path: readonly string[]): unknown {
+  let at = value;
+  for (const key of path) {
+    if (Array.isArray(at)) at = at[Number(key)];
+    else if (isRecord(at)) at = at[key];
+    else return undefined;
+  }
+  return at;
 }
