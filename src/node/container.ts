@@ -216,6 +216,7 @@ export class CommandRun implements RunningContainer {
     this.#stopping = true;
     this.#timer?.dispose();
     this.#endProbes();
+    if (this.#process) await this.#preStop(deadline);
     const child = this.#process;
     if (child) {
       const signal = (this.spec.lifecycle?.stopSignal ?? "SIGTERM") as NodeJS.Signals;
@@ -231,6 +232,21 @@ export class CommandRun implements RunningContainer {
     this.#timer?.dispose();
     this.#endProbes();
     this.#process?.kill();
+  }
+
+  async #preStop(deadline: number): Promise<void> {
+    const { clock } = this.#host;
+    const { sleep, exec, httpGet, tcpSocket } = this.spec.lifecycle?.preStop ?? {};
+    const left = Math.max(0, deadline - clock.now());
+    if (sleep) {
+      await new Promise<void>((resolve) => clock.after(Math.min(left, sleep.seconds * 1000), resolve));
+      return;
+    }
+    const action = exec ? { exec } : httpGet ? { httpGet } : tcpSocket ? { tcpSocket } : undefined;
+    if (!action) return;
+    const probe = { ...action, timeoutSeconds: Math.max(1, left / 1000) };
+    const result = await probeOnce(probe, this.#host.probeTarget(this.spec));
+    if (!result.ok) this.#host.event("Warning", "FailedPreStopHook", `PreStopHook failed: ${result.message}`);
   }
 
   #exited(child: CommandProcess, exit: Exit): void {

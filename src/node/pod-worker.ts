@@ -22,7 +22,6 @@ import { type PodFiles, podFiles } from "./pod-files.ts";
 import type { PodSources } from "./pod-sources.ts";
 import { isSidecar, podStatus } from "./pod-status.ts";
 import { PodStatusWriter } from "./pod-status-writer.ts";
-import { probeOnce } from "./probe.ts";
 import type { WantedPort } from "./service-ports.ts";
 import { standInPod } from "./stand-in-pod.ts";
 import type { StandInState } from "./standin/protocol.ts";
@@ -113,7 +112,8 @@ export class PodWorker implements ContainerHost {
     const before = this.pod();
     this.#writer.pod = pod;
     if (pod.metadata.deletionTimestamp !== undefined) {
-      void this.#end();
+      if (this.#ending) this.#shorten(before, pod);
+      else void this.#end();
       return;
     }
     if (this.#ending) return;
@@ -337,19 +337,17 @@ export class PodWorker implements ContainerHost {
     await this.#deleteObject();
   }
 
+  /** A second, more impatient delete. */
+  #shorten(before: Pod, after: Pod): void {
+    const [old, fresh] = [before, after].map(({ metadata }) => Date.parse(metadata.deletionTimestamp ?? ""));
+    if (fresh === undefined || old === undefined || !(fresh < old)) return;
+    this.clock.after(Math.max(0, fresh - this.clock.now()), () => {
+      for (const container of [...this.#init, ...this.#containers]) container.kill();
+      this.#host.standIns.remove(this.uid);
+    });
+  }
+
   async #stopContainer(container: RunningContainer, deadline: number): Promise<void> {
-    const preStop = container.spec.lifecycle?.preStop;
-    if (preStop && container instanceof CommandRun) {
-      const { sleep, exec, httpGet, tcpSocket } = preStop;
-      const left = Math.max(0, deadline - this.clock.now());
-      if (sleep) await this.#pause(Math.min(left, sleep.seconds * 1000));
-      else {
-        const action = exec ? { exec } : httpGet ? { httpGet } : { tcpSocket };
-        const probe = { ...action, timeoutSeconds: Math.max(1, left / 1000) };
-        const result = await probeOnce(probe, this.probeTarget(container.spec));
-        if (!result.ok) this.event("Warning", "FailedPreStopHook", `PreStopHook failed: ${result.message}`);
-      }
-    }
     await container.stop(Math.max(deadline, this.clock.now() + 2000));
     if (container instanceof StandInRun) container.ended(this.clock.now());
   }
