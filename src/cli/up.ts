@@ -201,8 +201,12 @@ async function startOrJoin(
         remedy: `Start it again: fairlead down --keep-data --name ${name}, then this command.`,
       });
     }
-    print(`Joining stack "${name}".`);
-    return { settings: existing, control: running };
+    const { error } = await running.started(0);
+    if (error === undefined) {
+      print(`Joining stack "${name}".`);
+      return { settings: existing, control: running };
+    }
+    await tearDown(name, { keepData: true }); // one that could not start; it is tried again
   }
   const host = await hostPrerequisites(options.network ?? existing?.network);
   if (host.note && !existing) print(host.note);
@@ -223,7 +227,7 @@ async function startOrJoin(
     for (const step of report.steps.slice(seen)) steps.print(step.name, step.milliseconds);
     seen = report.steps.length;
     if (report.error !== undefined) {
-      if (!existing) await tearDown(name, { keepData: false });
+      await tearDown(name, { keepData: existing !== undefined });
       throw new UserError(report.error, report.remedy ? { remedy: report.remedy } : {});
     }
     if (report.finished) return { settings, control };

@@ -27,6 +27,10 @@ class Start {
     return result;
   }
 
+  get error(): string | undefined {
+    return this.#end?.error;
+  }
+
   finish(end: Pick<StartReport, "error" | "remedy">): void {
     this.#end = end;
     this.#tell();
@@ -48,6 +52,7 @@ const start = new Start();
 let embedded: Embedded | undefined;
 const running = (): Embedded => {
   if (embedded) return embedded;
+  if (start.error !== undefined) throw new UserError(`the stack did not start: ${start.error}`);
   throw new UserError("the stack is still starting", { remedy: "Ask again in a moment." });
 };
 let ending = false;

@@ -1,4 +1,5 @@
-// Starting the control process in the background, in a session of its own, so that it outlives the command that started it.
+// Starting the control process in the background, in a session of its own, so that it outlives the command that started it, and
+// under a keeper that starts it again when it dies.
 
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
@@ -16,7 +17,8 @@ const socketDeadline = 15_000;
 export async function launchControl(name: string, paths: StackPaths): Promise<ControlClient> {
   makeRuntime(name);
   const log = openSync(join(paths.logs, "control.log"), "a", 0o600);
-  const child = spawn(process.execPath, [join(import.meta.dir, "control.ts"), name], {
+  const program = [process.execPath, join(import.meta.dir, "control.ts"), name];
+  const child = spawn("/bin/sh", [join(import.meta.dir, "keep-control.sh"), ...program], {
     detached: true,
     stdio: ["ignore", log, log],
     env: { ...process.env, ...stackMark(name) },
