@@ -8,6 +8,7 @@ import { startControlServer } from "./control-server.ts";
 import { type Embedded, startEmbedded } from "./embedded.ts";
 import { readSettings, stackPaths } from "./stack.ts";
 
+process.umask(0o077); // the store has Secrets in it
 const name = process.argv[2] ?? "";
 const settings = readSettings(name);
 if (!settings) throw new Error(`there is no stack "${name}"`);

@@ -53,6 +53,29 @@ describe("the command line refuses", () => {
   });
 });
 
+describe.skipIf(!isRoot)("a full disk", () => {
+  test("refuses a write in one sentence and changes nothing", async () => {
+    const stack = new TestStack("full", "loopback");
+    await run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", stack.home]);
+    try {
+      const started = await stack.up();
+      expect(started.err).toBe("");
+      const big = (name: string) =>
+        `{apiVersion: v1, kind: ConfigMap, metadata: {name: ${name}}, data: {a: "${"x".repeat(600_000)}"}}`;
+      let refused = { code: 0, err: "" };
+      for (let at = 0; at < 5 && refused.code === 0; at++) refused = await stack.apply(big(`big-${at}`));
+      expect(refused.code).toBe(1);
+      expect(refused.err).toContain("the disk is full. Nothing was changed; free some space and try again");
+      const kept = (await stack.list("configmaps")).filter(({ metadata }) => metadata.name.startsWith("big-"));
+      expect(kept.every(({ data }) => data.a.length === 600_000)).toBe(true);
+    } finally {
+      await stack.fairlead("down");
+      await run(["umount", stack.home]);
+      await stack.remove();
+    }
+  }, 60_000);
+});
+
 describe("a running stack refuses", () => {
   const stack = new TestStack("wrong", "loopback");
   beforeAll(async () => {
