@@ -6,6 +6,7 @@ import type { WeightedBackend } from "../../model/model.ts";
 import { serviceBackendName } from "../../model/names.ts";
 import type { Provenance } from "../../model/provenance.ts";
 import { grantRemedy, isGranted } from "./grants.ts";
+import { answer } from "./names.ts";
 import { type FilterProblem, translateFilters } from "./route-filters.ts";
 import type { RouteView, ServiceView } from "./views.ts";
 
@@ -42,7 +43,13 @@ export function translateBackendRef(
       ? {
           from,
           weight,
-          target: { respond: { kind: "respond", status: 500, reason: `${broken.field}: ${broken.message}` } },
+          target: {
+            respond: answer(
+              500,
+              `HTTPRoute ${route.key}: ${broken.field}: ${broken.message}`,
+              "the backend cannot be reached",
+            ),
+          },
           filters: [],
         }
       : {

@@ -138,6 +138,20 @@ describe("while things change", () => {
   });
 });
 
+test("clients are not told what is wrong inside of a route; the reason is for logs", async () => {
+  const golden = readGolden(readFileSync(join(import.meta.dir, "testdata", "unsupported-filters.yaml"), "utf8"));
+  const { world } = await runGolden(golden);
+  const actions = [...world.api.routeTables.values()].flatMap((table) =>
+    table.hosts.flatMap((host) => host.rules.map((rule) => rule.action)),
+  );
+  const responds = actions.filter((action) => action.kind === "respond");
+  expect(responds.length).toBeGreaterThan(5);
+  for (const { body, reason } of responds) {
+    expect(body).toBe("the route cannot be served as it is configured\n");
+    expect(reason).toStartWith("HTTPRoute infra/");
+  }
+});
+
 test("hosts that the same routes serve are one entry", () => {
   const world = createWorld();
   const objects: KubeObject[] = [

@@ -1,6 +1,6 @@
 // Names that this dialect gives: of objects in messages, of the listeners and route tables it makes, of its condition entries.
 
-import type { ListenerName, RouteTableName } from "../../model/model.ts";
+import type { ListenerName, Respond, RouteTableName } from "../../model/model.ts";
 import type { Condition } from "../../model/status-update.ts";
 
 export const gatewayGroup = "gateway.networking.k8s.io";
@@ -26,6 +26,14 @@ export function tableName(gateway: GatewayKey, port: number, httpsListener?: str
 /** The owner under which the load-balancer pool keeps a Gateway's address. */
 export function addressOwner(gateway: GatewayKey): string {
   return `gateway/${gateway}`;
+}
+
+/**
+ * The answer in place of something that cannot be served. The reason is for logs and `explain`; clients are told only `body`,
+ * since what stands in a route is its owner's business.
+ */
+export function answer(status: number, reason: string, body: string): Respond {
+  return { kind: "respond", status, reason, body: `${body}\n` };
 }
 
 /** A condition's longest message (metav1.Condition), with room to spare. */

@@ -11,7 +11,7 @@ import { type RefContext, type RefProblem, translateBackendRef } from "./backend
 import { parseDuration } from "./duration.ts";
 import { finding } from "./findings.ts";
 import type { Verdict } from "./gateway-plan.ts";
-import type { RouteKey } from "./names.ts";
+import { answer, type RouteKey } from "./names.ts";
 import { compareSortKeys, type SortKey, sortKey } from "./precedence.ts";
 import { translateFilters } from "./route-filters.ts";
 import { translateMatch } from "./route-match.ts";
@@ -147,8 +147,10 @@ function checked(asked: Rule, ruleProblem: RuleProblem | undefined, problems: Ru
 
 function refused(wanted: Rule, match: Match, problem: RuleProblem): Rule {
   const filters: readonly Filter[] = [];
-  const reason = `${problem.field}: ${problem.message}`;
-  return { from: wanted.from, name: wanted.name, match, filters, action: { kind: "respond", status: 500, reason } };
+  const route = nameOf(wanted.from.namespace, wanted.from.name);
+  const reason = `HTTPRoute ${route}: ${problem.field}: ${problem.message}`;
+  const action = answer(500, reason, "the route cannot be served as it is configured");
+  return { from: wanted.from, name: wanted.name, match, filters, action };
 }
 
 function translateTimeouts(

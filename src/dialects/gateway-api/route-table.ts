@@ -6,7 +6,7 @@ import type { HostPattern, RouteTable, RouteTableName, Rule } from "../../model/
 import type { Provenance } from "../../model/provenance.ts";
 import type { Place } from "./attachment.ts";
 import type { GatewayPlan } from "./gateway-plan.ts";
-import { listenerName, type RouteKey } from "./names.ts";
+import { answer, listenerName, type RouteKey } from "./names.ts";
 import { compareSortKeys } from "./precedence.ts";
 import type { KeyedRule } from "./route-rules.ts";
 
@@ -52,11 +52,11 @@ export function planTables(plan: GatewayPlan): readonly TablePlan[] {
           name: `${listenerName(plan.key, other.port)}/${other.name}`,
           match: {},
           filters: [],
-          action: {
-            kind: "respond",
-            status: 421,
-            reason: `this host is listener "${other.name}"'s; the connection is listener "${listener.name}"'s`,
-          },
+          action: answer(
+            421,
+            `this host is listener "${other.name}"'s; the connection is listener "${listener.name}"'s`,
+            "this host is not served on this connection",
+          ),
         },
       })),
     });
