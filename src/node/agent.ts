@@ -124,6 +124,7 @@ class Agent implements NodeAgent {
   }
 
   async dispose(): Promise<void> {
+    for (const worker of this.#workers.values()) worker.release();
     for (const subscription of this.#subscriptions) subscription.dispose();
     this.#subscriptions.length = 0;
   }

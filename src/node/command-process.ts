@@ -1,7 +1,7 @@
 // One run of a host command in place of a container: a process in a session of its own, with its output in a file. A run that
 // an earlier control process started is found again by its pid file; its exit code is not known then.
 
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, copyFileSync, mkdirSync, openSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname } from "node:path";
 import type { Clock } from "../base/clock.ts";
@@ -21,6 +21,16 @@ export interface Exit {
   /** 128 + signal when a signal ended it, 255 when it is not known. */
   readonly exitCode: number;
   readonly signal?: number;
+}
+
+/** Bytes after which an output file is put aside as `<file>.1` and begun anew. */
+const longestOutput = 16 * 1024 * 1024;
+
+/** Keeps the output of a running command within bounds. It goes on writing to the same file, which is emptied. */
+export function keepOutputShort(file: string): void {
+  if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) <= longestOutput) return;
+  copyFileSync(file, `${file}.1`);
+  truncateSync(file);
 }
 
 export class CommandProcess {

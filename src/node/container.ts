@@ -5,7 +5,7 @@ import type { Container, ContainerStatus, Pod, Probe } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
-import { CommandProcess, type CommandSpec, type Exit } from "./command-process.ts";
+import { CommandProcess, type CommandSpec, type Exit, keepOutputShort } from "./command-process.ts";
 import { type ContainerLife, type ContainerView, type Ended, isRestarted } from "./pod-status.ts";
 import { Prober, type ProbeTarget, probeOnce } from "./probe.ts";
 
@@ -30,12 +30,16 @@ export interface RunningContainer {
   stop(deadline: number): Promise<void>;
   /** Ends it now. */
   kill(): void;
+  /** Leaves it as it is, and does nothing more about it. */
+  release(): void;
 }
 
 /** The first restart is at once; then 10 s, doubled each time, at most 5 minutes (pkg/kubelet MaxContainerBackOff). */
 export function restartDelay(restarts: number): number {
   return restarts === 0 ? 0 : Math.min(300_000, 10_000 * 2 ** (restarts - 1));
 }
+/** How often the size of a command's output is looked at, in milliseconds. */
+const outputLook = 10_000;
 /** A run this long makes the next restart a first one. */
 const settled = 600_000;
 
@@ -86,6 +90,7 @@ export class StandInRun implements RunningContainer {
 
   async stop(): Promise<void> {}
   kill(): void {}
+  release(): void {}
 }
 
 export class CommandRun implements RunningContainer {
@@ -208,6 +213,7 @@ export class CommandRun implements RunningContainer {
     }
     this.#state = { kind: "running", startedAt: known ?? clock.now() };
     if (!found) this.#host.event("Normal", "Started", `Container started as a command in place of ${this.spec.image}`);
+    this.#probers.push(this.#host.clock.every(outputLook, () => keepOutputShort(spec.logFile)));
     this.#probe(found !== undefined);
     this.#host.changed();
   }
@@ -247,6 +253,13 @@ export class CommandRun implements RunningContainer {
     const probe = { ...action, timeoutSeconds: Math.max(1, left / 1000) };
     const result = await probeOnce(probe, this.#host.probeTarget(this.spec));
     if (!result.ok) this.#host.event("Warning", "FailedPreStopHook", `PreStopHook failed: ${result.message}`);
+  }
+
+  release(): void {
+    this.#stopping = true;
+    this.#process = undefined;
+    this.#timer?.dispose();
+    this.#endProbes();
   }
 
   #exited(child: CommandProcess, exit: Exit): void {

@@ -134,6 +134,14 @@ export class PodWorker implements ContainerHost {
     await this.#clean();
   }
 
+  /** Our own end, not the pod's: leaves all that runs as it is. */
+  release(): void {
+    this.#over = true;
+    this.#ending = true;
+    this.#writer.stop();
+    for (const container of [...this.#init, ...this.#containers]) container.release();
+  }
+
   /** A ConfigMap or Secret changed. */
   poke(): void {
     this.#wake();
@@ -178,6 +186,8 @@ export class PodWorker implements ContainerHost {
     const { sources, network, workingDir } = this.#host;
     const warn = (reason: string, message: string) => this.event("Warning", reason, message);
     const [pod, facts, files] = [this.pod(), this.#facts(), this.#files];
+    // As kubelets do, keep the log of one run before this one.
+    rmSync(files.commandLog(container.name, attempt - 2), { force: true });
     return commandSpec({ pod, container, argv, attempt, facts, sources, network, files, workingDir, warn });
   }
 

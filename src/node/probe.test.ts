@@ -1,0 +1,75 @@
+import { describe, expect, test } from "bun:test";
+import type { Container, Probe } from "../api/kinds.ts";
+import { FakeClock } from "../base/clock.ts";
+import { type ProbeResult, Prober, type ProbeTarget, probeOnce } from "./probe.ts";
+
+/** Lets what was resolved go on. */
+const settle = async () => {
+  for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+};
+
+async function verdicts(probe: Probe, results: readonly boolean[]): Promise<string[]> {
+  const clock = new FakeClock();
+  const start = clock.now();
+  const said: string[] = [];
+  let at = 0;
+  const once = async (): Promise<ProbeResult> => ({ ok: results[at++]!, message: "no" });
+  const prober = new Prober(probe, once, clock, (passing) => {
+    said.push(`${passing ? "pass" : "fail"} at ${(clock.now() - start) / 1000}s`);
+  });
+  for (let second = 0; at < results.length; second++) {
+    await settle();
+    clock.advance(second === 0 ? 0 : 1000);
+  }
+  await settle();
+  prober.dispose();
+  return said;
+}
+
+describe("a probe that is repeated", () => {
+  test("begins after its delay and passes with the first success", async () => {
+    expect(await verdicts({ initialDelaySeconds: 5, periodSeconds: 10 }, [false, true])).toEqual(["pass at 15s"]);
+  });
+
+  test("fails after as many failures in a row as its threshold, and passes again", async () => {
+    const probe = { periodSeconds: 2, failureThreshold: 2 };
+    expect(await verdicts(probe, [true, false, true, false, false, true])).toEqual([
+      "pass at 0s",
+      "fail at 8s",
+      "pass at 10s",
+    ]);
+  });
+});
+
+describe("one probe", () => {
+  const target = (port: number): ProbeTarget => ({
+    address: "127.0.0.1",
+    container: { name: "app", ports: [{ name: "web", containerPort: port }] } as Container,
+    effectivePort: (one) => one,
+    exec: async (argv) => ({ exitCode: argv[0] === "true" ? 0 : 1, stdout: "", stderr: "it broke" }),
+  });
+
+  test("of HTTP passes with 200 to 399, on a port that may be named", async () => {
+    const server = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      fetch: (request) => new Response("", { status: new URL(request.url).pathname === "/ok" ? 204 : 500 }),
+    });
+    const probe = (path: string) => probeOnce({ httpGet: { path, port: "web" } }, target(server.port!));
+    expect(await probe("/ok")).toMatchObject({ ok: true });
+    expect(await probe("/bad")).toEqual({ ok: false, message: "HTTP probe failed with statuscode: 500" });
+    expect(await probeOnce({ tcpSocket: { port: "web" } }, target(server.port!))).toMatchObject({ ok: true });
+    await server.stop(true);
+    expect(await probeOnce({ tcpSocket: { port: "web" } }, target(server.port!))).toMatchObject({ ok: false });
+  });
+
+  test("of a command passes with exit code 0", async () => {
+    expect(await probeOnce({ exec: { command: ["true"] } }, target(1))).toMatchObject({ ok: true });
+    expect(await probeOnce({ exec: { command: ["false"] } }, target(1))).toEqual({ ok: false, message: "it broke" });
+  });
+
+  test("names a port that the container has not", async () => {
+    const result = await probeOnce({ httpGet: { port: "grpc" } }, target(1));
+    expect(result.message).toBe('container app has no port named "grpc"');
+  });
+});
