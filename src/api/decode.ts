@@ -6,6 +6,7 @@ import { isRecord, type Json, quote } from "./data.ts";
 import { goTypeOf, isPointerScalar, isValueStruct } from "./go-shape.ts";
 import { goFormat } from "./json.ts";
 import type { KubeObject } from "./object.ts";
+import { canonicalQuantity } from "./quantity.ts";
 import { apiVersionOf, type Resource } from "./resource.ts";
 import { childSchema, type Schema } from "./schema.ts";
 import type { Scheme } from "./scheme.ts";
@@ -224,8 +225,13 @@ function decodeValue(value: unknown, schema: Schema, path: string, walk: Walk): 
       if (typeof value !== "number") throw mismatch(value, schema, path, walk);
       return value;
     case "quantity": {
-      const text = typeof value === "number" ? String(value) : value;
-      if (typeof text !== "string" || !/^[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$/.test(text)) {
+      const text =
+        typeof value === "number"
+          ? canonicalQuantity(String(value))
+          : typeof value === "string"
+            ? canonicalQuantity(value)
+            : undefined;
+      if (text === undefined) {
         throw new DecodeError(
           "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         );

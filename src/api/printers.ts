@@ -1,35 +1,12 @@
 // The cells of built-in kinds, in the order of their columns (pkg/printers/internalversion/printers.go of kube-apiserver 1.36).
 
+import { age, type ConditionLike, containers, labels, name, none, type Printer } from "./cells.ts";
 import { isEmpty } from "./data.ts";
-import { ageOf, humanDuration } from "./duration.ts";
+import { ageOf } from "./duration.ts";
 import type { KubeObject } from "./object.ts";
 import { printPod } from "./pod-printer.ts";
 import { formatLabelSelector } from "./selectors.ts";
-import type { Cell } from "./table.ts";
-
-type Printer = (object: KubeObject, now: number) => readonly Cell[];
-
-const none = "<none>";
-const name = (object: KubeObject) => object.metadata.name;
-const age = (object: KubeObject, now: number) => ageOf(object.metadata.creationTimestamp, now);
-
-function labels(map: Readonly<Record<string, string>> | undefined): string {
-  const pairs = Object.entries(map ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  return pairs.length === 0 ? none : pairs.map(([key, value]) => `${key}=${value}`).join(",");
-}
-
-interface Named {
-  readonly name?: string;
-  readonly image?: string;
-}
-
-/** `containers` and `images` of a pod template. */
-function containers(
-  template: { readonly spec?: { readonly containers?: readonly Named[] } } | undefined,
-): [string, string] {
-  const list = template?.spec?.containers ?? [];
-  return [list.map((one) => one.name ?? "").join(","), list.map((one) => one.image ?? "").join(",")];
-}
+import { cronJob, daemonSet, deployment, job, replicaSet } from "./workload-printers.ts";
 
 interface ServicePortLike {
   readonly port: number;
@@ -100,59 +77,6 @@ const ingress: Printer = (object, now) => {
     age(object, now),
   ];
 };
-
-const deployment: Printer = (object, now) => {
-  const [names, images] = containers(object.spec?.template);
-  return [
-    name(object),
-    `${object.status?.readyReplicas ?? 0}/${object.spec?.replicas ?? 0}`,
-    object.status?.updatedReplicas ?? 0,
-    object.status?.availableReplicas ?? 0,
-    age(object, now),
-    names,
-    images,
-    formatLabelSelector(object.spec?.selector),
-  ];
-};
-
-const replicaSet: Printer = (object, now) => {
-  const [names, images] = containers(object.spec?.template);
-  return [
-    name(object),
-    object.spec?.replicas ?? 0,
-    object.status?.replicas ?? 0,
-    object.status?.readyReplicas ?? 0,
-    age(object, now),
-    names,
-    images,
-    object.kind === "ReplicationController"
-      ? labels(object.spec?.selector)
-      : formatLabelSelector(object.spec?.selector),
-  ];
-};
-
-const daemonSet: Printer = (object, now) => {
-  const [names, images] = containers(object.spec?.template);
-  const status = object.status ?? {};
-  return [
-    name(object),
-    status.desiredNumberScheduled ?? 0,
-    status.currentNumberScheduled ?? 0,
-    status.numberReady ?? 0,
-    status.updatedNumberScheduled ?? 0,
-    status.numberAvailable ?? 0,
-    labels(object.spec?.template?.spec?.nodeSelector),
-    age(object, now),
-    names,
-    images,
-    formatLabelSelector(object.spec?.selector),
-  ];
-};
-
-interface ConditionLike {
-  readonly type: string;
-  readonly status: string;
-}
 
 const node: Printer = (object, now) => {
   const conditions = (object.status?.conditions ?? []) as readonly ConditionLike[];
@@ -233,63 +157,6 @@ const endpoints: Printer = (object, now) => {
         ? `${all.slice(0, 3).join(",")} + ${all.length - 3} more...`
         : all.join(",");
   return [name(object), text, age(object, now)];
-};
-
-const job: Printer = (object, now) => {
-  const spec = object.spec ?? {};
-  const status = object.status ?? {};
-  const conditions = (status.conditions ?? []) as readonly ConditionLike[];
-  const has = (type: string) => conditions.some((one) => one.type === type && one.status === "True");
-  const state = has("Complete")
-    ? "Complete"
-    : has("Failed")
-      ? "Failed"
-      : object.metadata.deletionTimestamp
-        ? "Terminating"
-        : has("Suspended")
-          ? "Suspended"
-          : has("FailureTarget")
-            ? "FailureTarget"
-            : has("SuccessCriteriaMet")
-              ? "SuccessCriteriaMet"
-              : "Running";
-  const done = status.succeeded ?? 0;
-  const completions =
-    spec.completions !== undefined
-      ? `${done}/${spec.completions}`
-      : (spec.parallelism ?? 0) > 1
-        ? `${done}/1 of ${spec.parallelism}`
-        : `${done}/1`;
-  const start = status.startTime ? Date.parse(status.startTime) : undefined;
-  const end = status.completionTime ? Date.parse(status.completionTime) : now;
-  const [names, images] = containers(spec.template);
-  return [
-    name(object),
-    state,
-    completions,
-    start === undefined ? "" : humanDuration(end - start),
-    age(object, now),
-    names,
-    images,
-    formatLabelSelector(spec.selector),
-  ];
-};
-
-const cronJob: Printer = (object, now) => {
-  const template = object.spec?.jobTemplate?.spec;
-  const [names, images] = containers(template?.template);
-  return [
-    name(object),
-    object.spec?.schedule ?? "",
-    object.spec?.timeZone ?? none,
-    object.spec?.suspend ?? false,
-    (object.status?.active ?? []).length,
-    object.status?.lastScheduleTime ? ageOf(object.status.lastScheduleTime, now) : none,
-    age(object, now),
-    names,
-    images,
-    formatLabelSelector(template?.selector),
-  ];
 };
 
 /** Both kinds of Event: columns are led by when it was last seen. */

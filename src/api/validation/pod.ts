@@ -1,5 +1,5 @@
 // Rules of pods and pod templates (pkg/apis/core/validation ValidatePodSpec): containers, ports, environment, probes, volumes,
-// and what of a running pod may change. Resource arithmetic, security profiles and affinity terms are not checked yet.
+// resources, and what of a running pod may change. Security profiles and affinity terms are not checked yet.
 
 import { equal, isRecord } from "../data.ts";
 import type {
@@ -12,6 +12,7 @@ import type {
   Probe,
   Volume,
 } from "../generated/core.ts";
+import { parseQuantity } from "../quantity.ts";
 import {
   child,
   duplicate,
@@ -177,6 +178,7 @@ function validateContainer(
       errors.push(invalidValue(`${path}.${field}.successThreshold`, probe.successThreshold, "must be 1"));
     }
   }
+  errors.push(...validateResources(container.resources, child(path, "resources")));
   const policies = ["Always", "IfNotPresent", "Never"];
   if (!container.imagePullPolicy) errors.push(required(child(path, "imagePullPolicy")));
   else if (!policies.includes(container.imagePullPolicy))
@@ -187,6 +189,24 @@ function validateContainer(
     errors.push(
       notSupported(child(path, "terminationMessagePolicy"), container.terminationMessagePolicy, terminations),
     );
+  }
+  return errors;
+}
+
+function validateResources(resources: Container["resources"], path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  for (const list of ["limits", "requests"] as const) {
+    for (const [name, text] of Object.entries(resources?.[list] ?? {})) {
+      const quantity = parseQuantity(text);
+      if (quantity && quantity.nano < 0n) {
+        errors.push(invalidValue(`${path}.${list}[${name}]`, text, "must be greater than or equal to 0"));
+      }
+      const limit = resources?.limits?.[name];
+      const most = limit === undefined ? undefined : parseQuantity(limit);
+      if (list === "requests" && quantity && most && quantity.nano > most.nano) {
+        errors.push(invalidValue(`${path}.requests`, text, `must be less than or equal to ${name} limit of ${limit}`));
+      }
+    }
   }
   return errors;
 }
