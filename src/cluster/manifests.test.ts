@@ -102,6 +102,9 @@ spec: {on1: yes, mode: 0644, time: 12:30, day: 2026-01-01, more: {<<: *l, c: d},
     expect(problem("apiVersion: v1\nkind: Pod\nmetadata:\n  name: 12\n")).toBe(
       "f.yaml:4: Pod: metadata.name must be a string, not the number 12: put it in quotes",
     );
+    expect(problem("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n")).toContain(
+      "kubectl kustomize",
+    );
     expect(problem("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n")).toContain(
       "generateName cannot be applied",
     );

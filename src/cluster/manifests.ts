@@ -144,6 +144,10 @@ function problemOf(object: Readonly<Record<string, unknown>>): { field: string; 
   };
   if (typeof apiVersion !== "string" || apiVersion === "") return text("apiVersion", apiVersion);
   if (typeof kind !== "string" || kind === "") return text("kind", kind);
+  if (apiVersion.startsWith("kustomize.config.k8s.io/")) {
+    const message = "Kustomization: a file for kustomize, no object: give what `kubectl kustomize` makes of it to -f -";
+    return { field: "kind", message };
+  }
   const metadata = object["metadata"];
   if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) {
     return metadata === undefined || metadata === null

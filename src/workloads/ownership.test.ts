@@ -1,5 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { ConfigMaps, Events, Namespaces, Pods, Secrets, ServiceAccounts } from "../api/kinds.ts";
+import {
+  ConfigMaps,
+  CustomResourceDefinitions,
+  Events,
+  Namespaces,
+  Pods,
+  Secrets,
+  ServiceAccounts,
+} from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
 import { expiredEvents } from "./events.ts";
 import { verdict } from "./garbage-collector.ts";
@@ -115,6 +123,36 @@ describe("in a running stack", () => {
     const ghost = { ...configMap("ghost"), metadata: { name: "ghost", uid: "00000000-0000-0000-0000-000000000000" } };
     await world.create(ConfigMaps, configMap("b", [ghost]));
     await world.until("it is gone", () => names().length === 0);
+  });
+
+  test("objects of a kind that a CustomResourceDefinition adds own others, too, and go with their namespace", async () => {
+    await world.create(CustomResourceDefinitions, {
+      apiVersion: "apiextensions.k8s.io/v1",
+      kind: "CustomResourceDefinition",
+      metadata: { name: "widgets.example.com" },
+      spec: {
+        group: "example.com",
+        scope: "Namespaced",
+        names: { plural: "widgets", singular: "widget", kind: "Widget", listKind: "WidgetList" },
+        versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: { type: "object" } } }],
+      },
+    });
+    const widgets = () => world.store.resources().find((one) => one.plural === "widgets");
+    await world.until("widgets are served", () => widgets() !== undefined);
+    await world.quiet();
+    const widget = { apiVersion: "example.com/v1", kind: "Widget", metadata: { name: "w", namespace: "default" } };
+    const owner = await world.create(widgets()!, widget);
+    await world.create(ConfigMaps, configMap("b", [owner]));
+    await world.quiet();
+    expect(names()).toEqual(["b"]);
+    await world.remove(widgets()!, "w");
+    await world.until("its dependent is gone", () => names().length === 0);
+
+    await world.create(Namespaces, { apiVersion: "v1", kind: "Namespace", metadata: { name: "shop" } });
+    await world.create(widgets()!, { ...widget, metadata: { name: "w", namespace: "shop" } });
+    await world.remove(Namespaces, "shop");
+    await world.until("the namespace is gone", () => !world.get(Namespaces, "shop"));
+    expect(world.all(widgets()!, "shop")).toEqual([]);
   });
 
   test("a namespace gets its ServiceAccount and root certificate, again when they are removed", async () => {
