@@ -105,7 +105,11 @@ async function checkManifests(client: ApiClient, manifests: readonly Manifest[],
   }
   if (problems.length === 0) return;
   const more = problems.length > maxProblems ? [`… and ${problems.length - maxProblems} more`] : [];
-  throw new UserError([...problems.slice(0, maxProblems), ...more].join("\n"), { remedy: "Nothing was applied." });
+  throw new UserError([...problems.slice(0, maxProblems), ...more].join("\n"), {
+    remedy: problems.some((problem) => /namespaces "[^"]*" not found/.test(problem))
+      ? "Nothing was applied. Add the namespaces to the files, or let them be made up: fairlead up --fill"
+      : "Nothing was applied.",
+  });
 }
 
 const knownNamespaces = new Map<string, Promise<boolean>>();

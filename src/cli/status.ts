@@ -4,7 +4,7 @@ import { UserError } from "../base/errors.ts";
 import { ControlClient, type StackStatus } from "../cluster/control-api.ts";
 import { defaultStackName, readSettings, stackNames } from "../cluster/stack.ts";
 import { type Command, nameOption } from "./command.ts";
-import { bold, columns, green, print, red } from "./terminal.ts";
+import { bold, columns, green, print, red, yellow } from "./terminal.ts";
 
 export const command: Command = {
   name: "status",
@@ -59,6 +59,7 @@ function printStatus(status: StackStatus): void {
     for (const rejected of proxy.rejected) print(red(`  ${proxy.proxy}: ${rejected}`));
   for (const { port, effective } of status.movedPorts) print(`port ${port} is served at ${effective}`);
   print();
-  if (status.errors.length === 0) print(green("No problems."));
   for (const error of status.errors) print(red(error));
+  for (const finding of status.findings) print(finding.startsWith("error") ? red(finding) : yellow(finding));
+  if (status.errors.length + status.findings.length === 0) print(green("No problems."));
 }

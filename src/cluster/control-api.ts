@@ -69,6 +69,8 @@ export interface StackStatus {
   readonly proxies: readonly ProxyStatus[];
   /** What could not be computed or applied: collections' errors, rules that could not be written. */
   readonly errors: readonly string[];
+  /** What dialects say about users' objects: `error: HTTPRoute shop/web: …`. */
+  readonly findings: readonly string[];
   /** `port 80 → 8080`: where loopback had to move ports. */
   readonly movedPorts: readonly { readonly port: number; readonly effective: number }[];
 }

@@ -154,7 +154,10 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   await step("rules", () => nodes.settled());
 
   const sources = openSources(paths.sources, log);
-  const context = explainContext({ ...objects, endpoints: model.endpoints }, () => sources.current());
+  const context = explainContext(
+    { ...objects, endpoints: model.endpoints, findings: pipeline.gatewayApi.findings },
+    () => sources.current(),
+  );
   return {
     status: () =>
       stackStatus({
@@ -164,6 +167,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
         nodes,
         proxy,
         distribution,
+        findings: pipeline.gatewayApi.findings,
         clock,
         moved: movedPorts(pipeline.model.listeners, effectivePort),
       }),

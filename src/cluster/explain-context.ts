@@ -6,6 +6,7 @@ import type { KubeObject } from "../api/object.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Endpoints } from "../model/model.ts";
 import { serviceBackendName } from "../model/names.ts";
+import type { Finding } from "../model/status-update.ts";
 import type { ExplainContext, ServiceAnswer } from "./explain.ts";
 import { locate, type SourceRecord } from "./sources.ts";
 
@@ -13,10 +14,12 @@ export interface ExplainCollections {
   readonly services: Collection<KubeObject>;
   readonly pods: Collection<KubeObject>;
   readonly endpoints: Collection<Endpoints>;
+  readonly findings: Collection<Finding>;
 }
 
 export function explainContext(collections: ExplainCollections, sources: () => SourceRecord): ExplainContext {
   return {
+    findings: () => collections.findings.values(),
     locate: (from) => locate(sources(), from),
     podAddress: (namespace, name) => collections.pods.get(`${namespace}/${name}`)?.status?.podIP,
     service(host, port, namespace) {

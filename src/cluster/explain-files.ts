@@ -68,7 +68,7 @@ export async function explainFiles(
       ...explain(
         modelOf(pipeline.model),
         request,
-        explainContext({ ...objects, endpoints }, () => sources),
+        explainContext({ ...objects, endpoints, findings: pipeline.gatewayApi.findings }, () => sources),
       ),
       filesOnly: true,
     };

@@ -20,8 +20,10 @@ export function renderExplanation(explanation: Explanation, directory: string): 
   if (filters.length > 0) lines.push("", "filters", ...filters.map((filter) => `  ${filterLine(filter)}`));
   if (steps.length > 0) lines.push("", "because");
   for (const { taken, what, reason, from } of steps) {
+    if (explanation.filesOnly && what === "backend" && !taken) continue; // pods are not known, so none of them is missing
     lines.push(`  ${taken ? "✓" : "✗"} ${what.padEnd(8)} ${reason}`, `             ${where(from)}`);
   }
+  if (explanation.findings) lines.push("", "what is wrong", ...explanation.findings.map((finding) => `  ${finding}`));
   if (otherListeners.length > 0) {
     lines.push(
       "",

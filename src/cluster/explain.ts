@@ -6,6 +6,7 @@ import { decide } from "../model/decide.ts";
 import type { DecideRequest, Decision } from "../model/decision.ts";
 import type { Endpoint, Filter, Listener, Model } from "../model/model.ts";
 import type { Provenance } from "../model/provenance.ts";
+import type { Finding } from "../model/status-update.ts";
 
 export interface ExplainRequest {
   readonly method: string;
@@ -58,12 +59,16 @@ export interface Explanation {
   readonly steps: readonly ExplainedStep[];
   /** Other listeners that take the URL, when the first that fits was not the only one. */
   readonly otherListeners: readonly string[];
+  /** What is wrong with objects that could have taken the request, when nothing did. */
+  readonly findings?: readonly string[];
   /** Decided by files alone: pods do not exist, so no endpoints are known. */
   readonly filesOnly?: boolean;
 }
 
 /** What `explain` looks up beside the model. */
 export interface ExplainContext {
+  /** All that dialects found wrong. */
+  findings(): Iterable<Finding>;
   /** Adds file and line where they are known. */
   locate(from: Provenance): Provenance;
   /** The Service port that a name or address in a URL means for a client in `namespace`. */
@@ -81,6 +86,19 @@ export interface ServiceAnswer {
 
 /** Explains one request. Throws a UserError for a URL, a pod or a Gateway that is none. */
 export function explain(model: Model, request: ExplainRequest, context: ExplainContext): Explanation {
+  const explanation = explainByModel(model, request, context);
+  if (explanation.outcome !== "closed" && !(explanation.outcome === "respond" && (explanation.status ?? 0) >= 400))
+    return explanation;
+  const findings = [...context.findings()].filter(({ severity }) => severity !== "info").map(findingInWords);
+  return findings.length > 0 ? { ...explanation, findings } : explanation;
+}
+
+/** The message names object and field already; the remedy follows it. */
+export function findingInWords({ message, remedy }: Finding): string {
+  return remedy ? `${message} (${remedy})` : message;
+}
+
+function explainByModel(model: Model, request: ExplainRequest, context: ExplainContext): Explanation {
   const url = parseUrl(request.url);
   const port = Number(url.port || (url.protocol === "https:" ? 443 : 80));
   const source = request.from === undefined ? undefined : clientOf(request.from, context);

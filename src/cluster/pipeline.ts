@@ -35,7 +35,13 @@ export function startPipeline({ objects, loadBalancers, listenerStates, log }: P
   const pool = loadBalancerPool({ range: loadBalancers });
   const wants = union("addresses wanted", [serviceWants(objects.services), gatewayWants(objects.gateways)]);
   const allocations = keepAllocations(pool, wants, log.child("addresses"));
-  const gateways = gatewayApi({ ...objects, addresses: pool.allocations, listenerStates, adopt: "any" });
+  const gateways = gatewayApi({
+    ...objects,
+    addresses: pool.allocations,
+    addressFailures: allocations.failures,
+    listenerStates,
+    adopt: "any",
+  });
   const { listeners, routeTables, secrets } = gateways;
   return {
     inputs,

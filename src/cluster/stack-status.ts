@@ -2,11 +2,14 @@
 
 import type { ApiServer } from "../apiserver/api-server.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Collection } from "../collections/collection.ts";
 import { defaultGraph } from "../collections/graph.ts";
 import type { Distribution } from "../distribution/distribution.ts";
+import type { Finding } from "../model/status-update.ts";
 import type { SupervisedState, Supervisor } from "../node/supervisor.ts";
 import type { ProcessStatus, StackStatus } from "./control-api.ts";
 import type { StackNodes } from "./embedded-nodes.ts";
+import { findingInWords } from "./explain.ts";
 import type { StackObjects } from "./objects.ts";
 import type { StackSettings } from "./stack.ts";
 
@@ -19,6 +22,7 @@ export interface StatusParts {
   readonly distribution: Distribution;
   readonly clock: Clock;
   readonly moved: StackStatus["movedPorts"];
+  readonly findings: Collection<Finding>;
 }
 
 export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
@@ -54,6 +58,7 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
         rules.sink.problems().map((problem) => `Service rules of ${place.name}: ${problem}`),
       ),
     ],
+    findings: [...parts.findings.values()].map((finding) => `${finding.severity}: ${findingInWords(finding)}`).sort(),
     movedPorts: moved,
   };
 }

@@ -1,7 +1,8 @@
 // `fairlead down`: nothing of a stack remains, however it ended. Works from names and marks alone, so that it needs nobody's
 // help: not the control process, not a complete state directory.
 
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, rmdirSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { netnsSupport, removeByName } from "../node/netns/netns-network.ts";
 import { ControlClient } from "./control-api.ts";
 import { isRunning, type ProcessId, signalProcess } from "./process-id.ts";
@@ -31,7 +32,16 @@ export async function tearDown(name: string, options: { keepData: boolean }): Pr
   if (options.keepData) {
     for (const path of [paths.logs, paths.volumes]) rmSync(path, { recursive: true, force: true });
   } else rmSync(paths.directory, { recursive: true, force: true });
+  for (const home of [paths.runtime, paths.directory].map(dirname)) removeIfEmpty(home);
   return { found: there || processes.length > 0, processes: processes.length };
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Another stack is in it, or it is not there.
+  }
 }
 
 /** Waits for the processes to end, asks those that stay, and then ends them. */
