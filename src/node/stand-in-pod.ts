@@ -28,6 +28,12 @@ export function standInPod(input: StandInPodInput): StandInPod {
   const undeclared = extraPorts
     .filter(({ port, protocol }) => !declared.has(`${port}/${protocol}`))
     .map(({ port, protocol }): StandInPort => ({ protocol, port, listenPort: effectivePort(port) }));
+  // Where low ports are moved, 80 and 8080 are one: the first that comes opens it for both.
+  const taken = new Set<string>();
+  const isFirst = ({ listenPort, protocol }: StandInPort) => {
+    const key = `${listenPort}/${protocol}`;
+    return taken.has(key) ? false : taken.add(key);
+  };
   return {
     uid: metadata.uid ?? "",
     namespace: metadata.namespace ?? "default",
@@ -42,7 +48,7 @@ export function standInPod(input: StandInPodInput): StandInPod {
     containers: containers.map((container, index) => ({
       name: container.spec.name,
       image: container.spec.image ?? "",
-      ports: [...declaredPorts(container.spec, effectivePort), ...(index === 0 ? undeclared : [])],
+      ports: [...declaredPorts(container.spec, effectivePort), ...(index === 0 ? undeclared : [])].filter(isFirst),
       logFile: files.standInLog(container.spec.name, container.restartCount),
       attempt: container.restartCount,
     })),

@@ -1,12 +1,10 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import type { TCPSocketListener } from "bun";
 import { silentLogger } from "../../base/log.ts";
-import { defaultGraph, type Graph } from "../../collections/graph.ts";
 import { source } from "../../collections/source.ts";
 import type { ServicePort } from "../../services/service-table.ts";
 import { UserspaceForwarder } from "./forwarder.ts";
 
-const graph: Graph = defaultGraph;
 const service = "127.96.200.1";
 let tables = 0;
 const ends: (() => Promise<void> | void)[] = [];
@@ -90,7 +88,7 @@ function row(endpoints: readonly string[], more: Partial<ServicePort> = {}): Ser
 }
 
 function start(first: ServicePort) {
-  const table = source<ServicePort>(`forwarder-test-${tables++}`, { graph });
+  const table = source<ServicePort>(`forwarder-test-${tables++}`);
   table.set(first.key, first);
   const forwarder = new UserspaceForwarder({
     table,
@@ -139,6 +137,35 @@ describe("the userspace Service forwarder", () => {
     const { forwarder } = start(row(["127.244.200.1", "127.244.200.2"]));
     await forwarder.settled();
     for (let i = 0; i < 3; i++) expect(await talk(service, 18000, "")).toBe("from 127.244.200.2");
+  });
+
+  test("carries datagrams, each client's to one endpoint and back", async () => {
+    const server = await Bun.udpSocket({
+      hostname: "127.244.200.1",
+      port: 18080,
+      socket: {
+        data(socket, data, port, address) {
+          socket.send(`${data.toString()} to ${port > 0}`, port, address);
+        },
+      },
+    });
+    ends.push(() => server.close());
+    const { forwarder } = start(row(["127.244.200.1"], { protocol: "UDP", key: "shop/cart:http/UDP/4" }));
+    await forwarder.settled();
+    const answers: string[] = [];
+    const client = await Bun.udpSocket({
+      connect: { hostname: service, port: 18000 },
+      socket: {
+        data(_socket, data) {
+          answers.push(data.toString());
+          if (answers.length === 1) client.send("second");
+        },
+      },
+    });
+    ends.push(() => client.close());
+    client.send("first");
+    while (answers.length < 2) await Bun.sleep(1);
+    expect(answers).toEqual(["first to true", "second to true"]);
   });
 
   test("carries more than the sockets hold, without loss", async () => {
