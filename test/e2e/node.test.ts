@@ -269,6 +269,39 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
     expect(existsSync("/config-copy")).toBe(false);
   });
 
+  test("a command is ready when its probe says so, and is started again when it dies", async () => {
+    const app = `exec ${process.execPath} -e 'setTimeout(() => Bun.serve({ port: 8080, fetch: () => new Response("ok") }), 300)'`;
+    const readinessProbe = { httpGet: { port: 8080 }, periodSeconds: 1 };
+    const containers = [{ name: "app", image: "example.com/app:1", readinessProbe }];
+    const annotations = { "fairlead.dev/command": app };
+    await stack.store.create(Pods, podOn("node-1", "probed", { containers }, { annotations }));
+    const look = async () =>
+      (await stack.store.get({ resource: Pods, namespace: "default", name: "probed" })) as Pod | undefined;
+    const started = await until("it runs", async () => {
+      const found = await look();
+      return found?.status?.containerStatuses?.[0]?.state?.running ? found : undefined;
+    });
+    expect(started.status?.containerStatuses?.[0]?.ready).toBe(false);
+    const ready = await running("probed");
+    expect(await (await fetch(`http://${ready.status?.podIP}:8080/`)).text()).toBe("ok");
+    const netns = `fl-${name}.p-probed-${sha(ready.metadata.uid!)}`;
+    for (const pid of (await Bun.$`ip netns pids ${netns}`.text()).trim().split("\n"))
+      process.kill(Number(pid), "SIGKILL");
+    await until("it runs again", async () => {
+      const status = (await look())?.status?.containerStatuses?.[0];
+      return status?.restartCount === 1 && status.state?.running ? true : undefined;
+    });
+    const again = await running("probed");
+    expect(again.status?.containerStatuses?.[0]?.lastState?.terminated).toMatchObject({ exitCode: 137, signal: 9 });
+  });
+
+  test("a link that somebody deleted is made again by the next start", async () => {
+    await Bun.$`ip link del fl-${name}.h`;
+    await stack.network.ensureNodes(["node-1", "node-2"]);
+    const two = await running("two");
+    expect((await fetch(`http://${two.status?.podIP}/`)).status).toBe(200);
+  });
+
   test("pods, their connections and commands outlive the agent; the next one finds them", async () => {
     const before = await running("one");
     const command = await running("reader");

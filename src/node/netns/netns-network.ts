@@ -23,6 +23,7 @@ import {
   fabricBatch,
   fabricLinksBatch,
   hostBatch,
+  hostJoinBatch,
   nodeBatch,
   nodePlace,
   nodeRoutesBatch,
@@ -114,18 +115,12 @@ export class NetnsNetwork implements PodNetwork {
     ]);
     await runBatches(
       places.map((place): IpBatch => {
-        const own = fresh.includes(place) ? nodeBatch(stack, this.ranges, place, place === first).lines : [];
-        const rejoin = !hostThere && !fresh.includes(first) && place === first;
-        return {
-          netns: nodeNetns(stack, place.name),
-          lines: [
-            ...own,
-            ...(rejoin
-              ? nodeBatch(stack, this.ranges, place, true).lines.filter((line) => line.includes("host0"))
-              : []),
-            ...(fresh.length > 0 ? nodeRoutesBatch(stack, this.ranges, place, places).lines : []),
-          ],
-        };
+        const parts = [
+          fresh.includes(place) ? nodeBatch(stack, this.ranges, place, place === first) : undefined,
+          place === first && !hostThere ? hostJoinBatch(stack, this.ranges, first) : undefined,
+          fresh.length > 0 ? nodeRoutesBatch(stack, this.ranges, place, places) : undefined,
+        ];
+        return { netns: nodeNetns(stack, place.name), lines: parts.flatMap((part) => part?.lines ?? []) };
       }),
     );
     this.#made.completed("netns", making);

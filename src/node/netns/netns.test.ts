@@ -5,7 +5,16 @@ import { join } from "node:path";
 import { foldMade, MadeList } from "./made.ts";
 import { hostLink, podNetns } from "./names.ts";
 import { defaultNetnsRanges as ranges } from "./netns-network.ts";
-import { hostBatch, nodeBatch, nodePlace, nodeRoutesBatch, podBatch, podLinksBatch, podMac } from "./plan.ts";
+import {
+  hostBatch,
+  hostJoinBatch,
+  nodeBatch,
+  nodePlace,
+  nodeRoutesBatch,
+  podBatch,
+  podLinksBatch,
+  podMac,
+} from "./plan.ts";
 import { checkRanges } from "./ranges.ts";
 
 describe("names on the host", () => {
@@ -68,7 +77,8 @@ describe("what ip is told", () => {
   test("makes load-balancer addresses local to node 1 only", () => {
     const local = "route add local 10.97.0.0/16 dev lo src 10.98.0.1";
     expect(nodeBatch("shop", ranges, first, true).lines).toContain(local);
-    expect(nodeBatch("shop", ranges, second, false).lines.join()).not.toContain("local");
+    expect(nodeBatch("shop", ranges, second, false).lines.join()).not.toContain("route add local");
+    expect(hostJoinBatch("shop", ranges, first).lines).toContain("route add 10.98.0.254 dev host0 src 10.98.0.1");
     expect(nodeRoutesBatch("shop", ranges, second, [first, second]).lines).toEqual([
       "route replace 10.244.0.0/24 via 10.98.0.1 dev eth0 src 10.98.0.2",
       "route replace 10.98.0.254 via 10.98.0.1 dev eth0 src 10.98.0.2",

@@ -89,24 +89,25 @@ export function fabricLinksBatch(stack: string, nodes: readonly NodePlace[]): Ip
   };
 }
 
-/** A node's own addresses and routes: run in its namespace once its links are there. */
+/** A node's own addresses and routes: run in its namespace once its link to the fabric is there. */
 export function nodeBatch(stack: string, ranges: NetworkRanges, node: NodePlace, isFirst: boolean): IpBatch {
-  const own = `${node.address}/${range(ranges.nodes).prefix}`;
   return {
     netns: nodeNetns(stack, node.name),
     lines: [
       "link set lo up",
-      `addr add ${own} dev eth0`,
+      `addr add ${node.address}/${range(ranges.nodes).prefix} dev eth0`,
       "link set eth0 up",
-      ...(isFirst
-        ? [
-            "link set host0 up",
-            `route add ${hostAddress(ranges)} dev host0 src ${node.address}`,
-            `route add local ${ranges.loadBalancers} dev lo src ${node.address}`,
-          ]
-        : []),
+      ...(isFirst ? [`route add local ${ranges.loadBalancers} dev lo src ${node.address}`] : []),
       `route add default via ${fabricAddress(ranges)} dev eth0 src ${node.address}`,
     ],
+  };
+}
+
+/** Node 1's end of the link to the host: run in its namespace once the link is there. */
+export function hostJoinBatch(stack: string, ranges: NetworkRanges, first: NodePlace): IpBatch {
+  return {
+    netns: nodeNetns(stack, first.name),
+    lines: ["link set host0 up", `route add ${hostAddress(ranges)} dev host0 src ${first.address}`],
   };
 }
 
