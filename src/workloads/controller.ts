@@ -120,7 +120,9 @@ export function startController(options: ControllerOptions): Controller {
   return controller;
 }
 
-/** Somebody else wrote in between: no fault, only to be looked at anew. */
+/** Somebody else wrote in between, or the namespace is going: no fault, only to be looked at anew. */
 function isRace(error: unknown): boolean {
-  return error instanceof StatusError && ["Conflict", "NotFound", "AlreadyExists"].includes(error.reason);
+  if (!(error instanceof StatusError)) return false;
+  if (error.details?.causes?.some((cause) => cause.reason === "NamespaceTerminating")) return true;
+  return ["Conflict", "NotFound", "AlreadyExists"].includes(error.reason);
 }
