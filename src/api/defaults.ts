@@ -345,10 +345,22 @@ const namespace: Defaults = (object) =>
 
 const hpa: Defaults = spec((given) => fill(given, { minReplicas: 1 }));
 
+/** Fields of an Event that Go always writes. */
+const event: Defaults = (object) => ({
+  ...object,
+  source: object["source"] ?? {},
+  firstTimestamp: object["firstTimestamp"] ?? null,
+  lastTimestamp: object["lastTimestamp"] ?? null,
+  eventTime: object["eventTime"] ?? null,
+  reportingComponent: object["reportingComponent"] ?? "",
+  reportingInstance: object["reportingInstance"] ?? "",
+});
+
 /** The defaults of built-in kinds, by resource key. */
 const byKind: Readonly<Record<string, Defaults>> = {
   pods: (object) => spec((given) => podSpec(given, true))(object),
   podtemplates: (object) => ({ ...object, template: podTemplate(object["template"]) }),
+  events: event,
   services: (object) => serviceStatus(service(object)),
   namespaces: namespace,
   secrets: secret,

@@ -238,7 +238,21 @@ const startOf: Readonly<Record<string, (object: KubeObject) => KubeObject>> = {
   persistentvolumeclaims: (object) => ({ ...object, status: { phase: "Pending" } }),
   services: (object) => ({ ...normalizeService(object), status: { loadBalancer: {} } }),
   "ingresses.networking.k8s.io": (object) => ({ ...object, status: { loadBalancer: {} } }),
-  "daemonsets.apps": (object) => withTemplateGeneration(object, 1),
+  "daemonsets.apps": (object) =>
+    withTemplateGeneration(
+      {
+        ...object,
+        status: { currentNumberScheduled: 0, numberMisscheduled: 0, desiredNumberScheduled: 0, numberReady: 0 },
+      },
+      1,
+    ),
+  "replicasets.apps": (object) => ({ ...object, status: { replicas: 0 } }),
+  "statefulsets.apps": (object) => ({ ...object, status: { replicas: 0, availableReplicas: 0 } }),
+  replicationcontrollers: (object) => ({ ...object, status: { replicas: 0 } }),
+  "poddisruptionbudgets.policy": (object) => ({
+    ...object,
+    status: { disruptionsAllowed: 0, currentHealthy: 0, desiredHealthy: 0, expectedPods: 0 },
+  }),
   "jobs.batch": withJobLabels,
   "customresourcedefinitions.apiextensions.k8s.io": (object) => ({
     ...object,

@@ -18,6 +18,23 @@ type Program = (variables: Record<string, unknown>) => unknown;
 interface Engine {
   /** Throws when the text is no expression. */
   compile(expression: string): Program;
+  parse(expression: string): ParsedExpression;
+}
+
+/** An expression as a tree, and where in the text each of its nodes is. */
+export interface ParsedExpression {
+  readonly expr: unknown;
+  readonly positions: Readonly<Record<string, number>>;
+}
+
+/** The tree of an expression; an Error when the text is none. */
+export function parseExpression(expression: string): ParsedExpression | Error {
+  engine ??= loadEngine();
+  try {
+    return engine.parse(expression);
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
 }
 
 let engine: Engine | undefined;
@@ -144,7 +161,7 @@ const reserved = new Set(
 );
 
 /** The name of a property inside an expression (KEP-2876: reserved words and characters are escaped). */
-function escaped(name: string): string {
+export function escaped(name: string): string {
   if (reserved.has(name)) return `__${name}__`;
   if (!/__|[-./]/.test(name)) return name;
   return name
@@ -178,6 +195,10 @@ function loadEngine(): Engine {
     re2: { compile: (pattern: string) => ({ test: (text: string) => compilePattern(pattern).matches(text) }) },
   });
   return {
+    parse(expression) {
+      const { expr, sourceInfo } = cel.parse(expression);
+      return { expr, positions: sourceInfo?.positions ?? {} };
+    },
     compile(expression) {
       const planned = cel.plan(environment, cel.parse(expression));
       return (variables) => {

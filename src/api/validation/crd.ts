@@ -3,6 +3,8 @@
 
 import { isRecord, type Json } from "../data.ts";
 import type { KubeObject } from "../object.ts";
+import { fromOpenAPI, type Schema, type ValidationRule } from "../schema.ts";
+import { checkRule } from "./cel-check.ts";
 import { type FieldError, forbidden, invalidValue, notSupported, required } from "./field-error.ts";
 import { immutableField } from "./metadata.ts";
 import { dns1035LabelProblems, dnsSubdomainProblems } from "./names.ts";
@@ -100,6 +102,14 @@ export function validateCustomResourceDefinition(object: KubeObject): FieldError
   return errors;
 }
 
+/** Rules at the root see what every object has, and of metadata its names. */
+function withRootFields(schema: Json): Schema {
+  const own = fromOpenAPI(schema);
+  const text: Schema = { type: "string" };
+  const metadata: Schema = { type: "object", fields: { name: text, generateName: text } };
+  return { ...own, fields: { ...own.fields, apiVersion: text, kind: text, metadata } };
+}
+
 /** A structural schema names a type everywhere, and its value validations only what it also specifies. */
 function validateStructural(schema: Json, path: string, root = false): FieldError[] {
   const errors: FieldError[] = [];
@@ -137,6 +147,12 @@ function validateStructural(schema: Json, path: string, root = false): FieldErro
         `must be a valid regular expression, but isn't: error parsing regexp`,
       ),
     );
+  }
+  const rules = (schema["x-kubernetes-validations"] ?? []) as readonly ValidationRule[];
+  for (const [index, rule] of rules.entries()) {
+    const at = `${path}.x-kubernetes-validations[${index}]`;
+    if (!rule.rule?.trim()) errors.push(required(`${at}.rule`, "rule is not specified"));
+    else errors.push(...checkRule(rule, root ? withRootFields(schema) : fromOpenAPI(schema), at));
   }
   const listType = schema["x-kubernetes-list-type"];
   if (listType !== undefined) {

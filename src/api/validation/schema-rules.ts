@@ -47,7 +47,7 @@ export function validateBySchema(
 const blocking = new Set(["FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"]);
 const notAllChecked = invalidValue(
   "<nil>",
-  undefined,
+  "null",
   "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
 );
 
