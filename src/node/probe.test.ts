@@ -8,32 +8,43 @@ const settle = async () => {
   for (let turn = 0; turn < 5; turn++) await Promise.resolve();
 };
 
-async function verdicts(probe: Probe, results: readonly boolean[]): Promise<string[]> {
+/** What a prober says when its probe succeeds in these seconds, `[from, to)`, and fails in all others. */
+async function verdicts(
+  probe: Probe,
+  good: readonly (readonly [number, number])[],
+  seconds: number,
+): Promise<string[]> {
   const clock = new FakeClock();
   const start = clock.now();
+  const at = () => (clock.now() - start) / 1000;
   const said: string[] = [];
-  let at = 0;
-  const once = async (): Promise<ProbeResult> => ({ ok: results[at++]!, message: "no" });
-  const prober = new Prober(probe, once, clock, (passing) => {
-    said.push(`${passing ? "pass" : "fail"} at ${(clock.now() - start) / 1000}s`);
+  const once = async (): Promise<ProbeResult> => ({
+    ok: good.some(([from, to]) => at() >= from && at() < to),
+    message: "no",
   });
-  for (let second = 0; at < results.length; second++) {
-    await settle();
-    clock.advance(second === 0 ? 0 : 1000);
-  }
-  await settle();
+  const prober = new Prober(probe, once, clock, (passing) => said.push(`${passing ? "pass" : "fail"} at ${at()}s`));
+  for (clock.advance(0); at() < seconds; clock.advance(250)) await settle();
   prober.dispose();
   return said;
 }
 
 describe("a probe that is repeated", () => {
-  test("begins after its delay and passes with the first success", async () => {
-    expect(await verdicts({ initialDelaySeconds: 5, periodSeconds: 10 }, [false, true])).toEqual(["pass at 15s"]);
+  test("begins after its delay, and passes soon after the first success is possible", async () => {
+    expect(await verdicts({ initialDelaySeconds: 5, periodSeconds: 10 }, [[0, 99]], 20)).toEqual(["pass at 5s"]);
+    expect(await verdicts({ periodSeconds: 10 }, [[1.2, 99]], 20)).toEqual(["pass at 1.25s"]);
+  });
+
+  test("does not fail sooner than its period and threshold say", async () => {
+    expect(await verdicts({ periodSeconds: 10, failureThreshold: 3 }, [], 30)).toEqual(["fail at 20s"]);
   });
 
   test("fails after as many failures in a row as its threshold, and passes again", async () => {
-    const probe = { periodSeconds: 2, failureThreshold: 2 };
-    expect(await verdicts(probe, [true, false, true, false, false, true])).toEqual([
+    const good = [
+      [0, 1],
+      [4, 5],
+      [10, 99],
+    ] as const;
+    expect(await verdicts({ periodSeconds: 2, failureThreshold: 2 }, good, 20)).toEqual([
       "pass at 0s",
       "fail at 8s",
       "pass at 10s",

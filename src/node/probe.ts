@@ -89,13 +89,22 @@ function connectOnce(hostname: string, port: number, timeout: number): Promise<v
   });
 }
 
-/** Repeats a probe and says when the verdict changes. */
+/** Milliseconds between looks until the first verdict. */
+const eagerly = 250;
+
+/**
+ * Repeats a probe and says when the verdict changes. Until the first verdict it looks more often than the period says, so
+ * that what starts quickly is ready quickly; failures of these additional looks do not count.
+ */
 export class Prober implements Disposable {
   readonly #probe: Probe;
   readonly #once: () => Promise<ProbeResult>;
   readonly #clock: Clock;
   readonly #verdict: (passing: boolean, message: string) => void;
+  /** Results in a row: successes above zero, failures below. */
   #run = 0;
+  /** When a result was last counted. */
+  #counted = Number.NEGATIVE_INFINITY;
   #last: boolean | undefined;
   #timer: Disposable;
   #ended = false;
@@ -122,14 +131,24 @@ export class Prober implements Disposable {
   async #look(): Promise<void> {
     const { ok, message } = await this.#once();
     if (this.#ended) return;
-    this.#run = this.#run > 0 === ok ? this.#run + (ok ? 1 : -1) : ok ? 1 : -1;
+    const period = (this.#probe.periodSeconds ?? 10) * 1000;
+    const now = this.#clock.now();
+    if (ok || now - this.#counted >= period) {
+      this.#counted = now;
+      this.#count(ok, message);
+    }
+    if (this.#ended) return;
+    const delay = this.#last === undefined ? Math.min(period, eagerly) : period;
+    this.#timer = this.#clock.after(delay, () => void this.#look());
+  }
+
+  #count(ok: boolean, message: string): void {
+    this.#run = ok ? Math.max(this.#run, 0) + 1 : Math.min(this.#run, 0) - 1;
     const passed = this.#run >= (this.#probe.successThreshold ?? 1);
     const failed = -this.#run >= (this.#probe.failureThreshold ?? 3);
     if ((passed && this.#last !== true) || (failed && this.#last !== false)) {
       this.#last = passed;
       this.#verdict(passed, message);
     }
-    if (this.#ended) return;
-    this.#timer = this.#clock.after((this.#probe.periodSeconds ?? 10) * 1000, () => void this.#look());
   }
 }
