@@ -6,6 +6,7 @@ import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { UserError } from "../base/errors.ts";
+import { formatIPv6, parseIPv6 } from "../base/ip.ts";
 import { type Authority, createAuthority, type KeyPair, loadAuthority } from "./authority.ts";
 
 /** The authority kept in `directory`; made, under the common name `name`, when there is none yet. */
@@ -50,13 +51,18 @@ export function isStillGood(
     if (now < from || until - now < (until - from) / 3) return false;
     const issuer = new X509Certificate(authority.certificate);
     if (!parsed.checkIssued(issuer) || !parsed.verify(issuer.publicKey)) return false;
-    const carried = new Set(
-      (parsed.subjectAltName ?? "").split(", ").map((part) => part.replace(/^(DNS|IP Address):/, "")),
-    );
-    return names.every((name) => carried.has(name));
+    const parts = (parsed.subjectAltName ?? "").split(", ");
+    const carried = new Set(parts.map((part) => canonical(part.replace(/^(DNS|IP Address):/, ""))));
+    return names.every((name) => carried.has(canonical(name)));
   } catch {
     return false;
   }
+}
+
+/** IPv6 addresses have many forms, and a certificate prints the longest. */
+function canonical(name: string): string {
+  const v6 = parseIPv6(name);
+  return v6 === undefined ? name : formatIPv6(v6);
 }
 
 async function readKeyPair(directory: string, name: string): Promise<KeyPair | undefined> {

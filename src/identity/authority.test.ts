@@ -116,8 +116,9 @@ describe("what is kept of an authority", () => {
     const clock = new FakeClock();
     const own = await createAuthority("own", clock);
     const other = await createAuthority("own", clock);
-    const { certificate } = await own.issueServer(["a"], { lifetime: 90_000_000 });
-    expect(isStillGood(certificate, own, ["a"], clock.now())).toBe(true);
+    const { certificate } = await own.issueServer(["a", "fd00::1", "10.0.0.1"], { lifetime: 90_000_000 });
+    expect(isStillGood(certificate, own, ["a", "fd00::1", "10.0.0.1"], clock.now())).toBe(true);
+    expect(isStillGood(certificate, own, ["fd00::2"], clock.now())).toBe(false);
     expect(isStillGood(certificate, other, ["a"], clock.now())).toBe(false);
     expect(isStillGood(certificate, own, ["a"], clock.now() + 70_000_000)).toBe(false);
   });
