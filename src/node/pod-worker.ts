@@ -1,7 +1,7 @@
 // One pod on its node, from its binding to its end: sandbox, volumes, init containers, containers; then, when it is deleted,
 // endpoints leave → preStop → SIGTERM → grace → sandbox removed → object removed. Written once, top to bottom.
 
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, statSync } from "node:fs";
 import { type Container, type Pod, type PodStatus, Pods } from "../api/kinds.ts";
 import { describeObject } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
@@ -309,6 +309,7 @@ export class PodWorker implements ContainerHost {
       pod: this.pod(),
       node: this.#host.place.name,
       place,
+      ...(place.netns === undefined ? {} : { netnsId: String(statSync(place.netns).ino) }),
       files: this.#files,
       containers: standIns,
       extraPorts: this.#host.extraPorts(this.pod()),

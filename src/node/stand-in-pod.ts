@@ -11,6 +11,8 @@ export interface StandInPodInput {
   readonly pod: Pod;
   readonly node: string;
   readonly place: Place;
+  /** Which namespace the one at `place` is. */
+  readonly netnsId?: string;
   readonly files: PodFiles;
   readonly containers: readonly { readonly spec: Container; readonly restartCount: number }[];
   readonly extraPorts: readonly WantedPort[];
@@ -18,7 +20,7 @@ export interface StandInPodInput {
 }
 
 export function standInPod(input: StandInPodInput): StandInPod {
-  const { pod, node, place, files, containers, extraPorts, effectivePort } = input;
+  const { pod, node, place, netnsId, files, containers, extraPorts, effectivePort } = input;
   const { metadata, spec } = pod;
   const declared = new Set(
     spec?.containers.flatMap(({ ports = [] }) =>
@@ -45,6 +47,7 @@ export function standInPod(input: StandInPodInput): StandInPod {
     // All addresses of a namespace of its own, 127.0.0.1 included; elsewhere only what is the pod's.
     listenAddress: place.netns !== undefined && !spec?.hostNetwork ? "0.0.0.0" : place.address,
     ...(place.netns === undefined ? {} : { netns: place.netns }),
+    ...(netnsId === undefined ? {} : { netnsId }),
     containers: containers.map((container, index) => ({
       name: container.spec.name,
       image: container.spec.image ?? "",

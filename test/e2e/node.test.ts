@@ -346,6 +346,19 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
     expect(performance.now() - killed).toBeLessThan(1000);
   });
 
+  test("what is lost of the network is made again by the next start, and stand-ins serve in it", async () => {
+    await stack.end({ keepRunning: true });
+    await Bun.$`ip netns del fl-${name}.fabric`;
+    stack = await startStack(name, stateDir, ["node-1", "node-2"], stack.store);
+    const two = await running("two");
+    await until("it answers", () =>
+      fetch(`http://${two.status?.podIP}/`, { signal: AbortSignal.timeout(500) }).then(
+        (response) => response.ok || undefined,
+        () => undefined,
+      ),
+    );
+  });
+
   test("removal leaves the machine as it was", async () => {
     await stack.end();
     await stack.network.remove();

@@ -11,9 +11,16 @@ export interface IpBatch {
   readonly force?: boolean;
 }
 
+/** Processes at a time: enough to keep a small machine busy, few enough to leave it usable. */
+const sideBySide = 8;
+
 /** Runs batches that do not depend on each other side by side. Throws on the first command that failed, naming it. */
 export async function runBatches(batches: readonly IpBatch[]): Promise<void> {
-  await Promise.all(batches.filter((batch) => batch.lines.length > 0).map(runBatch));
+  const waiting = batches.filter((batch) => batch.lines.length > 0);
+  const worker = async () => {
+    for (let batch = waiting.shift(); batch; batch = waiting.shift()) await runBatch(batch);
+  };
+  await Promise.all(Array.from({ length: Math.min(sideBySide, waiting.length) }, worker));
 }
 
 export async function runBatch(batch: IpBatch): Promise<void> {

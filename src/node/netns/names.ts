@@ -25,6 +25,10 @@ export function podNetns(stack: string, pod: { readonly uid: string; readonly na
   return `${stackPrefix(stack)}p-${pod.name.slice(0, 120)}-${shortHash(pod.uid, 8)}`;
 }
 
+export function isPodNetns(stack: string, name: string): boolean {
+  return name.startsWith(`${stackPrefix(stack)}p-`);
+}
+
 export function netnsPath(name: string): string {
   return join(netnsFolder, name);
 }

@@ -18,7 +18,7 @@ import {
 } from "../network.ts";
 import { hostRoutes, type IpBatch, runBatch, runBatches } from "./ip.ts";
 import { MadeList } from "./made.ts";
-import { fabricNetns, hostLink, netnsEtcFolder, netnsPath, nodeNetns, podNetns } from "./names.ts";
+import { fabricNetns, hostLink, isPodNetns, netnsEtcFolder, netnsPath, nodeNetns, podNetns } from "./names.ts";
 import {
   fabricBatch,
   fabricLinksBatch,
@@ -96,6 +96,9 @@ export class NetnsNetwork implements PodNetwork {
     const hostThere =
       !fresh.includes(first) && this.#made.isComplete("link", link) && existsSync(`/sys/class/net/${link}`);
     const making = [...(fabricThere ? [] : [fabric]), ...freshNames];
+    // Pods lose their links with their node: what was made for a node that is made anew is made anew as well.
+    const known = new Set(this.#made.all().map(({ name }) => name));
+    if (!fabricThere || freshNames.some((name) => known.has(name))) await this.#remove(this.#podNetns());
 
     await this.#makeNetns(making);
     if (!fabricThere) writeSettings(netnsPath(fabric), fabricSettings);
@@ -170,11 +173,8 @@ export class NetnsNetwork implements PodNetwork {
 
   /** Removes the sandboxes of pods that no longer exist, after a restart: all but those of `keep`. */
   async removePodsExcept(keep: readonly { readonly uid: string; readonly name: string }[]): Promise<void> {
-    const stack = this.#stack;
-    const kept = new Set(keep.map((pod) => podNetns(stack, pod)));
-    const isPod = podNetns(stack, { uid: "", name: "" }).slice(0, -"-00000000".length);
-    const gone = findByName(stack).netns.filter((name) => name.startsWith(isPod) && !kept.has(name));
-    await this.#remove(gone);
+    const kept = new Set(keep.map((pod) => podNetns(this.#stack, pod)));
+    await this.#remove(this.#podNetns().filter((name) => !kept.has(name)));
   }
 
   place(target: NetworkTarget): Place | undefined {
@@ -232,6 +232,13 @@ export class NetnsNetwork implements PodNetwork {
     this.#pods.clear();
     this.#addresses.clear();
     this.#made.delete();
+  }
+
+  /** The namespaces of pods, those that are only listed included. */
+  #podNetns(): string[] {
+    const names = new Set(findByName(this.#stack).netns);
+    for (const { kind, name } of this.#made.all()) if (kind === "netns") names.add(name);
+    return [...names].filter((name) => isPodNetns(this.#stack, name));
   }
 
   /** Makes namespaces anew; what an interrupted start left half-made goes first. */

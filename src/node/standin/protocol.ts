@@ -33,6 +33,8 @@ export interface StandInPod {
   /** The address to listen on. */
   readonly listenAddress: string;
   readonly netns?: string;
+  /** Differs when the namespace at the same path is another one. */
+  readonly netnsId?: string;
   readonly containers: readonly StandInContainer[];
   /** Set when the pod is to end: requests under way are finished until then (milliseconds since the epoch). */
   readonly drainUntil?: number;

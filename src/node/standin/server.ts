@@ -71,11 +71,12 @@ export class StandInServer {
   }
 
   async #applyPod(served: ServedPod, pod: StandInPod): Promise<void> {
+    const moved = served.pod.netnsId !== pod.netnsId || served.pod.listenAddress !== pod.listenAddress;
     served.pod = pod;
     const names = new Set(pod.containers.map((container) => container.name));
     for (const [name, container] of served.containers) {
       const attempt = pod.containers.find((one) => one.name === name)?.attempt;
-      if (names.has(name) && attempt === container.attempt) continue;
+      if (names.has(name) && attempt === container.attempt && !moved) continue;
       closeContainer(container);
       served.containers.delete(name);
     }
