@@ -47,10 +47,6 @@ export function setConditions(
   return wanted.reduce<readonly Condition[]>((list, one) => setCondition(list, one, now), conditions ?? []);
 }
 
-export function findCondition(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
-  return conditions?.find((one) => one.type === type);
-}
-
 function order(wanted: WantedCondition, lastTransitionTime: string): Condition {
   return {
     type: wanted.type,

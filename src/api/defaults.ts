@@ -343,7 +343,11 @@ const namespace: Defaults = (object) =>
       }
     : object;
 
-const hpa: Defaults = spec((given) => fill(given, { minReplicas: 1 }));
+const cpuTarget = {
+  type: "Resource",
+  resource: { name: "cpu", target: { type: "Utilization", averageUtilization: 80 } },
+};
+const hpa: Defaults = spec((given) => fill(given, { minReplicas: 1, metrics: [cpuTarget] }));
 
 /** Fields of an Event that Go always writes. */
 const event: Defaults = (object) => ({

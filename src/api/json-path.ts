@@ -22,11 +22,6 @@ export function select(value: unknown, path: string): readonly unknown[] | undef
   return steps && walk([value], steps);
 }
 
-/** The first value that a path selects. */
-export function selectOne(value: unknown, path: string): unknown {
-  return select(value, path)?.[0];
-}
-
 function walk(values: readonly unknown[], steps: readonly Step[]): readonly unknown[] {
   let at = values;
   for (const step of steps) {

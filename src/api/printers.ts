@@ -5,6 +5,7 @@ import { isEmpty } from "./data.ts";
 import { ageOf } from "./duration.ts";
 import type { KubeObject } from "./object.ts";
 import { printPod } from "./pod-printer.ts";
+import { resourcePrinters } from "./resource-printers.ts";
 import { formatLabelSelector } from "./selectors.ts";
 import { cronJob, daemonSet, deployment, job, replicaSet } from "./workload-printers.ts";
 
@@ -211,15 +212,6 @@ const binding: Printer = (object, now) => {
 
 const createdAt: Printer = (object) => [name(object), object.metadata.creationTimestamp ?? null];
 const count = (value: unknown) => (Array.isArray(value) ? value.length : 0);
-const modes: Readonly<Record<string, string>> = {
-  ReadWriteOnce: "RWO",
-  ReadOnlyMany: "ROX",
-  ReadWriteMany: "RWX",
-  ReadWriteOncePod: "RWOP",
-};
-const accessModes = (list: unknown) =>
-  Array.isArray(list) ? list.map((one) => modes[String(one)] ?? String(one)).join(",") : "";
-
 function ingressClassParameters(
   parameters: { readonly kind?: string; readonly name?: string; readonly apiGroup?: string } | undefined,
 ): string {
@@ -231,6 +223,7 @@ function ingressClassParameters(
 
 /** By resource key. Kinds that are not here print name and age. */
 export const printers: Readonly<Record<string, Printer>> = {
+  ...resourcePrinters,
   pods: printPod,
   services: service,
   nodes: node,
@@ -255,30 +248,6 @@ export const printers: Readonly<Record<string, Printer>> = {
     const [names, images] = containers(object["template"]);
     return [name(object), names, images, labels(object["template"]?.metadata?.labels)];
   },
-  persistentvolumes: (object, now) => [
-    name(object),
-    object.spec?.capacity?.storage ?? "",
-    accessModes(object.spec?.accessModes),
-    object.spec?.persistentVolumeReclaimPolicy ?? "",
-    object.metadata.deletionTimestamp ? "Terminating" : (object.status?.phase ?? ""),
-    object.spec?.claimRef ? `${object.spec.claimRef.namespace}/${object.spec.claimRef.name}` : "",
-    object.spec?.storageClassName ?? "",
-    object.spec?.volumeAttributesClassName ?? "<unset>",
-    object.status?.reason ?? "",
-    age(object, now),
-    object.spec?.volumeMode ?? "<unset>",
-  ],
-  persistentvolumeclaims: (object, now) => [
-    name(object),
-    object.metadata.deletionTimestamp ? "Terminating" : (object.status?.phase ?? ""),
-    object.spec?.volumeName ?? "",
-    object.spec?.volumeName ? (object.status?.capacity?.storage ?? "") : "",
-    object.spec?.volumeName ? accessModes(object.status?.accessModes) : "",
-    object.spec?.storageClassName ?? "",
-    object.spec?.volumeAttributesClassName ?? "<unset>",
-    age(object, now),
-    object.spec?.volumeMode ?? "<unset>",
-  ],
   limitranges: createdAt,
   "customresourcedefinitions.apiextensions.k8s.io": createdAt,
   "roles.rbac.authorization.k8s.io": createdAt,
@@ -347,16 +316,6 @@ export const printers: Readonly<Record<string, Printer>> = {
     object["globalDefault"] ?? false,
     age(object, now),
     object["preemptionPolicy"] ?? "",
-  ],
-  "storageclasses.storage.k8s.io": (object, now) => [
-    object.metadata.annotations?.["storageclass.kubernetes.io/is-default-class"] === "true"
-      ? `${name(object)} (default)`
-      : name(object),
-    object["provisioner"] ?? "",
-    object["reclaimPolicy"] ?? "Delete",
-    object["volumeBindingMode"] ?? "<unset>",
-    object["allowVolumeExpansion"] ?? false,
-    age(object, now),
   ],
   "mutatingwebhookconfigurations.admissionregistration.k8s.io": (object, now) => [
     name(object),

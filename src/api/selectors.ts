@@ -65,12 +65,6 @@ export function matchesLabelSelector(selector: LabelSelectorObject | undefined, 
   return true;
 }
 
-/** A map selector (Service, ReplicationController): every pair must be there; an empty one takes none. */
-export function matchesLabels(selector: Labels | undefined, labels: Labels | undefined): boolean {
-  const pairs = Object.entries(selector ?? {});
-  return pairs.length > 0 && pairs.every(([key, value]) => labels?.[key] === value);
-}
-
 /** The text of a LabelSelector, as `kubectl get` prints it (metav1.FormatLabelSelector). */
 export function formatLabelSelector(selector: LabelSelectorObject | undefined): string {
   if (!selector) return "<none>";

@@ -6,7 +6,6 @@ import type { KubeObject, ObjectMeta, OwnerReference } from "../object.ts";
 import { type Resource, resourceKey } from "../resource.ts";
 import { child, type FieldError, forbidden, invalidValue, required } from "./field-error.ts";
 import {
-  dns1035LabelProblems,
   dnsLabelProblems,
   dnsSubdomainProblems,
   labelNameProblems,
@@ -33,8 +32,6 @@ const nameChecks: Readonly<Record<string, NameCheck>> = {
 export function nameCheckOf(resource: Resource): NameCheck {
   return nameChecks[resourceKey(resource)] ?? dnsSubdomainProblems;
 }
-
-export { dns1035LabelProblems };
 
 export function validateLabels(labels: unknown, path: string): FieldError[] {
   const errors: FieldError[] = [];
