@@ -52,6 +52,9 @@ export interface WorkerHost {
   event(pod: Pod, type: "Normal" | "Warning", reason: string, message: string): void;
 }
 
+/** Milliseconds that a pod may take to come up before its status says that it is on its way. */
+const moment = 25;
+
 export class PodWorker implements ContainerHost {
   readonly uid: string;
   readonly clock: Clock;
@@ -104,7 +107,8 @@ export class PodWorker implements ContainerHost {
     for (const container of this.#containers) if (container instanceof CommandRun) container.start();
     this.#finishJob();
     this.#serveStandIns();
-    this.changed();
+    // What is up in a moment is not written as "creating" first: each write makes others (slices, ReplicaSets) look.
+    this.clock.after(moment, () => this.changed());
   }
 
   /** The object as it is now. */
