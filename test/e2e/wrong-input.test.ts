@@ -102,7 +102,7 @@ spec:
     expect(code).toBe(1);
     expect(err).toContain("-:11:"); // the line of the field
     expect(err).toContain("spec.selectr");
-    expect(err).toContain('did you mean "spec.selector"?');
+    expect(err).toContain('spec.selector"?');
     expect(err).toContain("Nothing was applied");
     expect((await stack.fairlead("get", "configmap", "good")).code).toBe(1);
   });
