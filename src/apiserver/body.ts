@@ -1,4 +1,4 @@
-// Request bodies: JSON and YAML to values, with the refusals that clients of kube-apiserver know.
+// Request bodies: JSON, YAML and protobuf to values, with the refusals that clients of kube-apiserver know.
 
 import { parseDocument } from "yaml";
 import { JsonSyntaxError, parseJson } from "../api/json.ts";
@@ -8,10 +8,11 @@ import type { Exchange } from "./exchange.ts";
 
 export interface Body {
   readonly value: unknown;
-  readonly duplicates: () => readonly string[];
+  /** Paths of fields that were there twice. */
+  duplicates(): readonly string[];
 }
 
-const protobufType = "application/vnd.kubernetes.protobuf";
+const protobuf = "application/vnd.kubernetes.protobuf";
 const acceptedTypes = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /** The media type without its parameters; JSON when a client says none. */
@@ -24,7 +25,7 @@ export async function readObject(exchange: Exchange, kind: string): Promise<Body
   const type = mediaType(exchange);
   const bytes = await exchange.body();
   if (type === "application/yaml") return parseYaml(bytes, kind);
-  if (type === protobufType) return { value: decodeProtobuf(bytes), duplicates: () => [] };
+  if (type === protobuf) return { value: decodeProtobuf(bytes), duplicates: () => [] };
   if (type !== "application/json" && type !== "") {
     throw new StatusError(
       415,
@@ -32,10 +33,12 @@ export async function readObject(exchange: Exchange, kind: string): Promise<Body
       `the body of the request was in an unknown format - accepted media types include: ${acceptedTypes}`,
     );
   }
-  const text = bytes.toString("utf8");
+  return parseJsonBody(bytes.toString("utf8"), kind);
+}
+
+function parseJsonBody(text: string, kind: string): Body {
   try {
-    const { value, duplicates } = parseJson(text);
-    return { value, duplicates };
+    return parseJson(text);
   } catch (error) {
     if (!(error instanceof JsonSyntaxError)) throw error;
     throw new StatusError(
@@ -52,8 +55,7 @@ export async function readPatch(exchange: Exchange, yaml: boolean): Promise<Body
   const text = bytes.toString("utf8");
   if (yaml && !/^\s*[{[]/.test(text)) return parseYaml(bytes, "patch");
   try {
-    const { value, duplicates } = parseJson(text);
-    return { value, duplicates };
+    return parseJson(text);
   } catch (error) {
     if (!(error instanceof JsonSyntaxError)) throw error;
     throw new StatusError(400, "BadRequest", `error decoding patch: ${error.message}`);
@@ -65,8 +67,12 @@ export async function readOptions(exchange: Exchange): Promise<Readonly<Record<s
   const bytes = await exchange.body();
   if (bytes.length === 0) return {};
   const type = mediaType(exchange);
-  if (type === protobufType) return decodeProtobuf(bytes);
-  const { value } = type === "application/yaml" ? parseYaml(bytes, "DeleteOptions") : parseJson(bytes.toString("utf8"));
+  const { value } =
+    type === protobuf
+      ? { value: decodeProtobuf(bytes) }
+      : type === "application/yaml"
+        ? parseYaml(bytes, "DeleteOptions")
+        : parseJsonBody(bytes.toString("utf8"), "DeleteOptions");
   return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
 }
 
