@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Pods, Secrets } from "./kinds.ts";
+import { ConfigMaps, Pods, Secrets } from "./kinds.ts";
 import { builtinScheme } from "./scheme.ts";
 import { formatLabelSelector, matchesLabelSelector, parseFieldSelector, parseLabelSelector } from "./selectors.ts";
 
@@ -56,5 +56,8 @@ describe("field selectors", () => {
 
   test("refuse others", () => {
     expect(() => parseFieldSelector(scheme, Secrets, "data.k=x")).toThrow("field label not supported: data.k");
+    expect(() => parseFieldSelector(scheme, ConfigMaps, "data.k=x")).toThrow(
+      '"data.k" is not a known field selector: only "metadata.name", "metadata.namespace"',
+    );
   });
 });

@@ -176,8 +176,8 @@ function checked(key: string, operator: Requirement["operator"], values: readonl
   return { key, operator, values };
 }
 
-const bad = (text: string) => new StatusError(400, "BadRequest", `unable to parse requirement: ${text}`);
-const unparsed = bad;
+const bad = (text: string) => new StatusError(400, "BadRequest", text);
+const unparsed = (text: string) => bad(`unable to parse requirement: ${text}`);
 
 function operatorOf(token: Token): Requirement["operator"] {
   switch (token.text) {
@@ -274,7 +274,6 @@ const selectable: Readonly<Record<string, readonly string[]>> = {
     "regarding.uid",
   ],
   "jobs.batch": ["status.successful"],
-  "replicasets.apps": ["status.replicas"],
   "certificatesigningrequests.certificates.k8s.io": ["spec.signerName"],
   "ipaddresses.networking.k8s.io": ["spec.parentRef.namespace", "spec.parentRef.name", "spec.parentRef.resource"],
 };
@@ -292,13 +291,7 @@ export function parseFieldSelector(scheme: Scheme, resource: Resource, text: str
     if (!match) throw new StatusError(400, "BadRequest", `invalid selector: '${text}'; can't understand '${term}'`);
     const field = match[1]!;
     const known = field === "metadata.name" || field === "metadata.namespace" || allowed.includes(field);
-    if (!known) {
-      const label =
-        scheme.entry(resource).custom || resource.group === "apps"
-          ? `field label not supported: ${field}`
-          : `field label not supported: ${field}`;
-      throw new StatusError(400, "BadRequest", label);
-    }
+    if (!known) throw new StatusError(400, "BadRequest", unsupported(scheme, resource, field));
     requirements.push({
       field,
       operator: match[2] === "!=" ? "!=" : "=",
@@ -310,6 +303,13 @@ export function parseFieldSelector(scheme: Scheme, resource: Resource, text: str
     matches: (object) =>
       requirements.every((one) => (fieldText(object, one.field) === one.value) === (one.operator === "=")),
   };
+}
+
+function unsupported(scheme: Scheme, resource: Resource, field: string): string {
+  const key = resourceKey(resource);
+  if (key === "jobs.batch") return `field label ${quote(field)} not supported for Job`;
+  if (scheme.entry(resource).custom || Object.hasOwn(selectable, key)) return `field label not supported: ${field}`;
+  return `${quote(field)} is not a known field selector: only "metadata.name", "metadata.namespace"`;
 }
 
 function splitTerms(text: string): string[] {
