@@ -22,10 +22,11 @@ import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
 import { registerNode } from "./node-object.ts";
 import { podFiles, podsFolder } from "./pod-files.ts";
 import type { PodSources } from "./pod-sources.ts";
-import { PodWorker, type WorkerHost } from "./pod-worker.ts";
+import { PodWorker } from "./pod-worker.ts";
 import { selects, servicePortsFor, servicesBySelector } from "./service-ports.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
 import { killByPidFiles } from "./supervisor.ts";
+import type { WorkerHost } from "./worker-host.ts";
 
 export interface AgentOptions {
   readonly place: NodePlace;

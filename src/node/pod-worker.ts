@@ -8,49 +8,20 @@ import { isStatusReason } from "../api/status-error.ts";
 import { backoff } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
 import { deepEqual } from "../collections/equal.ts";
-import type { Store } from "../store/store.ts";
 import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer, StandInRun } from "./container.ts";
 import { environmentOf } from "./environment.ts";
 import { hostsFile } from "./hosts-file.ts";
-import { commandFor, type ImageCommand } from "./image-commands.ts";
-import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
+import { commandFor } from "./image-commands.ts";
 import type { PodFacts } from "./pod-fields.ts";
 import { type PodFiles, podFiles } from "./pod-files.ts";
-import type { PodSources } from "./pod-sources.ts";
 import { isSidecar, podStatus } from "./pod-status.ts";
 import { PodStatusWriter } from "./pod-status-writer.ts";
-import type { WantedPort } from "./service-ports.ts";
 import { standInPod } from "./stand-in-pod.ts";
 import type { StandInState } from "./standin/protocol.ts";
-import type { StandIns } from "./standin/stand-ins.ts";
 import { volumeFiles, volumeFolder, writeVolume } from "./volumes.ts";
-
-/** What a worker needs of its node's agent. */
-export interface WorkerHost {
-  readonly place: NodePlace;
-  readonly store: Store;
-  readonly network: PodNetwork;
-  readonly standIns: StandIns;
-  readonly sources: PodSources;
-  readonly commands: readonly ImageCommand[];
-  readonly stateDir: string;
-  /** Where commands run that name no folder of their own. */
-  readonly workingDir: string;
-  readonly clock: Clock;
-  readonly log: Logger;
-  resolvConf(pod: Pod): string;
-  endpointsGone(pod: Pod): Promise<void>;
-  /** Ports beside those that a pod declares, which its Services send to. */
-  extraPorts(pod: Pod): readonly WantedPort[];
-  takeAddress(pod: Pod): string | undefined;
-  releaseAddress(pod: Pod): void;
-  addSandbox(sandbox: PodSandbox): Promise<void>;
-  removeSandbox(uid: string): Promise<void>;
-  event(pod: Pod, type: "Normal" | "Warning", reason: string, message: string): void;
-}
+import type { WorkerHost } from "./worker-host.ts";
 
 /** Milliseconds that a pod may take to come up before its status says that it is on its way. */
 const moment = 25;
