@@ -154,8 +154,12 @@ describe("a derived collection", () => {
       },
       { name: "checked", key: () => "n" },
     );
+    const heard: string[] = [];
+    graph.onComputeError = (error) => heard.push(error.message);
     numbers.set("a", 3);
     numbers.set("a", 30);
+    limit.set("max", 11); // computed again, and still the same failure
+    expect(heard).toEqual(["30 is too much"]);
     expect(checked.get("n")).toBe(3);
     expect(graph.errors()).toEqual([{ collection: "checked", key: "a", message: "30 is too much" }]);
     limit.set("max", 100); // what was read before the throw counts as read

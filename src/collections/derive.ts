@@ -154,7 +154,9 @@ export class DerivedNode<I, O> extends Node<O> implements Disposable {
       this.#failed.delete(cell);
       this.#remake(cell, outputs, touched);
     } catch (error) {
-      cell.failure = messageOf(error);
+      const message = messageOf(error);
+      if (message !== cell.failure) this.graph.markFailed({ collection: this.name, key: cell.key, message });
+      cell.failure = message;
       this.#failed.add(cell);
     } finally {
       this.graph.computing = false;
@@ -191,8 +193,11 @@ export class DerivedNode<I, O> extends Node<O> implements Disposable {
       if (only) this.#makers.set(key, only);
       else this.#makers.delete(key);
     }
-    if (makers instanceof Set) this.#contested.add(key);
-    else this.#contested.delete(key);
+    if (!(makers instanceof Set)) this.#contested.delete(key);
+    else if (!this.#contested.has(key)) {
+      this.#contested.add(key);
+      for (const error of this.#contests(key)) this.graph.markFailed(error);
+    }
     this.stage(key, makers === undefined ? undefined : winner(makers).outputs.get(key));
   }
 
@@ -201,14 +206,17 @@ export class DerivedNode<I, O> extends Node<O> implements Disposable {
     for (const cell of this.#failed) {
       yield { collection: this.name, key: cell.key, message: cell.failure ?? "" };
     }
-    for (const key of this.#contested) {
-      const makers = this.#makers.get(key);
-      if (!(makers instanceof Set)) continue;
-      const has = winner(makers);
-      for (const cell of makers) {
-        if (cell === has) continue;
-        yield { collection: this.name, key: cell.key, message: `its output ${key} is already made from ${has.key}` };
-      }
+    for (const key of this.#contested) yield* this.#contests(key);
+  }
+
+  /** The inputs whose output `key` another input makes already. */
+  *#contests(key: string): Generator<ComputeError> {
+    const makers = this.#makers.get(key);
+    if (!(makers instanceof Set)) return;
+    const has = winner(makers);
+    for (const cell of makers) {
+      if (cell === has) continue;
+      yield { collection: this.name, key: cell.key, message: `its output ${key} is already made from ${has.key}` };
     }
   }
 

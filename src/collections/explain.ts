@@ -1,8 +1,8 @@
-// What the graph can say about itself: why a value is what it is, what could not be computed, and what it all cost.
+// Why a value is what it is: what it was computed from, and what the computation read. What failed and what it all cost is
+// known by the graph (`errors`, `metrics`).
 
-import type { Collection, ComputeError } from "./collection.ts";
+import type { Collection } from "./collection.ts";
 import { DerivedNode } from "./derive.ts";
-import { type CollectionMetrics, defaultGraph, type Graph } from "./graph.ts";
 import type { Read } from "./readers.ts";
 
 export interface Explanation {
@@ -27,24 +27,4 @@ export function explain<V>(collection: Collection<V>, key: string): Explanation 
     reads: origin?.reads ?? [],
     failure: origin?.failure,
   };
-}
-
-/** Everything that cannot be computed at present. */
-export function errors(graph: Graph = defaultGraph): readonly ComputeError[] {
-  return graph.errors();
-}
-
-/** Size and cost of every collection. */
-export function metrics(graph: Graph = defaultGraph): readonly CollectionMetrics[] {
-  return graph.metrics();
-}
-
-/** Resolves when no write waits and no batch runs. */
-export function settled(graph: Graph = defaultGraph): Promise<void> {
-  return graph.settled();
-}
-
-/** Runs `write`; all writes to sources inside of it are one batch. */
-export function batch<T>(write: () => T, graph: Graph = defaultGraph): T {
-  return graph.batch(write);
 }

@@ -51,6 +51,7 @@ export class Graph {
   readonly #nodes = new Set<GraphNode>();
   readonly #stale = new Map<number, Set<GraphNode>>();
   readonly #changed = new Set<Staged>();
+  readonly #failed: ComputeError[] = [];
   readonly #waiting: (() => void)[] = [];
   readonly #soon: (() => void)[] = [];
   readonly #settled: (() => void)[] = [];
@@ -63,6 +64,8 @@ export class Graph {
   #yielded = false;
   /** Batches committed since the start. */
   batches = 0;
+  /** Hears of each value that could not be computed (first, and when its message changes), after the batch has committed. */
+  onComputeError: (error: ComputeError) => void = () => {};
   /** A subscriber's mistake is nobody else's: the others are told, and the error goes here; unless set, it is uncaught. */
   onSubscriberError: (error: unknown) => void = (error) => {
     queueMicrotask(() => {
@@ -152,6 +155,11 @@ export class Graph {
     nodes.add(node);
   }
 
+  /** Something could not be computed in this batch. */
+  markFailed(error: ComputeError): void {
+    this.#failed.push(error);
+  }
+
   /** Something was staged in this batch, and is to be committed with it. */
   markChanged(staged: Staged): void {
     this.#changed.add(staged);
@@ -230,6 +238,7 @@ export class Graph {
     const changed = [...this.#changed];
     this.#changed.clear();
     for (const node of changed) tell.push(...node.commit());
+    for (const error of this.#failed.splice(0)) tell.push(() => this.onComputeError(error));
     for (const one of tell) {
       try {
         one();

@@ -61,12 +61,15 @@ export class IndexNode<V> implements Index<V>, Staged, Disposable {
   }
 
   #bucketsOf(value: V | undefined, key: string): readonly string[] {
+    const failure = this.#failures.get(key);
     this.#failures.delete(key);
     if (value === undefined) return [];
     try {
       return this.#by(value, key);
     } catch (error) {
-      this.#failures.set(key, messageOf(error));
+      const message = messageOf(error);
+      if (message !== failure) this.of.graph.markFailed({ collection: this.name, key, message });
+      this.#failures.set(key, message);
       return [];
     }
   }
