@@ -3,7 +3,7 @@
 // custom resources keep what their schema allows and are type-checked later, by validation.
 
 import { isRecord, type Json, quote } from "./data.ts";
-import { goTypeOf, isPointerScalar, isValueStruct } from "./go-shape.ts";
+import { goTypeOf, isPointerScalar, isValueStruct, isValueTime } from "./go-shape.ts";
 import { goFormat } from "./json.ts";
 import type { KubeObject } from "./object.ts";
 import { canonicalQuantity } from "./quantity.ts";
@@ -162,8 +162,9 @@ function decodeStruct(value: Json, schema: Schema, path: string, _label: string,
     if (!isZero(decoded, child, schema, field)) out[field] = decoded;
   }
   for (const field of Object.keys(fields)) {
-    if (out[field] === undefined && isValueStruct(schema, field))
-      out[field] = decodeStruct({}, fields[field]!, "", "", walk);
+    if (out[field] !== undefined) continue;
+    if (isValueTime(schema, field)) out[field] = null;
+    if (isValueStruct(schema, field)) out[field] = decodeStruct({}, fields[field]!, "", "", walk);
   }
   walk.structs.pop();
   return out;

@@ -67,6 +67,20 @@ export function isValueStruct(parent: Schema, field: string): boolean {
   return (field === "spec" || field === "status") && valueSpecs.has(struct);
 }
 
+/** Times of pods' statuses that are values: an absent one is written as null. Other kinds' are left out here. */
+const valueTimes = new Set([
+  "PodCondition.lastProbeTime",
+  "PodCondition.lastTransitionTime",
+  "ContainerStateRunning.startedAt",
+  "ContainerStateTerminated.startedAt",
+  "ContainerStateTerminated.finishedAt",
+]);
+
+/** True when an absent field is written as null. */
+export function isValueTime(parent: Schema, field: string): boolean {
+  return valueTimes.has(`${structName(parent)}.${field}`);
+}
+
 const namedStrings: Readonly<Record<string, string>> = {
   ClientIP: "v1.ServiceAffinity",
   LoadBalancer: "v1.ServiceType",

@@ -55,7 +55,7 @@ function summarize(pod: Pod): Summary {
   const restarted = (one: ContainerStatus) => {
     restarts += one.restartCount ?? 0;
     const at = one.lastState?.terminated?.finishedAt;
-    if (at !== undefined && (lastRestart === undefined || at > lastRestart)) lastRestart = at;
+    if (at && (lastRestart === undefined || at > lastRestart)) lastRestart = at;
   };
   let initializing = false;
   for (const [index, one] of initStatuses.entries()) {
