@@ -52,6 +52,12 @@ export function parseIPv6(text: string): bigint | undefined {
   return value;
 }
 
+/** The one text of an address that has several (RFC 5952); text that is no address comes back as it is. */
+export function canonicalAddress(text: string): string {
+  const value = text.includes(":") ? parseIPv6(text) : undefined;
+  return value === undefined ? text : formatIPv6(value);
+}
+
 /** The canonical text of a 128-bit number (RFC 5952: longest run of zeros shortened, lower case). */
 export function formatIPv6(value: bigint): string {
   const groups: string[] = [];

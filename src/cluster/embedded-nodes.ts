@@ -85,7 +85,13 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const nameserver = dnsAddress(settings.ranges.services);
   const all = await Promise.all(
     places.map(async (place, at): Promise<StackNode> => {
-      const standIns = new StandInProcess({ node: place.name, stateDir: paths.runtime, log, clock });
+      const standIns = new StandInProcess({
+        node: place.name,
+        stateDir: paths.runtime,
+        logDir: paths.logs,
+        log,
+        clock,
+      });
       standIns.start();
       const agent = await startNodeAgent({
         place,

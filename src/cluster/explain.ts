@@ -3,7 +3,7 @@
 
 import { UserError } from "../base/errors.ts";
 import { decide } from "../model/decide.ts";
-import type { DecideRequest, Decision } from "../model/decision.ts";
+import type { DecideRequest, Decision, TrailStep } from "../model/decision.ts";
 import type { Endpoint, Filter, Listener, Model } from "../model/model.ts";
 import type { Provenance } from "../model/provenance.ts";
 import type { Finding } from "../model/status-update.ts";
@@ -220,8 +220,13 @@ function told(
             endpoints,
           }))
         : [],
-    steps: decision.trail.map((step) => ({ ...step, from: context.locate(step.from) })),
+    steps: decision.trail.map((step) => ({ ...step, from: context.locate(placeOf(step)) })),
   };
+}
+
+/** A host entry is known by its first rule; a route writes its hosts in one field. */
+function placeOf({ what, from }: TrailStep): Provenance {
+  return what === "host" && from.kind === "HTTPRoute" ? { ...from, field: "spec.hostnames" } : from;
 }
 
 function answerOf({ outcome }: Decision): string {

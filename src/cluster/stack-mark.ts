@@ -2,7 +2,7 @@
 // children, so that `down` finds them all, also those whose parent was killed and whose pid nobody wrote down.
 
 import { readdirSync, readFileSync } from "node:fs";
-import { type ProcessId, processId } from "./process-id.ts";
+import { type ProcessId, processId } from "../base/process-id.ts";
 import { stackPaths } from "./stack.ts";
 
 const variable = "FAIRLEAD_STACK";
@@ -27,4 +27,15 @@ export function markedProcesses(name: string): ProcessId[] {
     if (id) found.push(id);
   }
   return found;
+}
+
+/** Whether the stack's control process is kept (`keep-control.sh`): then it is there, or on its way. */
+export function hasKeeper(name: string): boolean {
+  return markedProcesses(name).some(({ pid }) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("keep-control.sh");
+    } catch {
+      return false;
+    }
+  });
 }

@@ -3,9 +3,9 @@
 
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
+import { isRunning, type ProcessId, signalProcess } from "../base/process-id.ts";
 import { netnsSupport, removeByName } from "../node/netns/netns-network.ts";
 import { ControlClient } from "./control-api.ts";
-import { isRunning, type ProcessId, signalProcess } from "./process-id.ts";
 import { stackPaths } from "./stack.ts";
 import { markedProcesses } from "./stack-mark.ts";
 

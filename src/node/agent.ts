@@ -12,6 +12,7 @@ import type { Clock } from "../base/clock.ts";
 import type { AsyncDisposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { killByPidFiles } from "../base/process-id.ts";
 import type { Batch, Collection } from "../collections/collection.ts";
 import { deepEqual } from "../collections/equal.ts";
 import type { Store } from "../store/store.ts";
@@ -25,7 +26,6 @@ import type { PodSources } from "./pod-sources.ts";
 import { PodWorker } from "./pod-worker.ts";
 import { selects, servicePortsFor, servicesBySelector } from "./service-ports.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
-import { killByPidFiles } from "./supervisor.ts";
 import type { WorkerHost } from "./worker-host.ts";
 
 export interface AgentOptions {

@@ -6,7 +6,14 @@ import { constants } from "node:os";
 import { dirname } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
-import { isRunning, type ProcessId, runningProcess, signalGroup, signalProcess, startTime } from "./supervisor.ts";
+import {
+  isRunning,
+  type ProcessId,
+  processId,
+  runningProcess,
+  signalGroup,
+  signalProcess,
+} from "../base/process-id.ts";
 
 export interface CommandSpec {
   readonly argv: readonly string[];
@@ -61,7 +68,7 @@ export class CommandProcess {
         ...(spec.cwd ? { cwd: spec.cwd } : {}),
       });
       child.unref();
-      const id: ProcessId = { pid: child.pid, started: startTime(child.pid) ?? "" };
+      const id: ProcessId = processId(child.pid) ?? { pid: child.pid, started: "" };
       writeFileSync(spec.pidFile, `${id.pid} ${id.started}\n`);
       const exited = child.exited.then((): Exit => {
         const signal = child.signalCode ? constants.signals[child.signalCode as NodeJS.Signals] : undefined;

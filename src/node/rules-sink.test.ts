@@ -169,6 +169,28 @@ describe("the rules sink", () => {
     expect(rules.kernel.has("s1")).toBe(true);
   });
 
+  test("learns what the tool prints otherwise than it was written, and still sees damage", async () => {
+    const original = rules.read.bind(rules);
+    rules.read = async () =>
+      new Map(
+        [...(await original())].map(([name, lines]) => [name, lines.map((line) => line.replace("10.96", "10.096"))]),
+      );
+    table.set("s1", row(1));
+    start();
+    await sink.settled();
+    for (let n = 0; n < 4; n++) {
+      clock.advance(500);
+      await turns();
+    }
+    expect(sink.state.repairs).toBe(1);
+    rules.kernel.delete("s1");
+    clock.advance(500);
+    await turns();
+    await sink.settled();
+    expect(rules.kernel.has("s1")).toBe(true);
+    expect(sink.state.repairs).toBe(2);
+  });
+
   test("writes nothing after its end", async () => {
     start();
     await sink.settled();

@@ -48,6 +48,8 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   /** What the kernel has, as far as we know; undefined: it must be read. */
   let kernel: Map<string, readonly string[]> | undefined;
   const dirty = new Set<string>();
+  /** Pieces that this tool's version prints otherwise than it was given them. */
+  const printed = new Map<string, { readonly wanted: readonly string[]; readonly shown: readonly string[] }>();
   let busy = false;
   let disposed = false;
   let attempt = 0;
@@ -103,29 +105,73 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     if (busy || disposed || kernel === undefined || clock.now() < nextCheck) return;
     busy = true;
     const begun = performance.now();
+    const repaired = new Map<string, readonly string[] | undefined>();
     try {
       let lines = 0;
       for (const piece of kernel.values()) lines += piece.length;
       if (lines <= fullCheckUpTo) {
         const found = await rules.read();
-        if (sameRules(found, kernel)) return;
-        kernel = new Map(found);
-        for (const name of found.keys()) dirty.add(name);
-        for (const name of renderer.rules.keys()) dirty.add(name);
+        for (const name of differing(found, kernel)) {
+          const now = found.get(name);
+          repaired.set(name, now);
+          if (now) kernel.set(name, now);
+          else kernel.delete(name);
+          dirty.add(name);
+        }
+        if (repaired.size === 0) return;
       } else {
         if (await rules.intact()) return;
         kernel = undefined;
       }
       state.repairs++;
-      log.warn("service rules were changed by somebody else; putting them back", { mode: rules.mode });
+      const pieces = [...repaired.keys()].slice(0, 5);
+      log.warn("service rules were changed by somebody else; putting them back", { mode: rules.mode, pieces });
     } catch (error) {
       log.warn("service rules could not be read", { mode: rules.mode, error: messageOf(error) });
       kernel = undefined;
     } finally {
       busy = false;
       nextCheck = clock.now() + (performance.now() - begun) * checkShare;
-      if (kernel === undefined || dirty.size > 0 || waiters.length > 0) void work();
+      if (kernel === undefined || dirty.size > 0 || waiters.length > 0) await work();
     }
+    if (repaired.size > 0) await learn(repaired);
+  }
+
+  /** What reads as before right after it was put back was not changed by anybody: this tool prints it in its own way. */
+  async function learn(repaired: ReadonlyMap<string, readonly string[] | undefined>): Promise<void> {
+    if (busy || disposed || kernel === undefined || dirty.size > 0) return;
+    busy = true;
+    try {
+      const found = await rules.read();
+      for (const name of differing(found, kernel)) {
+        const [shown, wanted] = [found.get(name), kernel.get(name)];
+        const before = repaired.get(name);
+        if (!shown || !wanted || !before || !sameLines(shown, before)) continue;
+        printed.set(name, { wanted, shown });
+        const line = shown.findIndex((one, at) => one !== wanted[at]);
+        const detail = { piece: name, written: wanted[line], read: shown[line] };
+        log.warn("the tool prints a service rule otherwise than it was written; taking it as right", detail);
+      }
+    } catch (error) {
+      log.debug("service rules could not be read", { mode: rules.mode, error: messageOf(error) });
+    } finally {
+      busy = false;
+      if (dirty.size > 0 || waiters.length > 0) void work();
+    }
+  }
+
+  function differing(found: Rules, expected: Rules): readonly string[] {
+    const names: string[] = [];
+    for (const name of new Set([...found.keys(), ...expected.keys()])) {
+      const [shown, wanted] = [found.get(name), expected.get(name)];
+      if (shown && wanted) {
+        if (sameLines(shown, wanted)) continue;
+        const known = printed.get(name);
+        if (known && sameLines(known.wanted, wanted) && sameLines(known.shown, shown)) continue;
+      }
+      names.push(name);
+    }
+    return names;
   }
 
   const subscription = table.subscribe(
@@ -160,11 +206,6 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   };
 }
 
-function sameRules(a: Rules, b: Rules): boolean {
-  if (a.size !== b.size) return false;
-  for (const [name, lines] of a) {
-    const other = b.get(name);
-    if (!other || other.length !== lines.length || other.some((line, at) => line !== lines[at])) return false;
-  }
-  return true;
+function sameLines(a: readonly string[], b: readonly string[]): boolean {
+  return a === b || (a.length === b.length && a.every((line, at) => line === b[at]));
 }

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
 import { silentLogger } from "../base/log.ts";
-import { runningProcess, Supervisor, startTime } from "./supervisor.ts";
+import { processId, runningProcess } from "../base/process-id.ts";
+import { Supervisor } from "./supervisor.ts";
 
 const folders: string[] = [];
 const running: Supervisor[] = [];
@@ -65,7 +66,7 @@ describe("a supervised process", () => {
     const pid = supervisor.state().pid!;
     await until(() => readFileSync(logFile, "utf8") === "up\n");
     await supervisor.stop(50);
-    expect(startTime(pid)).toBeUndefined();
+    expect(processId(pid)).toBeUndefined();
     expect(runningProcess(pidFile)).toBeUndefined();
   });
 
@@ -73,7 +74,7 @@ describe("a supervised process", () => {
     const { pidFile } = supervise(["true"]);
     writeFileSync(pidFile, `${process.pid} 12345\n`);
     expect(runningProcess(pidFile)).toBeUndefined();
-    writeFileSync(pidFile, `${process.pid} ${startTime(process.pid)}\n`);
+    writeFileSync(pidFile, `${process.pid} ${processId(process.pid)?.started}\n`);
     expect(runningProcess(pidFile)?.pid).toBe(process.pid);
   });
 });

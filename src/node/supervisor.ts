@@ -2,13 +2,14 @@
 // when this process ends, found again by its pid file, started anew when it dies, and stopped with a deadline. A pid
 // alone is no identity (numbers are used again), so the pid file has the start time as well (proc(5), stat field 22).
 
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { backoff } from "../base/backoff.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { isRunning, type ProcessId, processId, runningProcess, signalProcess } from "../base/process-id.ts";
 
 export interface ChildSpec {
   /** For log lines: `proxy`, `stand-in node-1`. */
@@ -29,13 +30,6 @@ export interface SupervisorOptions {
   /** Called each time a child runs: started, started anew, or found. */
   readonly onStart?: (pid: number, adopted: boolean) => void;
   readonly onExit?: (reason: string) => void;
-}
-
-/** A process as the pid file names it. */
-export interface ProcessId {
-  readonly pid: number;
-  /** Clock ticks since boot at which it started. */
-  readonly started: string;
 }
 
 export interface SupervisedState {
@@ -133,7 +127,7 @@ export class Supervisor {
         env: { ...process.env, ...env },
       });
       child.unref();
-      const current: ProcessId = { pid: child.pid, started: startTime(child.pid) ?? "" };
+      const current: ProcessId = processId(child.pid) ?? { pid: child.pid, started: "" };
       this.#current = current;
       this.#startedAt = this.#clock.now();
       writeFileSync(`${pidFile}.new`, `${current.pid} ${current.started}\n`);
@@ -183,67 +177,5 @@ export class Supervisor {
         this.#again(backoff(this.#failures, { initial: 200, max: 10_000 }));
       }
     });
-  }
-}
-
-/** The process that a pid file names, if it still runs. */
-export function runningProcess(pidFile: string): ProcessId | undefined {
-  let text: string;
-  try {
-    text = readFileSync(pidFile, "utf8");
-  } catch {
-    return undefined;
-  }
-  const match = /^([0-9]+) ([0-9]+)\s*$/.exec(text);
-  if (!match) return undefined;
-  const process: ProcessId = { pid: Number(match[1]), started: match[2]! };
-  return isRunning(process) ? process : undefined;
-}
-
-export function isRunning(process: ProcessId): boolean {
-  return startTime(process.pid) === process.started;
-}
-
-/** Ends the processes that pid files name, with all that they started: for a removal after the control process is gone. */
-export function killByPidFiles(pidFiles: readonly string[]): void {
-  for (const pidFile of pidFiles) {
-    const found = runningProcess(pidFile);
-    if (found) {
-      signalGroup(found, "SIGKILL");
-      signalProcess(found, "SIGKILL");
-    }
-    rmSync(pidFile, { force: true });
-  }
-}
-
-/** Sends a signal to this very process; to nobody when its number belongs to another by now. */
-export function signalProcess(target: ProcessId, name: NodeJS.Signals): void {
-  if (!isRunning(target)) return;
-  try {
-    process.kill(target.pid, name);
-  } catch {
-    // Ended meanwhile.
-  }
-}
-
-/** The same for the whole process group that it leads. */
-export function signalGroup(target: ProcessId, name: NodeJS.Signals): void {
-  if (!isRunning(target)) return;
-  try {
-    process.kill(-target.pid, name);
-  } catch {
-    // No group of its own, or ended meanwhile.
-  }
-}
-
-/** When a process started, in clock ticks since boot; undefined when there is none, or only its corpse. */
-export function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The name in parentheses may contain anything; fields are counted from its end. Field 3 is the state.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
-  } catch {
-    return undefined;
   }
 }

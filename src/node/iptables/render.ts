@@ -178,7 +178,7 @@ function fromPods(options: IptablesOptions, not: "! " | ""): string {
   const detector = options.localDetector;
   switch (detector?.kind) {
     case "cidr":
-      return `${not}-s ${detector.cidr}`;
+      return `${not}${fromRange(detector.cidr)}`;
     case "bridge":
       return `${not}-i ${detector.name}`;
     case "prefix":

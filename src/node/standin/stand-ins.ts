@@ -25,8 +25,10 @@ export interface StandIns {
 
 export interface StandInProcessOptions {
   readonly node: string;
-  /** Socket, pid and log files are made here. */
+  /** Socket and pid files are made here. */
   readonly stateDir: string;
+  /** The log file is made here; in `stateDir` unless given. */
+  readonly logDir?: string;
   readonly log: Logger;
   readonly clock?: Clock;
 }
@@ -54,7 +56,7 @@ export class StandInProcess implements StandIns {
   #retry: Disposable | undefined;
 
   constructor(options: StandInProcessOptions) {
-    const { node, stateDir, log } = options;
+    const { node, stateDir, logDir = stateDir, log } = options;
     this.#socketPath = join(stateDir, `stand-in-${node}.sock`);
     this.#log = log.child("stand-ins", { node });
     this.#clock = options.clock ?? systemClock;
@@ -62,7 +64,7 @@ export class StandInProcess implements StandIns {
       {
         name: `stand-in ${node}`,
         argv: [...program, "--socket", this.#socketPath],
-        logFile: join(stateDir, `stand-in-${node}.log`),
+        logFile: join(logDir, `stand-in-${node}.log`),
         pidFile: join(stateDir, `stand-in-${node}.pid`),
       },
       { log: this.#log, clock: this.#clock, onStart: () => this.#connect() },
