@@ -5,7 +5,7 @@
 import type { Service } from "../api/kinds.ts";
 import { objectName, splitName } from "../api/object.ts";
 import { addressAt, type Cidr, formatCidr, offsetOf, parseCidr } from "../base/cidr.ts";
-import { formatIPv6, parseIPv6 } from "../base/ip.ts";
+import { canonicalAddress as canonical } from "../base/ip.ts";
 import type { TransactionView } from "../store/admission.ts";
 import type { FamilyName } from "./objects.ts";
 import { RandomRange, staticBand } from "./random-range.ts";
@@ -146,9 +146,4 @@ export class ClusterIpRange {
       },
     });
   }
-}
-
-function canonical(address: string): string {
-  const value = address.includes(":") ? parseIPv6(address) : undefined;
-  return value === undefined ? address : formatIPv6(value);
 }

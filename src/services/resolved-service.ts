@@ -11,7 +11,7 @@ import type {
   ServiceSpec,
 } from "../api/kinds.ts";
 import { nameOf, objectName } from "../api/object.ts";
-import { type IpFamily, ipFamily } from "../base/ip.ts";
+import { canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
 import type { Protocol } from "./objects.ts";
 
 /** One address behind a Service, merged over all slices that name it. */
@@ -69,8 +69,9 @@ export function resolveService(service: Service, slices: readonly EndpointSlice[
     );
     const portsKey = ports.map((port) => `${port.name}/${port.protocol}/${port.port}`).join(",");
     for (const endpoint of slice.endpoints ?? []) {
-      const address = endpoint.addresses[0];
-      if (address === undefined || ipFamily(address) !== family) continue;
+      const given = endpoint.addresses[0];
+      if (given === undefined || ipFamily(given) !== family) continue;
+      const address = canonicalAddress(given);
       const key = `${address} ${portsKey}`;
       const ready = endpoint.conditions?.ready ?? true;
       const terminating = endpoint.conditions?.terminating ?? false;

@@ -2,7 +2,7 @@
 // policies leave (pkg/proxy/topology.go CategorizeEndpoints, serviceport.go). Rows are independent of the backend that
 // renders them: iptables, nftables, ipvs and userspace all read this.
 
-import { type IpFamily, ipFamily } from "../base/ip.ts";
+import { canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
 import { headlessLabel, isHeadless, type Protocol, serviceProxyNameLabel } from "./objects.ts";
 import { type ResolvedService, servicePortName, targetPortOf } from "./resolved-service.ts";
 
@@ -79,7 +79,8 @@ export function servicePortsOf(service: ResolvedService, node: NodePlace): reado
   for (const clusterIP of spec.clusterIPs ?? [spec.clusterIP]) {
     const family = ipFamily(clusterIP);
     if (family === undefined) continue;
-    const ofFamily = (addresses: readonly string[]) => addresses.filter((one) => ipFamily(one) === family);
+    const ofFamily = (addresses: readonly string[]) =>
+      addresses.filter((one) => ipFamily(one) === family).map(canonicalAddress);
     const isLoadBalancer = spec.type === "LoadBalancer";
     for (const port of spec.ports ?? []) {
       const protocol = port.protocol ?? "TCP";
@@ -93,7 +94,7 @@ export function servicePortsOf(service: ResolvedService, node: NodePlace): reado
         family,
         protocol,
         port: port.port,
-        clusterIP,
+        clusterIP: canonicalAddress(clusterIP),
         externalIPs: ofFamily(spec.externalIPs ?? []),
         loadBalancerIPs: isLoadBalancer
           ? ofFamily(service.ingress.flatMap((one) => (one.ip && (one.ipMode ?? "VIP") === "VIP" ? [one.ip] : [])))
