@@ -88,7 +88,10 @@ export function statusOf(
 
 export function sendError(exchange: Exchange, error: unknown, log: Logger): void {
   const { code, body, retryAfter } = statusOf(error, log);
-  if (error instanceof StatusError) for (const hint of error.hints) exchange.warn(hint);
+  // kubectl would print them beside the error; its output is to be the same as with any other API server.
+  if (error instanceof StatusError && !exchange.header("user-agent")?.startsWith("kubectl/")) {
+    for (const hint of error.hints) exchange.warn(hint);
+  }
   exchange.send(
     code,
     "application/json",
