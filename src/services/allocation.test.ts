@@ -1,4 +1,7 @@
 import { beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
 import { IPAddresses, type Service, ServiceCIDRs, type ServiceSpec, Services } from "../api/kinds.ts";
 import { builtinScheme } from "../api/scheme.ts";
@@ -235,6 +238,34 @@ describe("full ranges", () => {
       "shortest allowed prefix length for service CIDR is 64",
     );
     expect(() => parsePortRange("32767-30000")).toThrow("not a range of ports");
+  });
+});
+
+describe("a store that is opened again", () => {
+  test("knows what is taken", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "fl-t-alloc-"));
+    const reopen = () =>
+      openSqliteStore({
+        path: join(folder, "store.db"),
+        scheme: builtinScheme(),
+        clock: new FakeClock(),
+        admissions: [serviceAdmission({ serviceCidr: "10.96.0.0/29", nodePortRange: "30000-30005" })],
+      });
+    try {
+      store = reopen();
+      const before = [await create("a", { type: "NodePort" }), await create("b", { type: "NodePort" })];
+      store.close();
+      store = reopen();
+      const wish: ServiceSpec = { type: "NodePort", ports: [{ port: 80, nodePort: before[0]!.ports[0].nodePort }] };
+      expect(await failure(create("c", wish))).toContain("provided port is already allocated");
+      const after = await Promise.all(["d", "e", "f", "g"].map((name) => create(name, { type: "NodePort" })));
+      const all = [...before, ...after];
+      expect(new Set(all.map((spec) => spec!.clusterIP)).size).toBe(6);
+      expect(new Set(all.map((spec) => spec!.ports[0].nodePort)).size).toBe(6);
+      store.close();
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

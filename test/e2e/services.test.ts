@@ -252,6 +252,34 @@ describe.skipIf(reason !== undefined)("what is read back equals what was rendere
     expect(await rules.intact()).toBe(false);
   });
 
+  test("by ip6tables", async () => {
+    if (!Bun.which("ip6tables-restore")) return console.log("ip6tables is not installed");
+    const six = (more: Partial<ServicePort>) => ({ ...row([], { family: 6, clusterIP: "fd00:96::9" }), ...more });
+    const endpoints = [1, 2].map((n) => ({ address: `fd00:244::${n}`, port: 8080, local: true }));
+    const rows = [
+      six({ clusterEndpoints: endpoints, hasEndpoints: true, affinitySeconds: 60, nodePort: 30_080 }),
+      six({
+        key: "b",
+        name: "shop/b",
+        clusterIP: "fd00:96::a",
+        loadBalancerIPs: ["fd00:97::1"],
+        sourceRanges: ["2001:db8::/64", "::/0"],
+        clusterEndpoints: endpoints,
+        localEndpoints: endpoints,
+        externalPolicyLocal: true,
+        hasEndpoints: true,
+      }),
+      six({ key: "c", name: "shop/c", clusterIP: "fd00:96::b", externalIPs: ["2001:db8::7"] }),
+    ];
+    const rules = iptables(runIn(namespace), { family: 6, localDetector: { kind: "cidr", cidr: "fd00:244::/64" } });
+    const wanted = rules.render({ values: () => rows });
+    await rules.commit(rules.difference(await rules.read(), wanted));
+    const found = await rules.read();
+    for (const [chain, lines] of wanted) expect([chain, found.get(chain)]).toEqual([chain, lines]);
+    await rules.remove();
+    expect((await rules.read()).size).toBe(0);
+  });
+
   test("a refused transaction names the line and changes nothing", async () => {
     const rules = iptables(runIn(namespace), options);
     const bad = { text: "*nat\n:KUBE-SVC-TEST - [0:0]\n-A KUBE-SVC-TEST -j NO-SUCH-CHAIN\nCOMMIT\n", pieces: 1 };
