@@ -57,9 +57,7 @@ export function decode(scheme: Scheme, resource: Resource, value: unknown, optio
   const walk: Walk = { kind: resource.kind, unknown: [], hints: [], structs: [] };
   let object: Json;
   try {
-    object = entry.custom
-      ? decodeCustom(value, entry.schema, walk)
-      : decodeStruct(value, entry.schema, "", resource.kind, walk);
+    object = entry.custom ? decodeCustom(value, entry.schema, walk) : decodeStruct(value, entry.schema, "", walk);
   } catch (error) {
     if (error instanceof DecodeError) throw refuse(resource, value, options, error.message, []);
     throw error;
@@ -146,7 +144,7 @@ function note(walk: Walk, path: string, field: string, known: readonly string[])
 }
 
 /** An object of a built-in struct type. */
-function decodeStruct(value: Json, schema: Schema, path: string, _label: string, walk: Walk): Json {
+function decodeStruct(value: Json, schema: Schema, path: string, walk: Walk): Json {
   const fields = schema.fields ?? {};
   const out: Record<string, unknown> = {};
   walk.structs.push(schema.name ?? walk.kind);
@@ -164,7 +162,7 @@ function decodeStruct(value: Json, schema: Schema, path: string, _label: string,
   for (const field of Object.keys(fields)) {
     if (out[field] !== undefined) continue;
     if (isValueTime(schema, field)) out[field] = null;
-    if (isValueStruct(schema, field)) out[field] = decodeStruct({}, fields[field]!, "", "", walk);
+    if (isValueStruct(schema, field)) out[field] = decodeStruct({}, fields[field]!, "", walk);
   }
   walk.structs.pop();
   return out;
@@ -185,7 +183,7 @@ function decodeValue(value: unknown, schema: Schema, path: string, walk: Walk): 
   switch (schema.type) {
     case "object":
       if (!isRecord(value)) throw mismatch(value, schema, path, walk);
-      return decodeStruct(value, schema, path, "", walk);
+      return decodeStruct(value, schema, path, walk);
     case "map": {
       if (!isRecord(value)) throw mismatch(value, schema, path, walk);
       const out: Record<string, unknown> = {};
@@ -203,7 +201,7 @@ function decodeValue(value: unknown, schema: Schema, path: string, walk: Walk): 
       return value.map((item, index) => {
         if (item === null)
           return schema.items?.type === "object"
-            ? decodeStruct({}, schema.items, "", "", walk)
+            ? decodeStruct({}, schema.items, "", walk)
             : schema.items?.type === "string"
               ? ""
               : null;
@@ -312,7 +310,7 @@ function decodeCustom(value: Json, schema: Schema, walk: Walk): Json {
       );
     const meta = schema.fields?.["metadata"];
     out["metadata"] = meta
-      ? decodeStruct(value["metadata"], meta, "metadata", "ObjectMeta", { ...walk, kind: "ObjectMeta" })
+      ? decodeStruct(value["metadata"], meta, "metadata", { ...walk, kind: "ObjectMeta" })
       : value["metadata"];
   }
   return out;

@@ -16,7 +16,7 @@ const valueScalars = new Set(
     "CustomResourceColumnDefinition.priority Status.code StatusDetails.retryAfterSeconds paused stdin stdinOnce tty hostIPC hostNetwork " +
     "hostPID readOnly unschedulable publishNotReadyAddresses globalDefault denied authenticated deprecated preserveUnknownFields " +
     "exclusiveMaximum exclusiveMinimum nullable uniqueItems x-kubernetes-embedded-resource x-kubernetes-int-or-string " +
-    "chapAuthDiscovery chapAuthSession sslEnabled insecureSkipTLSVerify hostProcess_ "
+    "chapAuthDiscovery chapAuthSession sslEnabled insecureSkipTLSVerify"
   ).split(" "),
 );
 const pointerExceptions = new Set(["AzureDiskVolumeSource.readOnly", "CSIVolumeSource.readOnly"]);

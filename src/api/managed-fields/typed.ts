@@ -14,12 +14,11 @@ function relation(value: unknown, schema: Schema | undefined): Relation {
     if (schema?.listType === "map" && schema.listKeys?.length) return "map";
     return schema?.listType === "set" ? "set" : "atomic";
   }
-  if (isRecord(value))
-    return schema?.mapType === "atomic" || schema?.items?.mapType === "atomic"
-      ? "atomic"
-      : schema?.type === "any" && schema.name
-        ? "atomic"
-        : "granular";
+  if (isRecord(value)) {
+    // Untyped content (RawExtension, JSON) is one value; a map that its schema leaves open is not.
+    const whole = schema?.mapType === "atomic" || (schema?.type === "any" && schema.name !== undefined);
+    return whole ? "atomic" : "granular";
+  }
   return "leaf";
 }
 
