@@ -81,6 +81,21 @@ describe.skipIf(why !== undefined)("manifest 01: Services in iptables mode", () 
     expect(answer.out.trim()).toBe(service.spec.clusterIP);
   });
 
+  test("explain says what the Service's name means to a pod, and where that is written", async () => {
+    const [client] = await stack.list("pods", "-l", "app=inventory");
+    const words = ["GET", "http://inventory/", "--from", `default/${client.metadata.name}`, "-o", "json"];
+    const { out, err } = await stack.fairlead("explain", ...words);
+    expect(err).toBe("");
+    const { shares, outcome } = JSON.parse(out);
+    expect(outcome).toBe("forward");
+    expect(shares[0]).toMatchObject({
+      name: "default/inventory:80",
+      share: 1,
+      from: { kind: "Service", file, line: 6 },
+    });
+    expect(shares[0].endpoints.length).toBe(3);
+  });
+
   test("a Service without endpoints refuses", async () => {
     const [client] = await stack.list("pods", "-l", "app=inventory");
     const { code } = await stack.exec(
