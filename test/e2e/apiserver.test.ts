@@ -1,7 +1,7 @@
 // The API server over the wire: who gets in, what is refused how, watches and what becomes of them, logs, and the remote
 // engine against it. The recorded answers of the real server are replayed where the checkout has them beside it.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,8 @@ import type { StoreEvent } from "../../src/store/store.ts";
 import { type ApiStack, kubeconfigFor, startApiStack } from "./api-stack.ts";
 
 const logs: { options?: PodLogOptions; write?: (text: string) => void; disposed: boolean } = { disposed: false };
+setDefaultTimeout(60_000);
+
 let stack: ApiStack;
 let ca: string;
 let admin: { cert: string; key: string };
