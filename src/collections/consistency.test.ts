@@ -30,6 +30,9 @@ interface Shape {
   readonly throws: boolean;
 }
 
+/** Every batch in one piece, however slow the machine is. */
+const whole = () => createGraph({ sliceMilliseconds: Number.POSITIVE_INFINITY });
+
 const keys = ["a", "b", "c", "d"];
 const shape: fc.Arbitrary<Shape> = fc.record({
   inputs: fc.array(fc.nat(20), { minLength: 1, maxLength: 2 }),
@@ -122,7 +125,7 @@ test("no computation sees a mixture of old and new inputs, or runs twice in a ba
     fc.property(fc.array(shape, { minLength: 1, maxLength: 6 }), batches, (shapes, writes) => {
       // A failed computation keeps its last good value, of an older batch, and would look like a mixture.
       const sound = shapes.map((one) => ({ ...one, throws: false }));
-      const graph = createGraph();
+      const graph = whole();
       let epoch = 0;
       let ran = new Set<string>();
       const world = build(graph, sound, (id, epochs) => {
@@ -166,7 +169,7 @@ test("what is derived equals a recomputation from scratch, also when batches are
         sliceComputations: 2,
         later: (then: () => void) => void turns.push(then),
       };
-      const graph = createGraph(sliced ? options : {});
+      const graph = sliced ? createGraph(options) : whole();
       const world = build(graph, shapes, () => {});
       const mirrors = world.derived.map((one) => {
         const mirror = new Map<string, Value>();
@@ -197,7 +200,7 @@ test("what is derived equals a recomputation from scratch, also when batches are
       });
       if (graph.errors().some((one) => !one.message.includes("already made"))) return; // what stays is of the past
       compared++;
-      const fresh = build(createGraph(), shapes, () => {});
+      const fresh = build(whole(), shapes, () => {});
       fresh.sources[0]!.batch(() => {
         for (const clock of fresh.clocks) clock.set("now", 0);
         world.sources.forEach((one, at) => {
