@@ -88,8 +88,6 @@ export function trackUpdate(
     const previous = next.get(id);
     next.set(id, { entry, set: previous ? union(previous.set, added) : added });
   }
-  if (same && !reset && given && given.length > 0 && context.subresource === undefined)
-    return withManagers(object, managers);
   return withManagers(object, same && !reset ? managers : next);
 }
 

@@ -298,7 +298,12 @@ function validateAddress(address: string, type: string | undefined, path: string
     if (family === undefined) errors.push(invalidValue(path, address, ipProblem));
     else if (family !== 6) errors.push(invalidValue(path, address, "must be an IPv6 address"));
   }
-  if (errors.length > 0 || family === undefined) return errors;
+  return errors.length > 0 || family === undefined ? errors : specialAddress(address, path);
+}
+
+/** Addresses that no endpoint may have. */
+function specialAddress(address: string, path: string): FieldError[] {
+  const errors: FieldError[] = [];
   if (address === "0.0.0.0" || address === "::")
     errors.push(invalidValue(path, address, "may not be unspecified (0.0.0.0 or ::)"));
   if (/^127\./.test(address) || address === "::1")
@@ -312,4 +317,43 @@ function validateAddress(address: string, type: string | undefined, path: string
 
 export function validateEndpointSliceUpdate(slice: EndpointSlice, old: EndpointSlice): FieldError[] {
   return [...validateEndpointSlice(slice), ...immutableField("addressType", slice["addressType"], old["addressType"])];
+}
+
+interface Subset {
+  readonly addresses?: readonly { readonly ip?: string; readonly hostname?: string; readonly nodeName?: string }[];
+  readonly notReadyAddresses?: Subset["addresses"];
+  readonly ports?: readonly { readonly name?: string; readonly port?: number; readonly protocol?: string }[];
+}
+
+/** The older Endpoints (pkg/apis/core/validation ValidateEndpoints). */
+export function validateEndpoints(object: KubeObject): FieldError[] {
+  const errors: FieldError[] = [];
+  for (const [index, subset] of ((object["subsets"] ?? []) as readonly Subset[]).entries()) {
+    const path = `subsets[${index}]`;
+    if (isEmpty(subset.addresses) && isEmpty(subset.notReadyAddresses)) {
+      errors.push(required(path, "must specify `addresses` or `notReadyAddresses`"));
+    }
+    for (const list of ["addresses", "notReadyAddresses"] as const) {
+      for (const [number, one] of (subset[list] ?? []).entries()) {
+        const at = `${path}.${list}[${number}]`;
+        if (ipFamily(one.ip ?? "") === undefined) errors.push(invalidValue(`${at}.ip`, one.ip ?? "", ipProblem));
+        else errors.push(...specialAddress(one.ip!, `${at}.ip`));
+        if (one.hostname)
+          for (const problem of dnsLabelProblems(one.hostname))
+            errors.push(invalidValue(`${at}.hostname`, one.hostname, problem));
+      }
+    }
+    const ports = subset.ports ?? [];
+    for (const [number, port] of ports.entries()) {
+      const at = `${path}.ports[${number}]`;
+      if (ports.length > 1 && !port.name) errors.push(required(`${at}.name`));
+      else if (port.name)
+        for (const problem of dnsLabelProblems(port.name)) errors.push(invalidValue(`${at}.name`, port.name, problem));
+      for (const problem of portProblems(port.port)) errors.push(invalidValue(`${at}.port`, port.port, problem));
+      if (!port.protocol) errors.push(required(`${at}.protocol`));
+      else if (!["SCTP", "TCP", "UDP"].includes(port.protocol))
+        errors.push(notSupported(`${at}.protocol`, port.protocol, ["SCTP", "TCP", "UDP"]));
+    }
+  }
+  return errors;
 }

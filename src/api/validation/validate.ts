@@ -22,6 +22,7 @@ import { immutableField, validateMetadata, validateMetadataUpdate } from "./meta
 import {
   validateEndpointSlice,
   validateEndpointSliceUpdate,
+  validateEndpoints,
   validateIngress,
   validateIngressClass,
   validateIngressClassUpdate,
@@ -51,6 +52,7 @@ type UpdateRule = (object: KubeObject, old: KubeObject, subresource: string | un
 const createRules: Readonly<Record<string, Rule>> = {
   pods: (object) => validatePodSpec((object as Pod).spec ?? ({} as never), "spec"),
   services: (object) => validateService(object as Service),
+  endpoints: validateEndpoints,
   configmaps: validateConfigMap,
   secrets: validateSecret,
   "deployments.apps": validateDeployment,
