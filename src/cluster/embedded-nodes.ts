@@ -95,6 +95,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       standIns.start();
       const agent = await startNodeAgent({
         place,
+        ...zoneOf(settings, at),
         version: `v${project.version}`,
         store,
         pods: objects.pods,
@@ -127,6 +128,12 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       }
     },
   };
+}
+
+/** Zones are given to the nodes in turn. */
+export function zoneOf({ zones }: Pick<StackSettings, "zones">, node: number): { readonly zone?: string } {
+  const zone = zones?.[node % zones.length];
+  return zone === undefined ? {} : { zone };
 }
 
 /** iptables in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */

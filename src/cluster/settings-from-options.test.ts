@@ -21,6 +21,7 @@ describe("the settings of a new stack", () => {
 
   test.each([
     [{ network: "docker" }, "--network docker: there are netns and loopback"],
+    [{ zones: "a,,b" }, '--zones a,,b: "" cannot be a zone; write names joined by commas, for example a,b,c'],
     [{ nodes: "0" }, "--nodes 0: a number from 1 to 16 is wanted"],
     [
       { images: ["nginx"] },
@@ -43,6 +44,15 @@ describe("joining a stack that exists", () => {
   test("keeps its settings and adds image rules", () => {
     expect(joinedSettings(existing, options())).toBe(existing);
     expect(joinedSettings(existing, options({ images: ["a=b"] })).images).toEqual([{ pattern: "a", command: "b" }]);
+  });
+
+  test("refuses other zones", () => {
+    const zoned = newSettings(options({ zones: "a, b" }), host);
+    expect(zoned.zones).toEqual(["a", "b"]);
+    expect(joinedSettings(zoned, options({ zones: "a,b" }))).toBe(zoned);
+    expect(() => joinedSettings(zoned, options({ zones: "c" }))).toThrow(
+      'stack "default" was made with --zones a,b, not c',
+    );
   });
 
   test("refuses another number of nodes", () => {

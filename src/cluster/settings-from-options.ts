@@ -10,6 +10,8 @@ export interface UpOptions {
   readonly name: string;
   readonly network?: string;
   readonly nodes?: string;
+  /** Names joined by commas. */
+  readonly zones?: string;
   readonly proxyMode?: string;
   readonly images: readonly string[];
   readonly ranges: { readonly [R in keyof Ranges]?: string };
@@ -49,6 +51,7 @@ export function newSettings(
     network,
     ranges,
     nodes: nodeCount(options.nodes) ?? 1,
+    ...(options.zones === undefined ? {} : { zones: zoneNames(options.zones) }),
     proxyMode: userspace ? "userspace" : "iptables",
     images: options.images.map(imageRule),
     apiPort,
@@ -69,6 +72,7 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
   };
   differs("--network", existing.network, options.network);
   differs("--nodes", existing.nodes, options.nodes);
+  differs("--zones", existing.zones?.join(",") ?? "(none)", options.zones && zoneNames(options.zones).join(","));
   differs("--proxy-mode", existing.proxyMode, options.proxyMode);
   for (const range of Object.keys(rangeOptions) as (keyof Ranges)[]) {
     differs(rangeOptions[range], existing.ranges[range], options.ranges[range]);
@@ -89,6 +93,16 @@ function nodeCount(text: string | undefined): number | undefined {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= mostNodes) return count;
   throw wrong(`--nodes ${text}`, `a number from 1 to ${mostNodes} is wanted`);
+}
+
+/** Each becomes the value of a label. */
+function zoneNames(text: string): readonly string[] {
+  const names = text.split(",").map((name) => name.trim());
+  for (const name of names) {
+    if (/^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/.test(name)) continue;
+    throw wrong(`--zones ${text}`, `"${name}" cannot be a zone; write names joined by commas, for example a,b,c`);
+  }
+  return names;
 }
 
 function imageRule(text: string): ImageRule {

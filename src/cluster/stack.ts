@@ -38,6 +38,8 @@ export interface StackSettings {
   readonly ranges: Ranges;
   /** How many nodes, 1 to 16. */
   readonly nodes: number;
+  /** The zones that nodes are spread over, in turn (`topology.kubernetes.io/zone`); none unless given. */
+  readonly zones?: readonly string[];
   readonly proxyMode: "iptables" | "userspace";
   readonly images: readonly ImageRule[];
   /** Where the API server listens, on the host's loopback; chosen at the first start and kept. */
