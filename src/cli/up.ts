@@ -56,6 +56,11 @@ export const command: Command = {
     },
     name: nameOption,
     nodes: { type: "string", value: "N", help: "Number of nodes. Default: 1." },
+    zones: {
+      type: "string",
+      value: "A,B,…",
+      help: "Zones that the nodes are in, in turn: what trafficDistribution of Services goes by.",
+    },
     network: {
       type: "string",
       value: "netns|loopback",
@@ -106,6 +111,7 @@ export const command: Command = {
       "fairlead up --nodes 3 --image 'nginx*=python3 -m http.server 80'",
       "Three nodes, and a real program for some images",
     ],
+    ["fairlead up --nodes 3 --zones a,b,c -f shop.yaml", "Three zones with a node each"],
   ],
   run,
 };
@@ -237,12 +243,14 @@ async function startOrJoin(
 function upOptions(name: string, words: Words): UpOptions {
   const network = words.text("network");
   const nodes = words.text("nodes");
+  const zones = words.text("zones");
   const proxyMode = words.text("proxy-mode");
   const range = (option: string) => words.text(option.slice(2));
   return {
     name,
     ...(network ? { network } : {}),
     ...(nodes ? { nodes } : {}),
+    ...(zones === undefined ? {} : { zones }),
     ...(proxyMode ? { proxyMode } : {}),
     images: words.texts("image"),
     ranges: Object.fromEntries(
