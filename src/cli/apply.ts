@@ -4,7 +4,7 @@ import { UserError } from "../base/errors.ts";
 import { ControlClient } from "../cluster/control-api.ts";
 import { readManifests } from "../cluster/manifests.ts";
 import { defaultStackName } from "../cluster/stack.ts";
-import { ApiClient } from "./api-client.ts";
+import { StackClient } from "./api-client.ts";
 import { appliedName, applyManifests } from "./applying.ts";
 import { type Command, nameOption } from "./command.ts";
 import { recordSourcesOf } from "./recording.ts";
@@ -42,7 +42,7 @@ export const command: Command = {
     }
     const stack = words.text("name") ?? defaultStackName;
     const manifests = await readManifests(files);
-    const applied = await applyManifests(ApiClient.ofStack(stack), manifests, words.text("namespace") ?? "default");
+    const applied = await applyManifests(StackClient.of(stack), manifests, words.text("namespace") ?? "default");
     await recordSourcesOf(new ControlClient(stack), applied);
     for (const one of applied) {
       for (const warning of one.warnings) printError(`${yellow("Warning:")} ${warning}`);

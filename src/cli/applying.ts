@@ -2,15 +2,17 @@
 // (server-side apply, so that a second time changes nothing). Shared by `apply` and `up`.
 
 import type { KubeObject } from "../api/object.ts";
+import type { Resource } from "../api/resource.ts";
+import { isStatusReason, StatusError } from "../api/status-error.ts";
 import { UserError } from "../base/errors.ts";
 import { lineOf, type Manifest, orderForApply } from "../cluster/manifests.ts";
-import { type ApiClient, ApiFailure, type ApiResource, apiPath } from "./api-client.ts";
+import { apiPath, isNotFound, type StackClient, typeName } from "./api-client.ts";
 
 export interface Applied {
   readonly manifest: Manifest;
   /** As the server has it now. */
   readonly object: KubeObject;
-  readonly resource: ApiResource;
+  readonly resource: Resource;
   readonly what: "created" | "configured" | "unchanged";
   readonly warnings: readonly string[];
 }
@@ -24,7 +26,7 @@ const maxProblems = 10;
  * file and line. Objects without a namespace go to `namespace`.
  */
 export async function applyManifests(
-  client: ApiClient,
+  client: StackClient,
   manifests: readonly Manifest[],
   namespace: string,
 ): Promise<readonly Applied[]> {
@@ -48,14 +50,13 @@ export async function applyManifests(
 
 /** `service/cart`, `gateway.gateway.networking.k8s.io/web`: how kubectl names what it wrote. */
 export function appliedName({ resource, object }: Pick<Applied, "resource" | "object">): string {
-  const group = resource.group === "" ? "" : `.${resource.group}`;
-  return `${resource.singular}${group}/${object.metadata.name}`;
+  return `${typeName(resource)}/${object.metadata.name}`;
 }
 
 async function applyOne(
-  client: ApiClient,
+  client: StackClient,
   manifest: Manifest,
-  resource: ApiResource,
+  resource: Resource,
   namespace: string,
 ): Promise<Applied> {
   const path = objectPath(manifest.object, resource, namespace);
@@ -70,18 +71,18 @@ async function applyOne(
   return { manifest, object, resource, what: code === 201 ? "created" : same ? "unchanged" : "configured", warnings };
 }
 
-async function versionOf(client: ApiClient, path: string): Promise<string | undefined> {
+async function versionOf(client: StackClient, path: string): Promise<string | undefined> {
   try {
     const { body } = await client.call("GET", path);
     return (body as unknown as KubeObject).metadata.resourceVersion;
   } catch (error) {
-    if (error instanceof ApiFailure && error.code === 404) return undefined;
+    if (isNotFound(error)) return undefined;
     throw error;
   }
 }
 
 /** Asks the server, by dry run, about every object; what lives in a namespace that these files make is asked about in one that is there. */
-async function checkManifests(client: ApiClient, manifests: readonly Manifest[], namespace: string): Promise<void> {
+async function checkManifests(client: StackClient, manifests: readonly Manifest[], namespace: string): Promise<void> {
   const problems: string[] = [];
   const madeHere = new Set(
     manifests.filter(({ object }) => object.kind === "Namespace").map(({ object }) => object.metadata.name),
@@ -97,7 +98,7 @@ async function checkManifests(client: ApiClient, manifests: readonly Manifest[],
     try {
       const resource = await resourceOrFail(client, manifest);
       const home = object.metadata.namespace ?? namespace;
-      const missing = resource.namespaced && madeHere.has(home) && !(await exists(client, home));
+      const missing = resource.scope === "Namespaced" && madeHere.has(home) && !(await exists(client, home));
       await dryRun(client, object, resource, missing ? undefined : home);
     } catch (error) {
       problems.push(located(manifest, error).message);
@@ -114,7 +115,7 @@ async function checkManifests(client: ApiClient, manifests: readonly Manifest[],
 
 const knownNamespaces = new Map<string, Promise<boolean>>();
 
-function exists(client: ApiClient, namespace: string): Promise<boolean> {
+function exists(client: StackClient, namespace: string): Promise<boolean> {
   let known = knownNamespaces.get(namespace);
   if (!known) {
     known = versionOf(client, `/api/v1/namespaces/${encodeURIComponent(namespace)}`).then(
@@ -127,9 +128,9 @@ function exists(client: ApiClient, namespace: string): Promise<boolean> {
 
 /** A namespace of `undefined` is one that will be there: a create of another name in `default` stands in for the apply. */
 async function dryRun(
-  client: ApiClient,
+  client: StackClient,
   object: KubeObject,
-  resource: ApiResource,
+  resource: Resource,
   namespace: string | undefined,
 ): Promise<void> {
   if (namespace !== undefined) {
@@ -145,19 +146,19 @@ async function dryRun(
   try {
     await client.call("POST", `${apiPath(resource, "default")}?dryRun=All&fieldValidation=Strict`, { body });
   } catch (error) {
-    if (!(error instanceof ApiFailure && error.reason === "AlreadyExists")) throw error;
+    if (!isStatusReason(error, "AlreadyExists")) throw error;
   }
 }
 
-function objectPath(object: KubeObject, resource: ApiResource, namespace: string): string {
+function objectPath(object: KubeObject, resource: Resource, namespace: string): string {
   return apiPath(
     resource,
-    resource.namespaced ? (object.metadata.namespace ?? namespace) : undefined,
+    resource.scope === "Namespaced" ? (object.metadata.namespace ?? namespace) : undefined,
     object.metadata.name,
   );
 }
 
-async function resourceOrFail(client: ApiClient, { object }: Manifest): Promise<ApiResource> {
+async function resourceOrFail(client: StackClient, { object }: Manifest): Promise<Resource> {
   const resource = await client.resourceOf(object);
   if (resource) return resource;
   const sameKind = (await client.resources()).find(({ kind }) => kind === object.kind);
@@ -175,6 +176,6 @@ function located({ object, source }: Manifest, error: unknown, remedy?: string):
     ? `${object.metadata.namespace}/${object.metadata.name}`
     : object.metadata.name;
   const told = message.includes(object.metadata.name) ? message : `${object.kind} ${name}: ${message}`;
-  const hints = error instanceof ApiFailure ? error.warnings.map((hint) => `\n  ${hint}`).join("") : "";
+  const hints = error instanceof StatusError ? error.hints.map((hint) => `\n  ${hint}`).join("") : "";
   return new UserError(`${source.file}:${lineOf(source, field)}: ${told}${hints}`, remedy ? { remedy } : {});
 }

@@ -1,9 +1,11 @@
 // `fairlead delete`: objects out of a running stack, by name or as files name them.
 
+import type { Resource } from "../api/resource.ts";
+import { StatusError } from "../api/status-error.ts";
 import { UserError } from "../base/errors.ts";
 import { orderForApply, readManifests } from "../cluster/manifests.ts";
 import { defaultStackName } from "../cluster/stack.ts";
-import { ApiClient, ApiFailure, type ApiResource, apiPath } from "./api-client.ts";
+import { apiPath, StackClient, typeName } from "./api-client.ts";
 import { type Command, nameOption, type Words } from "./command.ts";
 import { print, printError } from "./terminal.ts";
 
@@ -30,13 +32,13 @@ export const command: Command = {
 };
 
 interface Target {
-  readonly resource: ApiResource;
+  readonly resource: Resource;
   readonly namespace: string | undefined;
   readonly name: string;
 }
 
 async function run(words: Words): Promise<number> {
-  const client = ApiClient.ofStack(words.text("name") ?? defaultStackName);
+  const client = StackClient.of(words.text("name") ?? defaultStackName);
   const targets = await (words.texts("filename").length > 0
     ? targetsOfFiles(client, words)
     : targetsNamed(client, words));
@@ -44,9 +46,9 @@ async function run(words: Words): Promise<number> {
   for (const { resource, namespace, name } of targets) {
     try {
       await client.call("DELETE", apiPath(resource, namespace, name), { body: { propagationPolicy: "Background" } });
-      print(`${resource.singular}${resource.group ? `.${resource.group}` : ""} "${name}" deleted`);
+      print(`${typeName(resource)} "${name}" deleted`);
     } catch (error) {
-      if (!(error instanceof ApiFailure)) throw error;
+      if (!(error instanceof StatusError)) throw error;
       printError(`Error from server (${error.reason}): ${error.message}`);
       failed++;
     }
@@ -54,7 +56,7 @@ async function run(words: Words): Promise<number> {
   return failed > 0 ? 1 : 0;
 }
 
-async function targetsNamed(client: ApiClient, words: Words): Promise<Target[]> {
+async function targetsNamed(client: StackClient, words: Words): Promise<Target[]> {
   const [type, ...names] = words.positionals;
   if (type === undefined || names.length === 0) {
     throw new UserError("delete needs a type and a name, or -f", {
@@ -63,20 +65,19 @@ async function targetsNamed(client: ApiClient, words: Words): Promise<Target[]> 
     });
   }
   const resource = await client.resourceNamed(type);
-  const namespace = resource.namespaced ? (words.text("namespace") ?? "default") : undefined;
+  const namespace = resource.scope === "Namespaced" ? (words.text("namespace") ?? "default") : undefined;
   return names.map((name) => ({ resource, namespace, name }));
 }
 
 /** What depends on others goes first: the order of applying, backwards. */
-async function targetsOfFiles(client: ApiClient, words: Words): Promise<Target[]> {
+async function targetsOfFiles(client: StackClient, words: Words): Promise<Target[]> {
   const manifests = [...orderForApply(await readManifests(words.texts("filename")))].reverse();
   const targets: Target[] = [];
   for (const { object } of manifests) {
     const resource = await client.resourceOf(object);
     if (!resource) continue; // a kind whose definition is gone has no objects left
-    const namespace = resource.namespaced
-      ? (object.metadata.namespace ?? words.text("namespace") ?? "default")
-      : undefined;
+    const namespace =
+      resource.scope === "Namespaced" ? (object.metadata.namespace ?? words.text("namespace") ?? "default") : undefined;
     targets.push({ resource, namespace, name: object.metadata.name });
   }
   return targets;

@@ -1,9 +1,10 @@
 // `fairlead get`: the server's own tables, printed as kubectl prints them; for people without kubectl.
 
 import { stringify } from "yaml";
+import type { Resource } from "../api/resource.ts";
 import { UserError } from "../base/errors.ts";
 import { defaultStackName } from "../cluster/stack.ts";
-import { ApiClient, type ApiResource, apiPath } from "./api-client.ts";
+import { apiPath, StackClient, typeName } from "./api-client.ts";
 import { type Command, nameOption, type Words } from "./command.ts";
 import { columns, print, printError } from "./terminal.ts";
 
@@ -49,12 +50,12 @@ async function run(words: Words): Promise<number> {
   if (format !== undefined && !["wide", "yaml", "json", "name"].includes(format)) {
     throw new UserError(`-o ${format}: not a format`, { remedy: "Use wide, yaml, json or name.", exitCode: 2 });
   }
-  const client = ApiClient.ofStack(words.text("name") ?? defaultStackName);
+  const client = StackClient.of(words.text("name") ?? defaultStackName);
   const resources = await Promise.all(types.split(",").map((type) => client.resourceNamed(type)));
   let shown = 0;
   for (const resource of resources) {
     const namespace = words.flag("all-namespaces") ? undefined : (words.text("namespace") ?? "default");
-    if (names.length > 0 && resource.namespaced && namespace === undefined) {
+    if (names.length > 0 && resource.scope === "Namespaced" && namespace === undefined) {
       throw new UserError("a name needs one namespace", { remedy: "Use -n NAMESPACE instead of -A.", exitCode: 2 });
     }
     const prefix = resources.length > 1;
@@ -66,20 +67,21 @@ async function run(words: Words): Promise<number> {
   return 0;
 }
 
-function emptyNotice(resources: readonly ApiResource[], words: Words): string {
-  if (words.flag("all-namespaces") || resources.every((resource) => !resource.namespaced)) return "No resources found";
+function emptyNotice(resources: readonly Resource[], words: Words): string {
+  if (words.flag("all-namespaces") || resources.every((resource) => resource.scope !== "Namespaced"))
+    return "No resources found";
   return `No resources found in ${words.text("namespace") ?? "default"} namespace.`;
 }
 
-function paths(resource: ApiResource, namespace: string | undefined, names: readonly string[], words: Words): string[] {
+function paths(resource: Resource, namespace: string | undefined, names: readonly string[], words: Words): string[] {
   if (names.length > 0) return names.map((name) => apiPath(resource, namespace, name));
   const selector = words.text("selector");
   return [apiPath(resource, namespace) + (selector ? `?labelSelector=${encodeURIComponent(selector)}` : "")];
 }
 
 async function printObjects(
-  client: ApiClient,
-  resource: ApiResource,
+  client: StackClient,
+  resource: Resource,
   namespace: string | undefined,
   names: readonly string[],
   words: Words,
@@ -97,8 +99,8 @@ async function printObjects(
 }
 
 async function printTable(
-  client: ApiClient,
-  resource: ApiResource,
+  client: StackClient,
+  resource: Resource,
   namespace: string | undefined,
   names: readonly string[],
   words: Words,
@@ -112,7 +114,7 @@ async function printTable(
   );
   const rows = tables.flatMap((table) => table.rows);
   if (rows.length === 0) return 0;
-  const kind = resource.group === "" ? resource.singular : `${resource.singular}.${resource.group}`;
+  const kind = typeName(resource);
   if (words.text("output") === "name") {
     for (const row of rows) print(`${kind}/${row.object?.metadata.name ?? row.cells[0]}`);
     return rows.length;
@@ -120,7 +122,7 @@ async function printTable(
   const wide = words.text("output") === "wide";
   const definitions = tables[0]!.columnDefinitions;
   const shown = definitions.map((_, at) => at).filter((at) => wide || definitions[at]!.priority === 0);
-  const spaces = words.flag("all-namespaces") && resource.namespaced;
+  const spaces = words.flag("all-namespaces") && resource.scope === "Namespaced";
   const header = [...(spaces ? ["NAMESPACE"] : []), ...shown.map((at) => definitions[at]!.name.toUpperCase())];
   const text = rows.map((row) => [
     ...(spaces ? [row.object?.metadata.namespace ?? ""] : []),

@@ -20,7 +20,7 @@ import {
   writeSettings,
 } from "../cluster/stack.ts";
 import { tearDown } from "../cluster/teardown.ts";
-import { ApiClient, apiPath } from "./api-client.ts";
+import { apiPath, StackClient } from "./api-client.ts";
 import { type Applied, applyManifests } from "./applying.ts";
 import { type Command, nameOption, parseDuration, type Words } from "./command.ts";
 import { recordSourcesOf } from "./recording.ts";
@@ -131,7 +131,7 @@ async function run(words: Words): Promise<number> {
 
   const steps = new StepPrinter();
   const { settings, control } = await startOrJoin(name, words, steps);
-  const client = ApiClient.ofStack(name);
+  const client = StackClient.of(name);
   const fill = words.flag("fill")
     ? await steps.time("fill", () => fillManifests(given, namespace, name, (path) => listAll(client, path)))
     : undefined;
@@ -154,7 +154,7 @@ async function run(words: Words): Promise<number> {
       apiVersion: object.apiVersion,
       kind: object.kind,
       name: object.metadata.name,
-      ...(resource.namespaced ? { namespace: object.metadata.namespace ?? namespace } : {}),
+      ...(resource.scope === "Namespaced" ? { namespace: object.metadata.namespace ?? namespace } : {}),
     }));
     const report = await steps.time("ready", () => control.wait({ objects, timeoutMilliseconds: timeout }));
     problems = report.problems;
@@ -261,7 +261,7 @@ function upOptions(name: string, words: Words): UpOptions {
   };
 }
 
-async function listAll(client: ApiClient, type: string): Promise<readonly KubeObject[]> {
+async function listAll(client: StackClient, type: string): Promise<readonly KubeObject[]> {
   const { body } = await client.call("GET", apiPath(await client.resourceNamed(type), undefined));
   const list = body as unknown as { apiVersion: string; kind: string; items: KubeObject[] };
   return list.items.map((item) => ({ ...item, apiVersion: list.apiVersion, kind: list.kind.replace(/List$/, "") }));
@@ -269,7 +269,7 @@ async function listAll(client: ApiClient, type: string): Promise<readonly KubeOb
 
 async function printOutcome(
   settings: StackSettings,
-  client: ApiClient,
+  client: StackClient,
   applied: readonly Applied[],
   made: readonly string[],
 ): Promise<void> {

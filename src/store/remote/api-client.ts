@@ -57,13 +57,21 @@ export class ApiClient {
       );
     }
     if (response.ok) return response;
-    throw statusErrorOf(response.status, await response.text());
+    const error = statusErrorOf(response.status, await response.text());
+    error.hints = warningsOf(response);
+    throw error;
   }
 
   async json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
     const response = await this.send(method, path, options);
     return (await response.json()) as T;
   }
+}
+
+/** What an answer warns of (RFC 7234 section 5.5, code 299), unquoted. */
+export function warningsOf(response: Response): readonly string[] {
+  const header = response.headers.get("warning") ?? "";
+  return [...header.matchAll(/299 - "((?:[^"\\]|\\.)*)"/g)].map(([, text]) => text!.replace(/\\(.)/g, "$1"));
 }
 
 /** The failure that a body describes, or one made from its code when it describes none. */

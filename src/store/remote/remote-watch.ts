@@ -28,6 +28,9 @@ interface WireEvent {
   readonly object: KubeObject & { readonly code?: number; readonly reason?: StatusReason; readonly message?: string };
 }
 
+/** Milliseconds before a watch that ended in peace is resumed, so that a server that ends each at once is not stormed. */
+const pause = 50;
+
 /** Errors after which another try cannot help. */
 const final = new Set([400, 401, 403, 404, 405, 410, 422]);
 
@@ -57,7 +60,7 @@ export function remoteWatch(options: RemoteWatchOptions): Disposable {
       failures++;
       log.debug("a watch was interrupted", { path, error: messageOf(error) });
     }
-    if (!abort.signal.aborted) retry = clock.after(failures === 0 ? 0 : backoff(failures), () => void run());
+    if (!abort.signal.aborted) retry = clock.after(failures === 0 ? pause : backoff(failures), () => void run());
   }
 
   function receive({ type, object }: WireEvent): void {
