@@ -90,17 +90,22 @@ export class Deadlines {
     // More than a turn of the wheel late (the machine slept): every slot once is enough.
     const from = Math.max(this.#cursor + 1, current - slots + 1);
     this.#cursor = current;
-    for (let tick = from; tick <= current && this.#armed > 0; tick++) {
-      for (;;) {
-        let deadline = this.#heads[tick % slots];
-        while (deadline && deadline.due > now) deadline = deadline.next;
-        if (!deadline) break;
-        this.disarm(deadline);
-        deadline.expired();
-      }
+    try {
+      for (let tick = from; tick <= current && this.#armed > 0; tick++) this.#expire(tick % slots, now);
+    } finally {
+      this.afterwards();
+      if (this.#armed > 0 && !this.#timer) this.#schedule(this.#nextTick());
     }
-    this.afterwards();
-    if (this.#armed > 0 && !this.#timer) this.#schedule(this.#nextTick());
+  }
+
+  #expire(slot: number, now: number): void {
+    for (;;) {
+      let deadline = this.#heads[slot];
+      while (deadline && deadline.due > now) deadline = deadline.next;
+      if (!deadline) return;
+      this.disarm(deadline);
+      deadline.expired();
+    }
   }
 
   /** The first tick after the cursor whose slot is not empty. */

@@ -11,6 +11,9 @@ async function main(): Promise<void> {
   const options = parseArguments(process.argv.slice(2));
   const log = createLogger((line) => process.stderr.write(`${line}\n`), options.logLevel, { proxy: options.name });
   const proxy = new ProxyProcess(options, systemClock, log);
+  // A fault in one exchange's timer must not cost all the others: it is told, and the rest goes on.
+  process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
+  process.on("unhandledRejection", (error) => log.error("fault", { error, stack: (error as Error).stack }));
   const ended = () => {
     log.info("ended");
     process.exit(0);
@@ -20,7 +23,10 @@ async function main(): Promise<void> {
   const drain = () => void proxy.drain(options.drain).then(ended);
   process.on("SIGTERM", drain);
   process.on("SIGINT", drain);
-  await proxy.start(ended);
+  await proxy.start(ended).catch((error) => {
+    process.stderr.write(`proxy: ${messageOf(error)}\n`);
+    process.exit(1);
+  });
 }
 
 main().catch((error) => {

@@ -53,6 +53,7 @@ export class ProxyProcess {
     const metrics = new Metrics();
     this.runtime = {
       clock,
+      log,
       deadlines,
       metrics,
       backends: new Backends(deadlines, clock),

@@ -1,6 +1,7 @@
 // What every exchange of a proxy process shares. One object, made once in `proxy.ts`.
 
 import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Http1Timeouts } from "./http1/server.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
@@ -9,6 +10,7 @@ import type { Backends } from "./upstream/backend.ts";
 
 export interface ProxyRuntime {
   readonly clock: Clock;
+  readonly log: Logger;
   readonly deadlines: Deadlines;
   readonly backends: Backends;
   readonly metrics: Metrics;

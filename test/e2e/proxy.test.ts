@@ -462,6 +462,35 @@ describe("upstream", () => {
     expect([none.status, none.headers.get("x-fairlead-reason")]).toEqual([503, "no_endpoints"]);
   });
 
+  test("an endpoint that goes away finishes what it has and gets nothing new", async () => {
+    let release: () => void = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let asked = 0;
+    const leaving = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      async fetch() {
+        asked++;
+        await held;
+        return new Response("finished");
+      },
+    });
+    ends.push(() => leaving.stop(true));
+    await serve([leaving.port!]);
+    const first = fetch(url());
+    await until(() => asked === 1);
+    await proxy.control.update({ endpoints: [endpoints("one", echo("one"))] });
+    for (let count = 0; count < 5; count++) expect(((await (await fetch(url())).json()) as Seen).name).toBe("one");
+    release();
+    expect(await (await first).text()).toBe("finished");
+    expect(asked).toBe(1);
+    const connections = async () =>
+      ((await (await proxy.get("/stats")).json()) as { backends: { connections: number }[] }).backends[0]!.connections;
+    await until(async () => (await connections()) === 1);
+  });
+
   test("timeouts of the request and of the try answer 504", async () => {
     const one = rawBackend(() => {});
     ends.push(one.stop);

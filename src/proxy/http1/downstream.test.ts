@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { FakeClock } from "../../base/clock.ts";
 import { Deadlines } from "../deadlines.ts";
 import type { DownstreamEvents, RequestHead } from "../exchange.ts";
@@ -219,6 +220,70 @@ describe("a client connection", () => {
     expect(server.requests[0]!.failed).toBe("client_closed");
     expect(server.open).toBe(0);
   });
+});
+
+test("it does not matter where the bytes are cut", () => {
+  const text =
+    get("/1", "x-a: b") +
+    "POST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\nhello world" +
+    "POST /3 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5;x\r\nhello\r\n6\r\n world\r\n0\r\nx-t: 1\r\n\r\n" +
+    get("/4", "connection: close");
+  fc.assert(
+    fc.property(fc.uniqueArray(fc.integer({ min: 1, max: text.length - 1 }), { maxLength: 30 }), (cuts) => {
+      const { wire, server, receive, answer } = connect();
+      const at = [0, ...cuts.sort((a, b) => a - b), text.length];
+      let answered = 0;
+      for (let index = 1; index < at.length; index++) {
+        receive(text.slice(at[index - 1], at[index]));
+        while (server.requests.length > answered && server.requests[answered]!.ended) {
+          answered++;
+          answer("ok");
+        }
+      }
+      expect(server.requests.map(({ path, body, ended }) => [path, body, ended])).toEqual([
+        ["/1", "", true],
+        ["/2", "hello world", true],
+        ["/3", "hello world", true],
+        ["/4", "", true],
+      ]);
+      expect(wire.sent.match(/HTTP\/1\.1 200 OK/g)?.length).toBe(4);
+      expect(wire.state).toBe("ended");
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("random bytes behind a request never make it throw", () => {
+  const piece = fc.constantFrom(
+    "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    "POST / HTTP/1.1\r\n",
+    "host: a\r\n",
+    "content-length: 3\r\n",
+  );
+  const more = fc.constantFrom(
+    "transfer-encoding: chunked\r\n",
+    "\r\n",
+    "3\r\nabc\r\n",
+    "0\r\n\r\n",
+    "connection: close\r\n",
+    "\n",
+    "\0",
+  );
+  fc.assert(
+    fc.property(fc.array(fc.oneof(piece, more, fc.string()), { maxLength: 15 }), (pieces) => {
+      const { server, receive, answer, wire } = connect();
+      let answered = 0;
+      for (const text of pieces) {
+        receive(text);
+        while (server.requests.length > answered && wire.state === "open") {
+          answered++;
+          if (server.requests[answered - 1]!.failed === undefined) answer("ok");
+        }
+      }
+      expect(server.refusals.length).toBeLessThanOrEqual(1);
+    }),
+    { numRuns: 1000 },
+  );
 });
 
 describe("timeouts", () => {

@@ -47,7 +47,8 @@ export function listenPlain(address: string, port: number, chain: () => ServedCh
         socket.data?.connection?.onClose();
         endTurn();
       },
-      error(socket: Socket<Accepted>) {
+      error(socket: Socket<Accepted>, error: Error) {
+        if (!("errno" in error)) chain().faulted(error);
         beginTurn();
         socket.data?.connection?.terminate();
         endTurn();

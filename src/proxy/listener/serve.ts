@@ -47,6 +47,11 @@ export class ServedChain implements Http1Server {
     return forwarding;
   }
 
+  /** A handler threw: a fault of ours, which costs this connection and no other. */
+  faulted(error: unknown): void {
+    this.#runtime.log.error("a client connection was closed by a fault", { error, stack: (error as Error).stack });
+  }
+
   refused(reason: Reason): void {
     this.#runtime.metrics.ended(reason);
   }

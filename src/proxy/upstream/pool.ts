@@ -94,9 +94,13 @@ export class EndpointPool implements UpstreamOwner {
   }
 
   free(connection: Http1Upstream): void {
+    // `gone` counts a connection that retires.
+    if (this.removed) {
+      connection.retire();
+      return;
+    }
     this.active--;
-    if (this.removed) connection.retire();
-    else this.#give(connection);
+    this.#give(connection);
   }
 
   gone(connection: Http1Upstream): void {
