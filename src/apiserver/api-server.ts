@@ -22,7 +22,7 @@ import {
 import { listen, type TlsMaterial } from "./listen.ts";
 import { isPublic, servePath } from "./path-requests.ts";
 import type { PodLogs } from "./pod-logs.ts";
-import { specialSubresources } from "./pod-requests.ts";
+import { servePostedBinding, specialSubresources } from "./pod-requests.ts";
 import { type ResourceRequest, requestInfo } from "./request-info.ts";
 import { methodNotAllowed, serveResource } from "./resource-requests.ts";
 import { impersonated, isReview, serveReview } from "./reviews.ts";
@@ -159,6 +159,7 @@ async function serveResourceRequest(
   if (verb === "create" && resource.scope === "Namespaced" && namespace === undefined) throw methodNotAllowed();
   if (verb === "deletecollection" && resource.scope === "Namespaced" && namespace === undefined)
     throw methodNotAllowed();
+  if (group === "" && plural === "bindings") return servePostedBinding(context, exchange, target);
   return serveResource(context, exchange, target);
 }
 

@@ -32,6 +32,18 @@ async function serveBinding(context: Context, exchange: Exchange, target: Target
   sendObject(exchange, accepted, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", code: 201 }, 201);
 }
 
+/** The older way to bind: a Binding that names its pod, posted to `bindings`. */
+export async function servePostedBinding(context: Context, exchange: Exchange, target: Target): Promise<void> {
+  if (target.verb !== "create") throw methodNotAllowed();
+  const accepted = negotiate(exchange.header("accept"), exchange.query);
+  const { value } = await readObject(exchange, "Binding");
+  const binding = placed(target, value);
+  const resource = context.store.scheme.byKey("pods")!;
+  const key = { resource, name: binding.metadata.name, namespace: target.namespace! };
+  await context.store.bind(key, String(binding["target"]?.name ?? ""), writeOptions(exchange, "CreateOptions"));
+  sendObject(exchange, accepted, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", code: 201 }, 201);
+}
+
 /** Evictions delete the pod unless a PodDisruptionBudget says that none may go now (policy/v1 Eviction). */
 async function serveEviction(context: Context, exchange: Exchange, target: Target, name: string): Promise<void> {
   if (target.verb !== "create") throw methodNotAllowed();

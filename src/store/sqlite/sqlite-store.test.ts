@@ -262,6 +262,21 @@ describe("watches", () => {
   });
 });
 
+test("events go an hour after they last happened", async () => {
+  const events = store.scheme.byKey("events")!;
+  const event = (name: string, lastTimestamp: string): KubeObject => ({
+    apiVersion: "v1",
+    kind: "Event",
+    metadata: { name, namespace: "default" },
+    involvedObject: { kind: "Pod", name: "p", namespace: "default" },
+    lastTimestamp,
+  });
+  await store.create(events, event("once", "2026-01-01T00:00:00Z"));
+  await store.create(events, event("again", "2026-01-01T00:50:00Z"));
+  clock.advance(65 * 60_000);
+  expect((await store.list(events)).items.map((one) => one.metadata.name)).toEqual(["again"]);
+});
+
 describe("custom resources", () => {
   const definition: KubeObject = {
     apiVersion: "apiextensions.k8s.io/v1",

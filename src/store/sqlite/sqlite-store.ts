@@ -9,7 +9,7 @@ import { StatusError } from "../../api/status-error.ts";
 import { formatTime } from "../../api/strategy.ts";
 import type { FieldError } from "../../api/validation/field-error.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
-import { type Disposable, disposable } from "../../base/disposal.ts";
+import { type Disposable, disposable, disposeAll } from "../../base/disposal.ts";
 import { type Logger, silentLogger } from "../../base/log.ts";
 import type { Admission, TransactionView } from "../admission.ts";
 import type {
@@ -30,6 +30,7 @@ import { type Deletion, deleteObject } from "./delete.ts";
 import { begin, type Engine, type EngineWriteOptions } from "./engine.ts";
 
 import { evictPod } from "./eviction.ts";
+import { expireEvents, expireEvery } from "./expiry.ts";
 import { History } from "./history.ts";
 import { systemNamespaces } from "./lifecycle.ts";
 import { Objects } from "./objects.ts";
@@ -68,7 +69,7 @@ export class SqliteStore implements Store {
   readonly #watches: Watches;
   readonly #engine: Engine;
   readonly #admissions: Admission[];
-  readonly #bookmarks: Disposable;
+  readonly #timers: Disposable;
   #closed = false;
 
   constructor(options: SqliteStoreOptions) {
@@ -91,7 +92,10 @@ export class SqliteStore implements Store {
     };
     custom.serveStored(this.#engine);
     this.#makeSystemNamespaces();
-    this.#bookmarks = clock.every(bookmarkEvery, () => this.#watches.bookmark(this.#objects.revision));
+    this.#timers = disposeAll([
+      clock.every(bookmarkEvery, () => this.#watches.bookmark(this.#objects.revision)),
+      clock.every(expireEvery, () => expireEvents(this.#engine)),
+    ]);
   }
 
   /** The number of the last commit. */
@@ -230,7 +234,7 @@ export class SqliteStore implements Store {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#bookmarks.dispose();
+    this.#timers.dispose();
     this.#watches.endAll();
     this.#database.close();
   }
