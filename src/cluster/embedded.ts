@@ -10,7 +10,9 @@ import { type ApiServer, startApiServer } from "../apiserver/api-server.ts";
 import { addressAt, parseCidr } from "../base/cidr.ts";
 import { systemClock } from "../base/clock.ts";
 import type { AsyncDisposable } from "../base/disposal.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { defaultGraph } from "../collections/graph.ts";
 import { Distribution, listenerStateSource } from "../distribution/distribution.ts";
 import { serveProxies } from "../distribution/proxy-server.ts";
 import { clusterNames } from "../dns/names.ts";
@@ -67,6 +69,9 @@ const proxyProgram = [process.execPath, join(import.meta.dir, "../proxy/main.ts"
 export async function startEmbedded(settings: StackSettings, log: Logger, step: Step): Promise<Embedded> {
   const clock = systemClock;
   const paths = stackPaths(settings.name);
+  defaultGraph.onComputeError = (error) =>
+    log.warn("a value could not be computed; the last good one stays", { ...error });
+  defaultGraph.onSubscriberError = (error) => log.error("a subscriber failed", { error: messageOf(error) });
   const network = step("network", () => makeNetwork(settings, paths, log));
   network.catch(() => {}); // awaited below; the API server starts meanwhile
 
@@ -136,7 +141,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   const statuses = statusSink({
     store,
     updates: [pipeline.gatewayApi.statuses],
-    barrier: (after) => distribution.barrier(after),
+    barrier: (after, signal) => distribution.barrier(after, signal),
     merge: { [resourceKey(HTTPRoutes)]: mergeParents((name) => isAdopted(name, objects)) },
     clock,
     log: log.child("status"),
