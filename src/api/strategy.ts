@@ -196,6 +196,10 @@ function onlyStatus(next: KubeObject, old: KubeObject, custom: boolean, resource
           ...old.metadata,
           ...versionOf(next),
           ...(next.metadata.managedFields ? { managedFields: next.metadata.managedFields } : {}),
+          // pkg/registry/apps/deployment/strategy.go: status writes restore the labels, and nothing else.
+          ...(key === "deployments.apps" && next.metadata.annotations
+            ? { annotations: next.metadata.annotations }
+            : {}),
         }
       : {
           ...next.metadata,

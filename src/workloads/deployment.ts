@@ -87,16 +87,14 @@ export function startDeployments(objects: Objects): Disposable {
     );
   }
 
-  /**
-   * The revision travels with the status, as upstream's does: there it is no change of what is wanted, and raises no generation
-   * (deploymentStatusStrategy keeps annotations). A store whose status writes keep all metadata gets it in a write of its own.
-   */
+  /** The revision travels with the status, as upstream's does: there it is no change of what is wanted, and raises no generation. */
   async function report(deployment: Deployment, revision: string | undefined, status: DeploymentStatus): Promise<void> {
     const annotations = { ...deployment.metadata.annotations, ...(revision ? { [revisionAnnotation]: revision } : {}) };
-    const metadata = { ...deployment.metadata, annotations };
-    const stored = await objects.updateStatus(Deployments, { ...deployment, metadata }, status);
-    if (revision === undefined || stored.metadata.annotations?.[revisionAnnotation] === revision) return;
-    await objects.updateMetadata(Deployments, stored, { annotations });
+    await objects.updateStatus(
+      Deployments,
+      { ...deployment, metadata: { ...deployment.metadata, annotations } },
+      status,
+    );
   }
 
   async function resize(deployment: Deployment, wanted: ReplicaSet): Promise<ReplicaSet> {
