@@ -68,8 +68,8 @@ export const command: Command = {
     },
     "proxy-mode": {
       type: "string",
-      value: "iptables",
-      help: "How Service addresses are served; the loopback network has userspace only.",
+      value: "iptables|nftables",
+      help: "How Service addresses are served. Default: iptables; the loopback network has userspace only.",
     },
     image: {
       type: "string",

@@ -15,8 +15,9 @@ import { iptables } from "../node/iptables/iptables.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
+import { nftables } from "../node/nftables/nftables.ts";
 import { startRulesSink } from "../node/rules-sink.ts";
-import type { Run } from "../node/service-rules.ts";
+import type { Run, ServiceRules } from "../node/service-rules.ts";
 import { StandInProcess } from "../node/standin/stand-ins.ts";
 import { UserspaceForwarder } from "../node/userspace/forwarder.ts";
 import { serviceTable } from "../services/node-table.ts";
@@ -78,8 +79,11 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const rules = places.map((place) => {
     const table = serviceTable(pipeline.inputs, place.name);
     const own = log.child("rules", { node: place.name });
-    const serve = network.kind === "netns" ? kernelRules : userspaceRules;
-    return { table, sink: serve(network, place, table, clock, own) };
+    const sink =
+      settings.proxyMode === "userspace"
+        ? userspaceRules(network, place, table, clock, own)
+        : kernelRules(nodeRules(settings, network, place), table, clock, own);
+    return { table, sink };
   });
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameserver = dnsAddress(settings.ranges.services);
@@ -136,14 +140,8 @@ export function zoneOf({ zones }: Pick<StackSettings, "zones">, node: number): {
   return zone === undefined ? {} : { zone };
 }
 
-/** iptables in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
-function kernelRules(
-  network: PodNetwork,
-  place: NodePlace,
-  table: Collection<ServicePort>,
-  clock: Clock,
-  log: Logger,
-): NodeRules["sink"] {
+/** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
+function nodeRules(settings: StackSettings, network: PodNetwork, place: NodePlace): ServiceRules {
   const run: Run = async (argv, stdin) => {
     const { exitCode, stdout, stderr } = await network.run(
       { node: place.name },
@@ -152,13 +150,22 @@ function kernelRules(
     );
     return { code: exitCode, stdout, stderr };
   };
-  const rules = iptables(run, {
+  const common = {
     family: 4,
     localDetector: { kind: "cidr", cidr: network.ranges.pods },
     nodeAddress: place.address,
-    localhostNodePorts: true,
-    dropInvalid: true,
-  });
+  } as const;
+  return settings.proxyMode === "nftables"
+    ? nftables(run, { ...common, nodePortAddresses: [place.address], serviceCidrs: [settings.ranges.services] })
+    : iptables(run, { ...common, localhostNodePorts: true, dropInvalid: true });
+}
+
+function kernelRules(
+  rules: ServiceRules,
+  table: Collection<ServicePort>,
+  clock: Clock,
+  log: Logger,
+): NodeRules["sink"] {
   const sink = startRulesSink({ table, rules, clock, log });
   return {
     settled: () => sink.settled(),

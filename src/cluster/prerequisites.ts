@@ -35,13 +35,12 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
     freePort: async () => (isFree(usualPort) ? usualPort : anyFreePort()),
     async check(settings) {
       if (settings.network !== "netns") return;
-      for (const [program, purpose] of [
-        ["iptables", "Service rules"],
-        ["iptables-restore", "Service rules"],
-      ] as const) {
+      const programs = settings.proxyMode === "nftables" ? ["nft"] : ["iptables", "iptables-restore"];
+      for (const program of programs) {
         if (Bun.which(program, { PATH: `${process.env.PATH}:/usr/sbin:/sbin` })) continue;
-        throw new UserError(`the program ${program} is missing; ${purpose} need it`, {
-          remedy: "Install it (Debian: apt-get install iptables).",
+        const packageName = program === "nft" ? "nftables" : "iptables";
+        throw new UserError(`the program ${program} is missing; Service rules need it`, {
+          remedy: `Install it (Debian: apt-get install ${packageName}).`,
         });
       }
       checkRanges(settings.ranges, await hostRoutes(), hostLink(settings.name));

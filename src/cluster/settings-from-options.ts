@@ -3,7 +3,14 @@
 
 import { overlaps, parseCidr } from "../base/cidr.ts";
 import { UserError } from "../base/errors.ts";
-import { defaultRanges, type ImageRule, type NetworkKind, type Ranges, type StackSettings } from "./stack.ts";
+import {
+  defaultRanges,
+  type ImageRule,
+  type NetworkKind,
+  type ProxyMode,
+  type Ranges,
+  type StackSettings,
+} from "./stack.ts";
 
 /** What the user said; absent is not said. */
 export interface UpOptions {
@@ -39,20 +46,13 @@ export function newSettings(
   const network = networkKind(options.network) ?? (privileged ? "netns" : "loopback");
   const ranges = { ...defaultRanges[network], ...dropUndefined(options.ranges) };
   checkRanges(ranges, network);
-  const userspace = network === "loopback";
-  if (options.proxyMode !== undefined && options.proxyMode !== (userspace ? "userspace" : "iptables")) {
-    throw wrong(
-      `--proxy-mode ${options.proxyMode}`,
-      userspace ? "the loopback network has no kernel rules, only userspace" : "this version has iptables only",
-    );
-  }
   return {
     name: options.name,
     network,
     ranges,
     nodes: nodeCount(options.nodes) ?? 1,
     ...(options.zones === undefined ? {} : { zones: zoneNames(options.zones) }),
-    proxyMode: userspace ? "userspace" : "iptables",
+    proxyMode: proxyMode(options.proxyMode, network),
     images: options.images.map(imageRule),
     apiPort,
     workingDirectory,
@@ -86,6 +86,24 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
 function networkKind(text: string | undefined): NetworkKind | undefined {
   if (text === undefined || text === "netns" || text === "loopback") return text;
   throw wrong(`--network ${text}`, "there are netns and loopback");
+}
+
+/** The modes of each network; the first is the default. */
+const proxyModes: Readonly<Record<NetworkKind, readonly ProxyMode[]>> = {
+  netns: ["iptables", "nftables"],
+  loopback: ["userspace"],
+};
+
+function proxyMode(text: string | undefined, network: NetworkKind): ProxyMode {
+  const modes = proxyModes[network];
+  if (text === undefined) return modes[0]!;
+  const mode = modes.find((one) => one === text);
+  if (mode) return mode;
+  const why =
+    network === "loopback"
+      ? "the loopback network has no kernel rules, only userspace"
+      : `the netns network has ${modes.join(" and ")}`;
+  throw wrong(`--proxy-mode ${text}`, why);
 }
 
 function nodeCount(text: string | undefined): number | undefined {

@@ -17,6 +17,9 @@ import { messageOf, UserError } from "../base/errors.ts";
 
 export type NetworkKind = "netns" | "loopback";
 
+/** How Service addresses are served: by the kernel in one of two ways, or without privileges by this process. */
+export type ProxyMode = "iptables" | "nftables" | "userspace";
+
 /** Address ranges in CIDR notation. */
 export interface Ranges {
   readonly pods: string;
@@ -40,7 +43,7 @@ export interface StackSettings {
   readonly nodes: number;
   /** The zones that nodes are spread over, in turn (`topology.kubernetes.io/zone`); none unless given. */
   readonly zones?: readonly string[];
-  readonly proxyMode: "iptables" | "userspace";
+  readonly proxyMode: ProxyMode;
   readonly images: readonly ImageRule[];
   /** Where the API server listens, on the host's loopback; chosen at the first start and kept. */
   readonly apiPort: number;
