@@ -11,6 +11,7 @@ const commands: Readonly<Record<string, () => Promise<{ command: Command }>>> = 
   down: () => import("./down.ts"),
   status: () => import("./status.ts"),
   explain: () => import("./explain.ts"),
+  rules: () => import("./rules.ts"),
   apply: () => import("./apply.ts"),
   get: () => import("./get.ts"),
   delete: () => import("./delete.ts"),

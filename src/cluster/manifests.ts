@@ -27,6 +27,8 @@ export interface Manifest {
 export interface ReadOptions {
   /** What `-` stands for; the process's standard input unless given. */
   readonly stdin?: () => Promise<string>;
+  /** Whether a document may be a bare list of objects, as `jq .items` prints it; kubectl takes none. */
+  readonly lists?: boolean;
 }
 
 /** The largest file that is read: the API server's own limit is 3 MiB an object. */
@@ -45,7 +47,7 @@ export async function readManifests(paths: readonly string[], options: ReadOptio
   const texts = await Promise.all(files.map((file) => readText(file, options)));
   const problems: string[] = [];
   const manifests = files.flatMap((file, index) => {
-    const parsed = parseManifests(texts[index]!, file);
+    const parsed = parseManifests(texts[index]!, file, options);
     problems.push(...parsed.problems);
     return parsed.manifests;
   });
@@ -65,6 +67,7 @@ export async function readManifests(paths: readonly string[], options: ReadOptio
 export function parseManifests(
   text: string,
   file: string,
+  { lists = false }: Pick<ReadOptions, "lists"> = {},
 ): { manifests: readonly Manifest[]; problems: readonly string[] } {
   const lines = new LineCounter();
   const documents = parseAllDocuments(text, {
@@ -94,7 +97,9 @@ export function parseManifests(
       problems.push(`${file}:${lineOfNode(node, lines)}: not YAML: ${messageOf(cause)}`);
       continue;
     }
-    collect(value, node, { file, lines, manifests, problems });
+    const reading: Reading = { file, lines, manifests, problems };
+    if (lists && Array.isArray(value)) collectAll(value, node, reading);
+    else collect(value, node, reading);
   }
   return { manifests, problems };
 }
@@ -115,10 +120,7 @@ function collect(value: unknown, node: Node, reading: Reading): void {
   const object = value as Record<string, unknown>;
   if (typeof object["kind"] === "string" && object["kind"].endsWith("List") && Array.isArray(object["items"])) {
     const items = isMap(node) ? node.get("items", true) : undefined;
-    for (const [index, item] of object["items"].entries()) {
-      const itemNode = isSeq(items) ? items.items[index] : undefined;
-      collect(item, (itemNode as Node | undefined) ?? node, reading);
-    }
+    collectAll(object["items"], isSeq(items) ? items : node, reading);
     return;
   }
   const fields = fieldLines(node, reading.lines);
@@ -132,6 +134,13 @@ function collect(value: unknown, node: Node, reading: Reading): void {
     object: object as unknown as KubeObject,
     source: { file: reading.file, line: lineOfNode(node, reading.lines), fields },
   });
+}
+
+function collectAll(values: readonly unknown[], node: Node, reading: Reading): void {
+  for (const [index, item] of values.entries()) {
+    const itemNode = isSeq(node) ? node.items[index] : undefined;
+    collect(item, (itemNode as Node | undefined) ?? node, reading);
+  }
 }
 
 function problemOf(object: Readonly<Record<string, unknown>>): { field: string; message: string } | undefined {
