@@ -5,13 +5,15 @@ import { ControlClient } from "../cluster/control-api.ts";
 import { type ExplainRequest, parseUrl } from "../cluster/explain.ts";
 import { renderExplanation } from "../cluster/explain-text.ts";
 import { defaultStackName } from "../cluster/stack.ts";
+import { parsePacketQuestion } from "../services/packet-question.ts";
+import { renderPacketDecision } from "../services/packet-report.ts";
 import { type Command, nameOption, type Words } from "./command.ts";
 import { print } from "./terminal.ts";
 
 export const command: Command = {
   name: "explain",
   summary: "Say which rule takes a request, where it goes and why",
-  usage: "explain METHOD URL [options]",
+  usage: "explain METHOD URL [options] | explain --packet 'PROTOCOL SOURCE -> DESTINATION' [options]",
   description:
     "Names the listener, route, rule and match that take the request, the backends with their shares, endpoints and\n" +
     "filters, each with its object, field and line, and why the rules before did not match.",
@@ -40,6 +42,12 @@ export const command: Command = {
       type: "boolean",
       help: "With --files: make up what the files refer to and do not contain, as up --fill does.",
     },
+    packet: {
+      type: "string",
+      value: "'tcp A:1 -> B:80'",
+      help: "Explain a packet to a Service instead. Ends: an address, node, node/NAME, NAMESPACE/POD (from), NAMESPACE/SERVICE (to).",
+    },
+    node: { type: "string", value: "NAME", help: "With --packet: the node whose rules are asked." },
     output: { type: "string", short: "o", value: "FORMAT", help: "json" },
     name: nameOption,
   },
@@ -47,11 +55,14 @@ export const command: Command = {
     ["fairlead explain GET https://api.example.com/orders -H 'x-api-version: v2'", "Why a request reaches v2"],
     ["fairlead explain GET http://shop.example.com/ --files examples/shop", "The same question to files, in a test"],
     ["fairlead explain GET http://inventory/ --from default/client", "What a Service name means to a pod"],
+    ["fairlead explain --packet 'tcp 10.244.1.5:40000 -> 10.96.0.20:80'", "The rules that a packet passes"],
+    ["fairlead explain --packet 'udp default/client -> node/node-2:30053'", "A node port, from a pod"],
   ],
   run,
 };
 
 async function run(words: Words): Promise<number> {
+  if (words.text("packet") !== undefined) return explainPacket(words, words.text("packet") ?? "");
   const [method, url, ...more] = words.positionals;
   if (method === undefined || url === undefined || more.length > 0) {
     throw new UserError("explain needs a method and a URL", {
@@ -76,6 +87,27 @@ async function run(words: Words): Promise<number> {
       : await new ControlClient(words.text("name") ?? defaultStackName).explain(request);
   if (words.text("output") === "json") print(JSON.stringify(explanation, undefined, 2));
   else print(renderExplanation(explanation, process.cwd()));
+  return 0;
+}
+
+async function explainPacket(words: Words, packet: string): Promise<number> {
+  const misplaced =
+    words.positionals[0] ??
+    ["header", "from", "gateway"]
+      .map((name) => (words.text(name) === undefined ? undefined : `--${name}`))
+      .find(Boolean);
+  if (misplaced !== undefined) {
+    throw new UserError(`explain --packet takes no "${misplaced}"`, {
+      remedy: "Requests and packets are explained one at a time: leave one of them out.",
+      exitCode: 2,
+    });
+  }
+  parsePacketQuestion(packet);
+  const node = words.text("node");
+  const request = { packet, ...(node ? { node } : {}) };
+  const decision = await new ControlClient(words.text("name") ?? defaultStackName).explainPacket(request);
+  if (words.text("output") === "json") print(JSON.stringify(decision, undefined, 2));
+  else print(renderPacketDecision(decision));
   return 0;
 }
 

@@ -3,7 +3,9 @@
 
 import { existsSync } from "node:fs";
 import { messageOf, UserError } from "../base/errors.ts";
+import type { PacketDecision } from "../services/packet.ts";
 import type { ExplainRequest, Explanation } from "./explain.ts";
+import type { PacketRequest } from "./explain-packet.ts";
 import type { Manifest } from "./manifests.ts";
 import { stackPaths } from "./stack.ts";
 
@@ -118,6 +120,10 @@ export class ControlClient {
 
   explain(request: ExplainRequest): Promise<Explanation> {
     return this.#ask("POST", "/explain", request);
+  }
+
+  explainPacket(request: PacketRequest): Promise<PacketDecision> {
+    return this.#ask("POST", "/explain-packet", request);
   }
 
   recordSources(sources: readonly Manifest[]): Promise<void> {

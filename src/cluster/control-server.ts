@@ -3,8 +3,10 @@
 import { chmodSync, rmSync } from "node:fs";
 import type { AsyncDisposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
+import type { PacketDecision } from "../services/packet.ts";
 import type { ExecPlan, StackStatus, StartReport, WaitReport, WaitRequest } from "./control-api.ts";
 import type { ExplainRequest, Explanation } from "./explain.ts";
+import type { PacketRequest } from "./explain-packet.ts";
 import type { Manifest } from "./manifests.ts";
 
 /** What the control process can be asked. */
@@ -14,6 +16,7 @@ export interface ControlHandlers {
   status(): Promise<StackStatus>;
   wait(request: WaitRequest): Promise<WaitReport>;
   explain(request: ExplainRequest): Explanation;
+  explainPacket(request: PacketRequest): PacketDecision;
   recordSources(sources: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
   /** Begins to end; the answer goes out first. */
@@ -38,6 +41,7 @@ export function startControlServer(socket: string, handlers: ControlHandlers): A
       "/status": answer(() => handlers.status()),
       "/wait": answer(async (request) => handlers.wait((await request.json()) as WaitRequest)),
       "/explain": answer(async (request) => handlers.explain((await request.json()) as ExplainRequest)),
+      "/explain-packet": answer(async (request) => handlers.explainPacket((await request.json()) as PacketRequest)),
       "/sources": answer(async (request) => {
         handlers.recordSources((await request.json()) as Manifest[]);
         return {};

@@ -72,6 +72,7 @@ const server = startControlServer(stackPaths(name).controlSocket, {
   status: () => running().status(),
   wait: (request) => running().wait(request),
   explain: (request) => running().explain(request),
+  explainPacket: (request) => running().explainPacket(request),
   recordSources: (manifests) => running().recordSources(manifests),
   execPlan: (target) => running().execPlan(target),
   stop: () => setImmediate(() => void end("asked over the control socket")),

@@ -26,6 +26,7 @@ import { serviceAdmission } from "../services/allocation.ts";
 import { publishApiServer } from "../services/api-server-service.ts";
 import { startEndpointSliceController } from "../services/endpoint-slice-controller.ts";
 import { startLoadBalancerStatus } from "../services/load-balancer.ts";
+import type { PacketDecision } from "../services/packet.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { startWorkloads } from "../workloads/start.ts";
 import type { ExecPlan, StackStatus, WaitReport, WaitRequest } from "./control-api.ts";
@@ -34,6 +35,7 @@ import { makeNetwork, nodeDirectory, startNodes } from "./embedded-nodes.ts";
 import { execPlan } from "./exec-plan.ts";
 import { type ExplainRequest, type Explanation, explain } from "./explain.ts";
 import { explainContext } from "./explain-context.ts";
+import { explainPacketOn, type PacketRequest } from "./explain-packet.ts";
 import { kubeconfig } from "./kubeconfig.ts";
 import type { Manifest } from "./manifests.ts";
 import { movedPorts, withEffectivePorts } from "./moved-ports.ts";
@@ -51,6 +53,7 @@ export interface Embedded extends AsyncDisposable {
   status(): Promise<StackStatus>;
   wait(request: WaitRequest): Promise<WaitReport>;
   explain(request: ExplainRequest): Explanation;
+  explainPacket(request: PacketRequest): PacketDecision;
   recordSources(manifests: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
 }
@@ -188,6 +191,16 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       return report;
     },
     explain: (request) => explain(modelOf(pipeline.model), request, context),
+    explainPacket: (request) =>
+      explainPacketOn(
+        {
+          settings,
+          nodes: places.map(({ name, address }) => ({ ...pipeline.inputs.nodes.get(name), name, address })),
+          pods: objects.pods,
+          resolved: pipeline.inputs.resolved,
+        },
+        request,
+      ),
     recordSources: (manifests) => sources.record(manifests),
     execPlan: (target) => execPlan(target, objects.pods, pods),
     async dispose() {

@@ -1,0 +1,157 @@
+// `explain --packet` on a stack: names become addresses, the node that decides is found, and its table is made as its rules'
+// table is. The decision itself is `services/packet.ts`.
+
+import type { Pod } from "../api/kinds.ts";
+import type { KubeObject } from "../api/object.ts";
+import { UserError } from "../base/errors.ts";
+import { ipFamily } from "../base/ip.ts";
+import type { Collection } from "../collections/collection.ts";
+import { explainPacket, type PacketDecision } from "../services/packet.ts";
+import type { Packet, PacketNode } from "../services/packet-place.ts";
+import { type PacketPlace, type PacketQuestion, parsePacketQuestion } from "../services/packet-question.ts";
+import type { ResolvedService } from "../services/resolved-service.ts";
+import { type NodePlace, servicePortsOf } from "../services/service-table.ts";
+import { ruleNames } from "./packet-names.ts";
+import type { StackSettings } from "./stack.ts";
+
+export interface PacketRequest {
+  readonly packet: string;
+  /** The node whose rules are asked; found from the packet unless given. */
+  readonly node?: string;
+}
+
+export interface PacketContext {
+  readonly settings: Pick<StackSettings, "ranges" | "network" | "proxyMode">;
+  /** In order: the first is the one that load-balancer addresses lead to. */
+  readonly nodes: readonly (NodePlace & { readonly address: string })[];
+  readonly pods: Pick<Collection<KubeObject>, "get" | "values">;
+  readonly resolved: Pick<Collection<ResolvedService>, "get" | "values">;
+  readonly notes?: readonly string[];
+}
+
+/** Throws a UserError when the text is no packet, or names what is not there. */
+export function explainPacketOn(context: PacketContext, request: PacketRequest): PacketDecision {
+  const { settings, nodes, resolved, notes } = context;
+  const question = parsePacketQuestion(request.packet);
+  const given = request.node === undefined ? undefined : nodeNamed(context, request.node);
+  const asked = given ?? nodeOfSource(question, context);
+  const packet = addressed(question, context, asked);
+  const node = given ?? decidingNode(packet, context);
+  const rows = [...resolved.values()].flatMap((service) => servicePortsOf(service, node));
+  const isFirst = node === nodes[0];
+  const place: PacketNode = {
+    name: node.name,
+    addresses: [node.address],
+    // `netns/plan.ts`: node 1 answers for all load-balancer addresses.
+    localRanges: isFirst ? [settings.ranges.loadBalancers] : [],
+  };
+  const decision = explainPacket(
+    packet,
+    place,
+    { values: () => rows },
+    {
+      mode: settings.proxyMode,
+      names: ruleNames(settings.proxyMode),
+      podRanges: [settings.ranges.pods],
+      serviceRanges: [settings.ranges.services],
+      localhostNodePorts: settings.proxyMode === "iptables",
+      ...(settings.proxyMode === "nftables" || settings.proxyMode === "userspace"
+        ? { nodePortAddresses: [node.address] }
+        : {}),
+      resolved: (key) => resolved.get(key),
+      nodeAt: (address) => nodes.find((one) => one.address === address)?.name,
+    },
+  );
+  return notes ? { ...decision, notes } : decision;
+}
+
+type StackNode = PacketContext["nodes"][number];
+
+function nodeNamed({ nodes }: PacketContext, name: string): StackNode {
+  const node = nodes.find((one) => one.name === name);
+  if (node) return node;
+  throw new UserError(`there is no node "${name}"`, {
+    remedy: `There are: ${nodes.map((one) => one.name).join(", ")}`,
+  });
+}
+
+/** Where the packet begins, when the question says so; otherwise the first node, where what comes from outside arrives. */
+function nodeOfSource({ source: { place } }: PacketQuestion, context: PacketContext): StackNode {
+  if (place.kind === "node" && place.name !== undefined) return nodeNamed(context, place.name);
+  const pod = place.kind === "object" ? podNamed(context, place) : undefined;
+  const name = pod?.spec?.nodeName;
+  return context.nodes.find((node) => node.name === name) ?? context.nodes[0]!;
+}
+
+/** The node whose own address is asked for, else the one the source is on, else the one that packets from outside come to. */
+function decidingNode(packet: Packet, { nodes, pods }: PacketContext): StackNode {
+  const withAddress = (address: string) => nodes.find((node) => node.address === address);
+  const target = withAddress(packet.destination.address);
+  if (target) return target;
+  const source = withAddress(packet.source.address);
+  if (source) return source;
+  for (const pod of pods.values() as Iterable<Pod>) {
+    if (!addressesOf(pod).includes(packet.source.address) || pod.spec?.hostNetwork) continue;
+    const node = nodes.find(({ name }) => name === pod.spec?.nodeName);
+    if (node) return node;
+  }
+  return nodes[0]!;
+}
+
+function addressed(question: PacketQuestion, context: PacketContext, node: StackNode): Packet {
+  const { protocol, source, destination } = question;
+  const to = addressOf(destination.place, context, node, "destination");
+  const from = addressOf(source.place, context, node, "source", ipFamily(to));
+  if (ipFamily(from) !== ipFamily(to)) {
+    throw new UserError(`packet '${from} -> ${to}': source and destination are of different IP families`, {
+      exitCode: 2,
+    });
+  }
+  return {
+    protocol,
+    source: { address: from, port: source.port },
+    destination: { address: to, port: destination.port },
+  };
+}
+
+function addressOf(
+  place: PacketPlace,
+  context: PacketContext,
+  node: StackNode,
+  end: "source" | "destination",
+  family?: 4 | 6,
+): string {
+  if (place.kind === "address") return place.address;
+  if (place.kind === "node") return (place.name === undefined ? node : nodeNamed(context, place.name)).address;
+  const name = `${place.namespace}/${place.name}`;
+  if (end === "source") {
+    const all = addressesOf(podNamed(context, place));
+    const address = all.find((one) => family === undefined || ipFamily(one) === family) ?? all[0];
+    if (address) return address;
+    throw new UserError(`pod "${name}" has no address yet`, { remedy: "Write the packet's source as an address." });
+  }
+  const service = context.resolved.get(name);
+  if (!service) {
+    throw new UserError(`there is no Service "${name}"`, {
+      remedy: "Destinations are addresses, node, node/NAME, or NAMESPACE/SERVICE.",
+    });
+  }
+  const { clusterIP } = service.spec;
+  if (clusterIP && ipFamily(clusterIP) !== undefined) return clusterIP;
+  throw new UserError(`Service "${name}" has no cluster IP`, {
+    remedy: "Its name leads to its pods' own addresses; no rule takes those.",
+  });
+}
+
+function podNamed({ pods }: PacketContext, { namespace, name }: { namespace: string; name: string }): Pod {
+  const pod = pods.get(`${namespace}/${name}`);
+  if (pod) return pod as Pod;
+  throw new UserError(`there is no pod "${namespace}/${name}"`, {
+    remedy: "Sources are addresses, node, node/NAME, or NAMESPACE/POD.",
+  });
+}
+
+function addressesOf({ status }: Pod): readonly string[] {
+  const all = status?.podIPs?.flatMap(({ ip }) => (ip ? [ip] : [])) ?? [];
+  return all.length === 0 && status?.podIP ? [status.podIP] : all;
+}
