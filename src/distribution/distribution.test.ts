@@ -75,6 +75,7 @@ describe("what a proxy is sent", () => {
       version: 3,
       upsert: { routeTables: [routeTable("t", [])] },
       remove: { backends: ["b"], endpoints: ["b"] },
+      bases: new Map([["t", { table: routeTable("t", ["b"]), version: 1 }]]),
     });
   });
 

@@ -1,66 +1,38 @@
-// Resources as JSON text and their fingerprints, each made once: a table of a thousand rules of which one changed costs one
-// rule and joining, not writing all of it anew, and every proxy of a scope is sent the same text. Secrets are not kept in text.
+// The `update` message of the local protocol (`model/wire.ts`), written from texts that are made once a resource; of a route
+// table that the proxy has in force only the differences are written.
 
-import { fingerprintOfText } from "../model/fingerprint.ts";
-import { type ResourceOf, type ResourceType, type RouteTable, resourceTypes, type Secret } from "../model/model.ts";
-import { toWire } from "../model/wire-codec.ts";
+import { type ResourceOf, type ResourceType, type RouteTable, resourceTypes } from "../model/model.ts";
+import { resourceText } from "../model/resource-text.ts";
+import { patchRouteTable } from "../model/route-table-patch.ts";
 import type { Delta } from "./subscription.ts";
-
-const texts = new WeakMap<object, string>();
-const fingerprints = new WeakMap<object, string>();
-
-/** As `fingerprint` of the model, which is what the proxy computes from what it was sent. */
-export function knownFingerprint<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
-  if (type === "secrets") return (resource as Secret).fingerprint;
-  return kept(fingerprints, resource, () => fingerprintOfText(resourceText(type, resource)));
-}
 
 /** The `update` message of a delta (`model/wire.ts`) as JSON. */
 export function updateText(delta: Delta): string {
   const upsert: string[] = [];
   for (const type of resourceTypes) {
-    const resources: readonly ResourceOf[ResourceType][] | undefined = delta.upsert[type];
-    if (resources) upsert.push(`"${type}":${list(resources, (one) => resourceText(type, one))}`);
+    const resources: readonly ResourceOf[ResourceType][] = delta.upsert[type] ?? [];
+    const whole =
+      type === "routeTables"
+        ? (resources as readonly RouteTable[]).filter(({ name }) => !delta.bases?.has(name))
+        : resources;
+    if (whole.length > 0) upsert.push(`"${type}":${list(whole, (one) => resourceText(type, one))}`);
   }
-  return `{"type":"update","version":${delta.version},"upsert":{${upsert.join()}},"remove":${JSON.stringify(delta.remove)}}`;
-}
-
-/** What `JSON.stringify` makes of a resource as it travels. */
-export function resourceText<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
-  if (type === "secrets") return JSON.stringify(toWire(type, resource));
-  if (type === "routeTables") return kept(texts, resource, () => tableText(resource as RouteTable));
-  return keptText(resource);
-}
-
-function tableText(table: RouteTable): string {
-  return record(table, "hosts", () =>
-    list(table.hosts, (host) => record(host, "rules", () => list(host.rules, keptText))),
-  );
-}
-
-/** An object whose field `special` has a text of its own. */
-function record(value: object, special: string, text: () => string): string {
-  const fields: string[] = [];
-  for (const [name, field] of Object.entries(value)) {
-    if (field !== undefined)
-      fields.push(`${JSON.stringify(name)}:${name === special ? text() : JSON.stringify(field)}`);
-  }
+  const patches = (delta.upsert.routeTables ?? []).flatMap((table) => {
+    const base = delta.bases?.get(table.name);
+    return base ? [patchRouteTable(base.table, base.version, table)] : [];
+  });
+  const fields = [
+    ...[
+      '"type":"update"',
+      `"version":${delta.version}`,
+      `"upsert":{${upsert.join()}}`,
+      `"remove":${JSON.stringify(delta.remove)}`,
+    ],
+    ...(patches.length > 0 ? [`"patch":${JSON.stringify(patches)}`] : []),
+  ];
   return `{${fields.join()}}`;
 }
 
 function list<V>(values: readonly V[], text: (value: V) => string): string {
   return `[${values.map(text).join()}]`;
-}
-
-function keptText(value: object): string {
-  return kept(texts, value, () => JSON.stringify(value));
-}
-
-function kept<K extends object>(cache: WeakMap<K, string>, key: K, make: () => string): string {
-  let value = cache.get(key);
-  if (value === undefined) {
-    value = make();
-    cache.set(key, value);
-  }
-  return value;
 }

@@ -2,9 +2,15 @@
 // and its answer says what is in force and what was refused. Delta semantics as xDS's (incremental ADS); it knows no wire:
 // the local protocol (`proxy-server.ts`) encodes these deltas, and xDS will, too.
 
-import { type ResourceOf, type ResourceType, resourceTypes } from "../model/model.ts";
+import {
+  type ResourceOf,
+  type ResourceType,
+  type RouteTable,
+  type RouteTableName,
+  resourceTypes,
+} from "../model/model.ts";
+import { knownFingerprint, resourceText } from "../model/resource-text.ts";
 import type { Rejection } from "../model/wire.ts";
-import { knownFingerprint, resourceText } from "./encoded.ts";
 import { type ResourceId, resourceId, splitId } from "./references.ts";
 import type { ResourceSets, ScopeName } from "./resource-sets.ts";
 
@@ -14,6 +20,13 @@ export interface Delta {
   readonly version: number;
   readonly upsert: { readonly [T in ResourceType]?: readonly ResourceOf[T][] };
   readonly remove: { readonly [T in ResourceType]?: readonly string[] };
+  /** Of upserted route tables: what the proxy has in force under the name, and which update brought it. */
+  readonly bases?: ReadonlyMap<RouteTableName, RouteTableBase>;
+}
+
+export interface RouteTableBase {
+  readonly table: RouteTable;
+  readonly version: number;
 }
 
 export interface SubscriptionOptions {
@@ -40,6 +53,7 @@ interface Outstanding {
   readonly version: number;
   /** What was sent for each resource; undefined for a removal. */
   readonly sent: ReadonlyMap<ResourceId, string | undefined>;
+  readonly tables: readonly RouteTable[];
 }
 
 interface Difference {
@@ -65,6 +79,8 @@ export class SubscriptionState {
   readonly #inForce = new Map<ResourceId, string>();
   readonly #refused = new Map<ResourceId, Refusal>();
   readonly #retry = new Set<ResourceId>();
+  /** Route tables in force that this subscription sent. */
+  readonly #tables = new Map<RouteTableName, RouteTableBase>();
   #outstanding: Outstanding | undefined;
   #sent = 0;
   #applied = 0;
@@ -120,8 +136,12 @@ export class SubscriptionState {
       this.#retry.delete(id);
     }
     if (sent.size === 0) return undefined;
-    this.#outstanding = { version: ++this.#sent, sent };
-    return { version: this.#sent, upsert: upsert as Delta["upsert"], remove };
+    const tables = (upsert.routeTables ?? []) as RouteTable[];
+    this.#outstanding = { version: ++this.#sent, sent, tables };
+    const bases = new Map(
+      tables.flatMap(({ name }) => (this.#tables.has(name) ? [[name, this.#tables.get(name)!]] : [])),
+    );
+    return { version: this.#sent, upsert: upsert as Delta["upsert"], remove, ...(bases.size > 0 ? { bases } : {}) };
   }
 
   /** Whether the update that was sent last left nothing out. */
@@ -184,8 +204,13 @@ export class SubscriptionState {
         continue;
       }
       this.#refused.delete(id);
-      if (sent === undefined) this.#inForce.delete(id);
-      else this.#inForce.set(id, sent);
+      if (sent === undefined) {
+        this.#inForce.delete(id);
+        this.#tables.delete(splitId(id).name); // of whatever type: at worst a table travels whole once more
+      } else this.#inForce.set(id, sent);
+    }
+    for (const table of outstanding.tables) {
+      if (!refused.has(resourceId("routeTables", table.name))) this.#tables.set(table.name, { table, version });
     }
     for (const [id, rejection] of refused) {
       const held = this.#inForce.get(id);

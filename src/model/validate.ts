@@ -194,10 +194,16 @@ function checkRouteTable(problems: Problems, table: RouteTable): void {
       seen.add(name);
     });
     host.rules.forEach((rule, r) => {
+      if (sound.has(rule)) return;
+      const before = problems.found.length;
       checkRule(problems, `hosts[${h}].rules[${r}].`, rule);
+      if (problems.found.length === before) sound.add(rule);
     });
   });
 }
+
+/** Rules without a problem: they are immutable, and come again with every change of their table. */
+const sound = new WeakSet<Rule>();
 
 function checkRule(problems: Problems, prefix: string, rule: Rule): void {
   checkMatch(problems, `${prefix}match`, rule.match, rule.from);

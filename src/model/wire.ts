@@ -4,6 +4,7 @@
 
 import type { ResourceType } from "./model.ts";
 import type { Provenance } from "./provenance.ts";
+import type { RouteTablePatch } from "./route-table-patch.ts";
 
 /** The largest frame either side takes, in bytes. */
 export const maxFrameBytes = 64 * 1024 * 1024;
@@ -17,6 +18,8 @@ export type ToProxy =
       /** Grows by one an update; answered by `applied`. */
       readonly version: number;
       readonly upsert: { readonly [T in ResourceType]?: readonly WireResource[] };
+      /** Route tables that are told by what they share with the one in force; they count as upserted. */
+      readonly patch?: readonly RouteTablePatch[];
       readonly remove: { readonly [T in ResourceType]?: readonly string[] };
     }
   /** Stop accepting, finish what is in flight within `deadline` milliseconds, exit. */

@@ -1,9 +1,9 @@
 // Route tables of the model made ready to run: rules with their chains, choices and places in the metrics. Compiled beside
 // the live table; `RouteTableRuntime.router` is the one reference that a change swaps.
 
-import type { RouteTable, Rule, WeightedBackend } from "../model/model.ts";
+import type { RouteTable, Rule, VirtualHost, WeightedBackend } from "../model/model.ts";
 import { FilterChain } from "./filters/order.ts";
-import { Router } from "./router/router.ts";
+import { type HostRules, Router } from "./router/router.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { BackendRuntime, Backends } from "./upstream/backend.ts";
 import { WeightedChoice } from "./upstream/choice.ts";
@@ -33,8 +33,33 @@ export interface CompiledRule {
   readonly slot: number;
 }
 
-export function compileRouteTable(table: RouteTable, backends: Backends, metrics: Metrics): Router<CompiledRule> {
-  return new Router(table, (rule) => compileRule(rule, backends, metrics));
+/**
+ * Compiles tables. Rules and hosts that are the same objects as before are not compiled again (`route-table-patch.ts` keeps them
+ * the same), so a change costs what it changes, and a rule's weighted choice goes on where it was.
+ */
+export class RouteCompiler {
+  readonly #backends: Backends;
+  readonly #metrics: Metrics;
+  readonly #rules = new WeakMap<Rule, CompiledRule>();
+  readonly #hosts = new WeakMap<VirtualHost, HostRules<CompiledRule>>();
+
+  constructor(backends: Backends, metrics: Metrics) {
+    this.#backends = backends;
+    this.#metrics = metrics;
+  }
+
+  compile(table: RouteTable): Router<CompiledRule> {
+    return new Router(table, (rule) => this.#rule(rule), this.#hosts);
+  }
+
+  #rule(rule: Rule): CompiledRule {
+    let compiled = this.#rules.get(rule);
+    if (!compiled) {
+      compiled = compileRule(rule, this.#backends, this.#metrics);
+      this.#rules.set(rule, compiled);
+    }
+    return compiled;
+  }
 }
 
 function compileRule(rule: Rule, backends: Backends, metrics: Metrics): CompiledRule {

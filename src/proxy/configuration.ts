@@ -3,7 +3,6 @@
 // that differ are opened or closed. Updates are applied one after the other.
 
 import { messageOf } from "../base/errors.ts";
-import { fingerprint } from "../model/fingerprint.ts";
 import {
   type Backend,
   type Listener,
@@ -14,10 +13,12 @@ import {
   type Secret,
   type TlsContext,
 } from "../model/model.ts";
+import { knownFingerprint, resourceText } from "../model/resource-text.ts";
+import { patchedRouteTable, type RouteTablePatch } from "../model/route-table-patch.ts";
 import { validateResource } from "../model/validate.ts";
 import type { FromProxy, Rejection, ToProxy, WireResource } from "../model/wire.ts";
-import { fromWire, toWire } from "../model/wire-codec.ts";
-import { compileRouteTable, type RouteTableRuntime } from "./compile.ts";
+import { fromWire } from "../model/wire-codec.ts";
+import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
 import { isTls, type Listeners, type ResolvedListener } from "./listener/listeners.ts";
 import { type Certificate, loadCertificate } from "./listener/tls.ts";
 import type { ProxyRuntime } from "./runtime.ts";
@@ -31,6 +32,7 @@ export type StoredConfiguration = Required<Update["upsert"]>;
 
 export class Configuration {
   readonly #runtime: ProxyRuntime;
+  readonly #compiler: RouteCompiler;
   readonly #listeners: Listeners;
   readonly #scopes: ReadonlySet<string>;
   readonly #inForce: Tables = {
@@ -43,6 +45,8 @@ export class Configuration {
   /** By fingerprint and versions. */
   readonly #certificates = new Map<string, Certificate>();
   readonly #tables = new Map<string, RouteTableRuntime>();
+  /** The update that brought a route table, by its name. */
+  readonly #broughtBy = new Map<string, number>();
   #last: Promise<unknown> = Promise.resolve();
   /** The version of the last update from the control process. */
   version = 0;
@@ -50,18 +54,38 @@ export class Configuration {
 
   constructor(runtime: ProxyRuntime, listeners: Listeners, scopes: readonly string[]) {
     this.#runtime = runtime;
+    this.#compiler = new RouteCompiler(runtime.backends, runtime.metrics);
     this.#listeners = listeners;
     this.#scopes = new Set(scopes);
   }
 
   /** Applies an update behind those before it. Never rejects; what was refused is in the answer. */
-  apply(upsert: Update["upsert"], remove: Update["remove"]): Promise<readonly Rejection[]> {
-    const done = this.#last.then(() => this.#apply(upsert, remove));
+  apply(update: Pick<Update, "version" | "upsert" | "remove" | "patch">): Promise<readonly Rejection[]> {
+    const upsert = {
+      ...update.upsert,
+      routeTables: [...(update.upsert.routeTables ?? []), ...this.#patched(update.patch ?? [])],
+    };
+    const done = this.#last.then(() => this.#apply(upsert, update.remove, update.version));
     this.#last = done;
     return done;
   }
 
-  async #apply(upsert: Update["upsert"], remove: Update["remove"]): Promise<readonly Rejection[]> {
+  /** A new connection counts its updates anew; patches refer to those of one connection. */
+  connected(): void {
+    this.#broughtBy.clear();
+  }
+
+  /** Throws when a patch refers to what this connection has not brought: the two ends must begin anew. */
+  #patched(patches: readonly RouteTablePatch[]): WireResource[] {
+    return patches.map((patch) => {
+      const base = this.#inForce.routeTables.get(patch.name);
+      if (base && this.#broughtBy.get(patch.name) === patch.base)
+        return patchedRouteTable(base, patch) as unknown as WireResource;
+      throw new Error(`route table ${patch.name} of update ${patch.base} is not in force`);
+    });
+  }
+
+  async #apply(upsert: Update["upsert"], remove: Update["remove"], version: number): Promise<readonly Rejection[]> {
     const rejected: Rejection[] = [];
     const refuse = <T extends ResourceType>(type: T, name: string, reason: string, from?: ResourceOf[T]["from"]) =>
       rejected.push({ resource: type, name, reason, ...(from ? { from } : {}) });
@@ -71,7 +95,7 @@ export class Configuration {
     const routers = new Map<string, RouteTableRuntime["router"]>();
     for (const [name, table] of good.routeTables) {
       try {
-        routers.set(name, compileRouteTable(table, this.#runtime.backends, this.#runtime.metrics));
+        routers.set(name, this.#compiler.compile(table));
       } catch (error) {
         good.routeTables.delete(name);
         refuse("routeTables", name, messageOf(error), table.from);
@@ -90,6 +114,7 @@ export class Configuration {
     }
     for (const [name, table] of good.routeTables) {
       this.#set("routeTables", name, table);
+      this.#broughtBy.set(name, version);
       this.#table(name).router = routers.get(name);
     }
 
@@ -113,6 +138,7 @@ export class Configuration {
 
     for (const name of remove.routeTables ?? []) {
       this.#unset("routeTables", name);
+      this.#broughtBy.delete(name);
       this.#table(name).router = undefined;
     }
     this.#forgetTables();
@@ -272,7 +298,9 @@ export class Configuration {
     return Object.fromEntries(
       resourceTypes.map((type) => [
         type,
-        Object.fromEntries([...this.#inForce[type]].map(([name, resource]) => [name, fingerprint(type, resource)])),
+        Object.fromEntries(
+          [...this.#inForce[type]].map(([name, resource]) => [name, knownFingerprint(type, resource)]),
+        ),
       ]),
     );
   }
@@ -284,24 +312,20 @@ export class Configuration {
         type,
         [...this.#inForce[type]].map(([name, resource]) => ({
           name,
-          fingerprint: fingerprint(type, resource),
+          fingerprint: knownFingerprint(type, resource),
           resource,
         })),
       ]),
     );
   }
 
-  /** What is in force, for the state file. Private keys are in clear. */
-  stored(): StoredConfiguration {
-    const wire = <T extends ResourceType>(type: T): WireResource[] =>
-      [...(this.#inForce[type] as Map<string, ResourceOf[T]>).values()].map((resource) => toWire(type, resource));
-    return {
-      secrets: wire("secrets"),
-      backends: wire("backends"),
-      endpoints: wire("endpoints"),
-      routeTables: wire("routeTables"),
-      listeners: wire("listeners"),
+  /** What is in force as the JSON of a {@link StoredConfiguration}, for the state file. Private keys are in clear. */
+  stored(): string {
+    const text = <T extends ResourceType>(type: T) => {
+      const resources = [...(this.#inForce[type] as Map<string, ResourceOf[T]>).values()];
+      return `"${type}":[${resources.map((resource) => resourceText(type, resource)).join()}]`;
     };
+    return `{${resourceTypes.map(text).join()}}`;
   }
 
   counts(): Record<ResourceType, number> {

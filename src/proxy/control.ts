@@ -93,9 +93,16 @@ export class ControlConnection implements Disposable {
       return;
     }
     if (message.type !== "update") return;
-    void this.#events.update(message).then((rejected) => {
-      if (this.#socket === socket) this.#send(socket, { type: "applied", version: message.version, rejected });
-    });
+    this.#events.update(message).then(
+      (rejected) => {
+        if (this.#socket === socket) this.#send(socket, { type: "applied", version: message.version, rejected });
+      },
+      (error) => {
+        // The two ends do not agree on what is in force: a new connection says it anew.
+        this.#log.error("an update cannot be applied; connecting anew", { reason: messageOf(error) });
+        socket.terminate();
+      },
+    );
   }
 
   #send(socket: Socket<Link>, message: FromProxy): void {

@@ -79,19 +79,22 @@ export class ProxyProcess {
     this.#admin = serveAdmin(this, (deadline) => void this.drain(deadline).then(ended));
     const stored = this.#state?.load();
     if (stored) {
-      const rejected = await this.configuration.apply(stored, {});
+      const rejected = await this.configuration.apply({ version: 0, upsert: stored, remove: {} });
       this.#log.info("serving the stored configuration", { ...this.configuration.counts(), rejected: rejected.length });
     }
     this.#control = new ControlConnection(this.options.control, this.runtime.clock, this.#log.child("control"), {
-      hello: () => ({
-        type: "hello",
-        proxy: this.options.name,
-        scopes: this.options.scopes,
-        pid: process.pid,
-        have: this.configuration.have(),
-      }),
+      hello: () => {
+        this.configuration.connected();
+        return {
+          type: "hello",
+          proxy: this.options.name,
+          scopes: this.options.scopes,
+          pid: process.pid,
+          have: this.configuration.have(),
+        };
+      },
       update: async (update) => {
-        const rejected = await this.configuration.apply(update.upsert, update.remove);
+        const rejected = await this.configuration.apply(update);
         this.configuration.version = update.version;
         this.#state?.changed();
         for (const { resource, name, reason } of rejected) this.#log.warn("rejected", { resource, name, reason });

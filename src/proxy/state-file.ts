@@ -11,17 +11,17 @@ import type { StoredConfiguration } from "./configuration.ts";
 
 const format = 1;
 /** Milliseconds that changes are gathered before a write. */
-const gather = 250;
+const gather = 1_000;
 
 export class StateFile {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #content: () => StoredConfiguration;
+  readonly #content: () => string;
   #scheduled = false;
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(path: string, clock: Clock, log: Logger, content: () => StoredConfiguration) {
+  constructor(path: string, clock: Clock, log: Logger, content: () => string) {
     this.#path = path;
     this.#clock = clock;
     this.#log = log;
@@ -70,7 +70,7 @@ export class StateFile {
       const file = await open(beside, "w", 0o600);
       try {
         await file.chmod(0o600);
-        await file.writeFile(JSON.stringify({ format, configuration: this.#content() }));
+        await file.writeFile(`{"format":${format},"configuration":${this.#content()}}`);
         await file.sync();
       } finally {
         await file.close();

@@ -3,7 +3,7 @@
 // caller's.
 
 import { parseAuthority } from "../../model/host-pattern.ts";
-import type { RouteTable, Rule, VirtualHost } from "../../model/model.ts";
+import type { Match, RouteTable, Rule, VirtualHost } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
 import { PathIndex } from "./path-index.ts";
 import { compileMatch, type Predicate } from "./predicate.ts";
@@ -22,10 +22,11 @@ export class Router<R> {
   #any: HostRules<R> | undefined;
   readonly #remembered = new Map<string, HostRules<R> | NotFound>();
 
-  /** `payload` is called once for each rule, in order. */
-  constructor(table: RouteTable, payload: (rule: Rule) => R) {
+  /** `payload` is called for each rule, in order. Hosts that are in `made` are taken from there, others put there. */
+  constructor(table: RouteTable, payload: (rule: Rule) => R, made = new WeakMap<VirtualHost, HostRules<R>>()) {
     for (const host of table.hosts) {
-      const rules = new HostRules(host, payload);
+      const rules = made.get(host) ?? new HostRules(host, payload);
+      made.set(host, rules);
       for (const name of host.names) {
         if (name === "*") this.#any ??= rules;
         else if (name.startsWith("*.")) {
@@ -62,14 +63,14 @@ export class Router<R> {
   }
 }
 
-class HostRules<R> {
+export class HostRules<R> {
   readonly #index: PathIndex;
   readonly #predicates: (readonly Predicate[])[];
   readonly #payloads: R[];
 
   constructor(host: VirtualHost, payload: (rule: Rule) => R) {
     this.#index = new PathIndex(host.rules.map((rule) => rule.match));
-    this.#predicates = host.rules.map((rule) => compileMatch(rule.match, !PathIndex.answers(rule.match)));
+    this.#predicates = host.rules.map((rule) => predicatesOf(rule.match));
     this.#payloads = host.rules.map(payload);
   }
 
@@ -77,6 +78,18 @@ class HostRules<R> {
     const number = this.#index.find(head.path, holds, { predicates: this.#predicates, head });
     return number < 0 ? undefined : this.#payloads[number];
   }
+}
+
+const predicates = new WeakMap<Match, readonly Predicate[]>();
+
+/** Compiled once for a match: hosts and tables change around it. */
+function predicatesOf(match: Match): readonly Predicate[] {
+  let compiled = predicates.get(match);
+  if (!compiled) {
+    compiled = compileMatch(match, !PathIndex.answers(match));
+    predicates.set(match, compiled);
+  }
+  return compiled;
 }
 
 function holds(number: number, of: { predicates: (readonly Predicate[])[]; head: RequestHead }): boolean {
