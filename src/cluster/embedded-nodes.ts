@@ -16,15 +16,19 @@ import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
 import { nftables } from "../node/nftables/nftables.ts";
-import { startRulesSink } from "../node/rules-sink.ts";
+import { RulesMeasures } from "../node/rules-measures.ts";
+import { type RulesSinkOptions, startRulesSink } from "../node/rules-sink.ts";
 import type { Run, ServiceRules } from "../node/service-rules.ts";
 import { StandInProcess } from "../node/standin/stand-ins.ts";
 import { UserspaceForwarder } from "../node/userspace/forwarder.ts";
+import { endpointsChangedAt } from "../services/changed-at.ts";
+import { eventRecorder } from "../services/events.ts";
 import { serviceTable } from "../services/node-table.ts";
 import type { ServicePort } from "../services/service-table.ts";
 import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { dnsAddress } from "./dns-service.ts";
 import { endpointsGone, type NodeRules } from "./endpoints-gone.ts";
+import { startNodeHealth } from "./node-health.ts";
 import type { StackObjects } from "./objects.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { StackPaths, StackSettings } from "./stack.ts";
@@ -76,15 +80,23 @@ export interface StackNodes extends AsyncDisposable {
 
 export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const { settings, paths, store, objects, pipeline, network, places, distribution, clock, log } = options;
+  const changedAt = endpointsChangedAt(pipeline.inputs);
   const rules = places.map((place) => {
     const table = serviceTable(pipeline.inputs, place.name);
     const own = log.child("rules", { node: place.name });
     const sink =
       settings.proxyMode === "userspace"
         ? userspaceRules(network, place, table, clock, own)
-        : kernelRules(nodeRules(settings, network, place), table, clock, own);
+        : kernelRules({ rules: nodeRules(settings, network, place), table, clock, log: own, changedAt });
     return { table, sink };
   });
+  const health = places.map((place, at) =>
+    startNodeHealth({
+      ...{ settings, network, place, objects, clock, rules: rules[at]! },
+      log: log.child("health", { node: place.name }),
+      record: eventRecorder({ store, clock, log, component: "kube-proxy", host: place.name }),
+    }),
+  );
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameserver = dnsAddress(settings.ranges.services);
   const all = await Promise.all(
@@ -125,6 +137,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       await Promise.all(rules.map(({ sink }) => sink.settled()));
     },
     async dispose() {
+      for (const one of health) one.dispose();
       for (const { rules, standIns, agent } of all) {
         await rules.sink.dispose();
         standIns.release();
@@ -160,16 +173,13 @@ function nodeRules(settings: StackSettings, network: PodNetwork, place: NodePlac
     : iptables(run, { ...common, localhostNodePorts: true, dropInvalid: true });
 }
 
-function kernelRules(
-  rules: ServiceRules,
-  table: Collection<ServicePort>,
-  clock: Clock,
-  log: Logger,
-): NodeRules["sink"] {
-  const sink = startRulesSink({ table, rules, clock, log });
+function kernelRules(options: RulesSinkOptions): NodeRules["sink"] {
+  const sink = startRulesSink(options);
   return {
     settled: () => sink.settled(),
     problems: () => (sink.state.inSync || sink.state.lastError === undefined ? [] : [sink.state.lastError]),
+    measures: sink.state.measures,
+    rules: () => sink.rules,
     dispose: async () => sink.dispose(),
   };
 }
@@ -184,9 +194,23 @@ function userspaceRules(
 ): NodeRules["sink"] {
   const effectivePort = (port: number) => network.effectivePort(port);
   const forwarder = new UserspaceForwarder({ table, nodeAddresses: [place.address], effectivePort, clock, log });
+  const measures = new RulesMeasures(clock.now());
+  const following = table.subscribe(
+    (batch) => {
+      measures.queued(batch, clock.now());
+      const applied = measures.begin();
+      void forwarder.settled().then(() => applied(clock.now()));
+    },
+    { replay: true },
+  );
+  void forwarder.settled().then(() => measures.begin()(clock.now()));
   return {
     settled: () => forwarder.settled(),
+    measures,
     problems: () => [...forwarder.problems()].map(([where, problem]) => `${where}: ${problem}`),
-    dispose: () => forwarder.dispose(),
+    dispose() {
+      following.dispose();
+      return forwarder.dispose();
+    },
   };
 }

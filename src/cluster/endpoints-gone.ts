@@ -7,6 +7,8 @@ import type { Collection, Index } from "../collections/collection.ts";
 import { index } from "../collections/index.ts";
 import type { Distribution } from "../distribution/distribution.ts";
 import type { Endpoints } from "../model/model.ts";
+import type { RulesMeasures } from "../node/rules-measures.ts";
+import type { Rules } from "../node/service-rules.ts";
 import type { ServicePort } from "../services/service-table.ts";
 
 /** Rules that are kept equal to a table: `settled` resolves when what the table says now is in force. */
@@ -16,6 +18,9 @@ export interface NodeRules {
     settled(): Promise<void>;
     /** What could not be put in force, in words. */
     problems(): readonly string[];
+    readonly measures: RulesMeasures;
+    /** The rules as they should be; userspace has none. */
+    rules?(): Rules;
     dispose(): Promise<void>;
   };
 }

@@ -41,6 +41,8 @@ export interface RulesSinkState {
 
 export interface RulesSink extends Disposable {
   readonly state: RulesSinkState;
+  /** The rules as they should be now. */
+  readonly rules: Rules;
   /** Resolves when everything that the table says now is in the kernel. */
   settled(): Promise<void>;
 }
@@ -245,6 +247,7 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   });
   return {
     state,
+    rules: renderer.rules,
     settled() {
       if (disposed || (state.inSync && !busy && dirty.size === 0 && kernel !== undefined)) return Promise.resolve();
       return new Promise((resolve) => {
