@@ -111,9 +111,10 @@ function chains(options: NftablesOptions): readonly (readonly [string, readonly 
   const hook = (type: string, at: string, priority: number) =>
     `type ${type} hook ${at} priority ${priority}; policy accept;`;
   const whenNew = "ct state new jump";
-  const toNode = options.nodePortAddresses
-    ? `${ip} daddr @nodeport-ips`
-    : `fib daddr type local ${ip} daddr != ${options.family === 4 ? "127.0.0.0/8" : "::1"}`;
+  // NodePorts do not answer on loopback addresses. What comes to `filter-input` is known to be for this node.
+  const notLoopback = `${ip} daddr != ${options.family === 4 ? "127.0.0.0/8" : "::1"}`;
+  const ofNode = options.nodePortAddresses ? `${ip} daddr @nodeport-ips` : notLoopback;
+  const toNode = options.nodePortAddresses ? ofNode : `fib daddr type local ${notLoopback}`;
   const destination = `${ip} daddr . meta l4proto . th dport`;
   const masquerade = "masquerade fully-random";
   const bit = mark(options);
@@ -135,7 +136,7 @@ function chains(options: NftablesOptions): readonly (readonly [string, readonly 
     ["nat-prerouting", [hook("nat", "prerouting", -100), "jump services"]],
     ["nat-output", [hook("nat", "output", -100), "jump services"]],
     ["nat-postrouting", [hook("nat", "postrouting", 100), "jump masquerading"]],
-    ["nodeport-endpoints-check", [`${toNode} meta l4proto . th dport vmap @no-endpoint-nodeports`]],
+    ["nodeport-endpoints-check", [`${ofNode} meta l4proto . th dport vmap @no-endpoint-nodeports`]],
     ["service-endpoints-check", [`${destination} vmap @no-endpoint-services`]],
     ["firewall-check", [`${destination} vmap @firewall-ips`]],
     [
