@@ -59,7 +59,8 @@ export class RulesMeasures {
   #putBack: (() => void) | undefined;
 
   constructor(now: number) {
-    this.#started = now;
+    // The notes are in whole seconds.
+    this.#started = Math.floor(now / 1000) * 1000;
   }
 
   /** When the oldest change came that is not in the kernel yet; undefined when all are. */

@@ -1,0 +1,83 @@
+// What a node says and does about its Services, on a real stack: health check node ports, healthz and metrics, UDP clients
+// whose endpoint is replaced.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { eventually, isRoot, TestStack } from "./stack.ts";
+
+if (!isRoot) console.log("services on a node: skipped, needs root");
+
+const stack = new TestStack("svcnode");
+
+const workload = (name: string, node: string, port: number, protocol = "TCP") => `
+apiVersion: v1
+kind: Pod
+metadata: {name: ${name}, labels: {app: ${name}}}
+spec:
+  nodeName: ${node}
+  containers:
+  - {name: web, image: example/web, ports: [{containerPort: ${port}, protocol: ${protocol}}]}
+---`;
+
+const objects = `${workload("web", "node-1", 8080)}
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 31234
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---${workload("client", "node-1", 8080)}
+`;
+
+const curl = async (url: string) => {
+  const { out } = await stack.exec("default/client", "curl", "-s", "-m", "3", "-i", url);
+  return out.replaceAll("\r", "");
+};
+let addresses: string[] = [];
+
+describe.skipIf(!isRoot)("a node", () => {
+  beforeAll(async () => {
+    const up = await stack.upWith(objects, "--nodes", "2");
+    if (up.code !== 0) throw new Error(up.err);
+    addresses = (await stack.list("nodes"))
+      .map((node) => node.status.addresses.find((one: { type: string }) => one.type === "InternalIP").address)
+      .sort();
+  }, 60_000);
+  afterAll(() => stack.remove(), 30_000);
+
+  test("answers a health check node port with the number of its endpoints", async () => {
+    const first = await eventually(
+      () => curl(`http://${addresses[0]}:31234/`),
+      (text) => text.includes(" 200 "),
+    );
+    expect(first).toMatch(/^HTTP\/1.1 200 OK\n/);
+    expect(first.toLowerCase()).toContain("x-load-balancing-endpoint-weight: 1\n");
+    expect(first).toEndWith(
+      '{\n\t"service": {\n\t\t"namespace": "default",\n\t\t"name": "web"\n\t},\n\t"localEndpoints": 1,\n\t"serviceProxyHealthy": true\n}',
+    );
+    const second = await curl(`http://${addresses[1]}:31234/`);
+    expect(second).toMatch(/^HTTP\/1.1 503 /);
+    expect(second.toLowerCase()).toContain("x-load-balancing-endpoint-weight: 0\n");
+  });
+
+  test("says that its rules keep up, and how long they take", async () => {
+    const text = await curl(`http://${addresses[1]}:10256/healthz`);
+    expect(text).toMatch(/^HTTP\/1.1 200 OK\n/);
+    expect(JSON.parse(text.slice(text.indexOf("{")))).toMatchObject({ nodeEligible: true, healthy: true });
+    // From other nodes and pods the metrics are not to be seen.
+    expect(await curl(`http://${addresses[0]}:10249/metrics`)).toBe("");
+    const inNode = (path: string) => stack.exec("node/node-1", "curl", "-s", `http://127.0.0.1:10249${path}`);
+    expect((await inNode("/proxyMode")).out).toBe("iptables");
+    const metrics = (await inNode("/metrics")).out.split("\n");
+    for (const name of [
+      "sync_proxy_rules_duration_seconds_count",
+      "network_programming_duration_seconds_count",
+      'sync_proxy_rules_iptables_total{table="nat"}',
+    ]) {
+      const line = metrics.find((one) => one.startsWith(`kubeproxy_${name} `));
+      expect([name, Number(line?.split(" ").at(-1)) > 0]).toEqual([name, true]);
+    }
+  });
+});
