@@ -1,0 +1,156 @@
+// From one state of the kernel to another as a text of steps, each for one tool, in an order that loses no packet: what lets
+// packets through comes before what attracts them, and what attracts them goes first. Only what differs is written.
+//
+// Pieces by name: `set/NAME` (what it is made with), `entry/NAME ENTRY`, `table/CHAIN`, `ipvs/-t ADDRESS:PORT` (scheduler, then
+// real servers in order), `device/NAME`, `address/ADDRESS`.
+
+import { difference as chainDifference } from "../iptables/difference.ts";
+import { sameLines } from "../iptables/renderer.ts";
+import type { Rules, Transaction } from "../service-rules.ts";
+import { device, type SetKind, setIds, setName, sets } from "./names.ts";
+
+/** The tools that steps are for; what each reads on its standard input is its own restore or batch format. */
+export const tools = ["ipset", "iptables", "ipvsadm", "ip"] as const;
+export type Tool = (typeof tools)[number];
+
+export interface Step {
+  readonly tool: Tool;
+  readonly text: string;
+}
+
+const stepMark = "## ";
+const chainTables = new Set(["filter", "nat"]);
+const kinds = new Map<string, SetKind & { readonly id: string }>();
+for (const id of setIds) for (const family of [4, 6] as const) kinds.set(setName(id, family), { ...sets[id], id });
+
+/** See `ServiceRules.difference`. */
+export function difference(now: Rules, wanted: Rules, names?: Iterable<string>): Transaction {
+  const changed = changes(now, wanted, names);
+  const chainsBefore: string[] = [];
+  const chainsAfter: string[] = [];
+  const setsBefore: Ordered[] = [];
+  const setsAfter: Ordered[] = [];
+  const servers = { add: [] as string[], remove: [] as string[] };
+  const addresses = { device: [] as string[], add: [] as string[], remove: [] as string[] };
+
+  for (const { name, before, after } of changed) {
+    const slash = name.indexOf("/");
+    const kind = name.slice(0, slash);
+    const rest = name.slice(slash + 1);
+    if (chainTables.has(kind)) (after ? chainsBefore : chainsAfter).push(name);
+    else if (kind === "set") {
+      // A set of another type under our name: taken away last time or somebody's; the kernel refuses while rules use it.
+      if (before) (after ? setsBefore : setsAfter).push({ rank: after ? 0 : 9, line: `destroy ${rest}` });
+      if (after) setsBefore.push({ rank: 1, line: `create ${rest} ${after.join(" ")}` });
+    } else if (kind === "entry") {
+      const set = kinds.get(rest.slice(0, rest.indexOf(" ")));
+      const steps = (after === undefined) === (set?.keepsSource === true) ? setsBefore : setsAfter;
+      steps.push({ rank: rankOf(set?.id, after !== undefined), line: `${after ? "add" : "del"} ${rest}` });
+    } else if (kind === "ipvs") serverChange(rest, before, after, servers);
+    else if (kind === "device") {
+      addresses[after ? "device" : "remove"].push(
+        `link ${after ? "add" : "delete"} dev ${rest}${after ? ` ${after[0]}` : ""}`,
+      );
+    } else if (kind === "address") {
+      const of = after ?? before ?? [];
+      // Without duplicate address detection, which a device that is down never ends.
+      const options = rest.includes(":") ? " nodad" : "";
+      if (after) addresses.add.push(`address replace ${of[0]} dev ${device}${options}`);
+      else addresses.remove.unshift(`address delete ${of[0]} dev ${device}`);
+    }
+  }
+
+  const steps: Step[] = [
+    { tool: "ipset", text: ordered(setsBefore) },
+    { tool: "iptables", text: chainDifference(now, wanted, chainsBefore).text },
+    { tool: "ipvsadm", text: lines(servers.add) },
+    { tool: "ip", text: lines([...addresses.device, ...addresses.add, ...addresses.remove]) },
+    { tool: "iptables", text: chainDifference(now, wanted, chainsAfter).text },
+    { tool: "ipset", text: ordered(setsAfter) },
+    { tool: "ipvsadm", text: lines(servers.remove) },
+  ];
+  return { text: steps.map(printStep).join(""), pieces: changed.length };
+}
+
+/** The steps of a transaction's text. */
+export function stepsOf(text: string): readonly Step[] {
+  const steps: { tool: Tool; text: string }[] = [];
+  for (const line of text.split("\n")) {
+    const tool = line.startsWith(stepMark) ? tools.find((one) => one === line.slice(stepMark.length)) : undefined;
+    if (tool) steps.push({ tool, text: "" });
+    else if (line !== "") steps.at(-1)!.text += `${line}\n`;
+  }
+  return steps;
+}
+
+function printStep({ tool, text }: Step): string {
+  return text === "" ? "" : `${stepMark}${tool}\n${text}`;
+}
+
+interface Change {
+  readonly name: string;
+  readonly before: readonly string[] | undefined;
+  readonly after: readonly string[] | undefined;
+}
+
+function changes(now: Rules, wanted: Rules, names: Iterable<string> | undefined): readonly Change[] {
+  const out: Change[] = [];
+  for (const name of names ?? new Set([...now.keys(), ...wanted.keys()])) {
+    const [before, after] = [now.get(name), wanted.get(name)];
+    if (before === after || (before && after && sameLines(before, after))) continue;
+    out.push({ name, before, after });
+  }
+  return out;
+}
+
+/**
+ * New real servers come before old ones go. An old one keeps its connections with weight 0 (`draining.ts` takes it away when they
+ * have ended), but for UDP and SCTP, whose connections have no end (pkg/proxy/ipvs/graceful_termination.go).
+ */
+function serverChange(
+  server: string,
+  before: readonly string[] | undefined,
+  after: readonly string[] | undefined,
+  out: { readonly add: string[]; readonly remove: string[] },
+): void {
+  if (!after) {
+    out.remove.push(`-D ${server}`);
+    return;
+  }
+  if (!before) out.add.push(`-A ${server} ${after[0]}`);
+  else if (before[0] !== after[0]) out.add.push(`-E ${server} ${after[0]}`);
+  const had = new Map((before ?? []).slice(1).map((line) => [realServerOf(line), line]));
+  for (const line of after.slice(1)) {
+    const real = realServerOf(line);
+    const known = had.get(real);
+    had.delete(real);
+    if (known !== line) out.add.push(`${known === undefined ? "-a" : "-e"} ${server} ${line}`);
+  }
+  const graceful = server.startsWith("-t ");
+  for (const real of had.keys()) out.add.push(graceful ? `-e ${server} -r ${real} -m -w 0` : `-d ${server} -r ${real}`);
+}
+
+/** `10.244.1.5:8080` of `-r 10.244.1.5:8080 -m -w 1`. */
+export function realServerOf(line: string): string {
+  return line.split(" ")[1] ?? "";
+}
+
+interface Ordered {
+  readonly rank: number;
+  readonly line: string;
+}
+
+/** Within a step: additions before deletions; a restriction comes after its exceptions and goes before them. */
+function rankOf(set: string | undefined, added: boolean): number {
+  const restricts = set === "KUBE-LOAD-BALANCER-FW" || set === "KUBE-IPVS-IPS";
+  if (added) return restricts ? 3 : 2;
+  return restricts ? 4 : 5;
+}
+
+function ordered(all: readonly Ordered[]): string {
+  return lines([...all].sort((a, b) => a.rank - b.rank).map(({ line }) => line));
+}
+
+function lines(all: readonly string[]): string {
+  return all.length > 0 ? `${all.join("\n")}\n` : "";
+}
