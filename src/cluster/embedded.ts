@@ -195,7 +195,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       explainPacketOn(
         {
           settings,
-          nodes: places.map(({ name, address }) => ({ ...pipeline.inputs.nodes.get(name), name, address })),
+          nodes: places.map((place) => ({ ...pipeline.inputs.nodes.get(place.name), ...place })),
           pods: objects.pods,
           resolved: pipeline.inputs.resolved,
         },

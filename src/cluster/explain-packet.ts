@@ -7,7 +7,7 @@ import { UserError } from "../base/errors.ts";
 import { ipFamily } from "../base/ip.ts";
 import type { Collection } from "../collections/collection.ts";
 import { explainPacket, type PacketDecision } from "../services/packet.ts";
-import type { Packet, PacketNode } from "../services/packet-place.ts";
+import { type Packet, type PacketNode, rangeWith } from "../services/packet-place.ts";
 import { type PacketPlace, type PacketQuestion, parsePacketQuestion } from "../services/packet-question.ts";
 import type { ResolvedService } from "../services/resolved-service.ts";
 import { type NodePlace, servicePortsOf } from "../services/service-table.ts";
@@ -23,7 +23,7 @@ export interface PacketRequest {
 export interface PacketContext {
   readonly settings: Pick<StackSettings, "ranges" | "network" | "proxyMode">;
   /** In order: the first is the one that load-balancer addresses lead to. */
-  readonly nodes: readonly (NodePlace & { readonly address: string })[];
+  readonly nodes: readonly (NodePlace & { readonly address: string; readonly podRange: string })[];
   readonly pods: Pick<Collection<KubeObject>, "get" | "values">;
   readonly resolved: Pick<Collection<ResolvedService>, "get" | "values">;
   readonly notes?: readonly string[];
@@ -42,6 +42,7 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
   const place: PacketNode = {
     name: node.name,
     addresses: [node.address],
+    podRange: node.podRange,
     // `netns/plan.ts`: node 1 answers for all load-balancer addresses.
     localRanges: isFirst ? [settings.ranges.loadBalancers] : [],
   };
@@ -59,7 +60,10 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
         ? { nodePortAddresses: [node.address] }
         : {}),
       resolved: (key) => resolved.get(key),
-      nodeAt: (address) => nodes.find((one) => one.address === address)?.name,
+      nodeAt: (address) =>
+        rangeWith([settings.ranges.loadBalancers], address)
+          ? nodes[0]?.name
+          : nodes.find((one) => one.address === address)?.name,
     },
   );
   return notes ? { ...decision, notes } : decision;

@@ -21,6 +21,8 @@ export interface PacketNode {
   readonly addresses: readonly string[];
   /** Further ranges that the kernel takes for the node's own (a range of load-balancer addresses it answers for). */
   readonly localRanges?: readonly string[];
+  /** This node's own pods, the part of `podRanges` that is here: answers to others do not come back through this node. */
+  readonly podRange?: string;
 }
 
 export interface PacketOptions {
@@ -47,6 +49,8 @@ export interface PacketPlace {
   /** Undefined when pods cannot be told from others. */
   readonly fromPod: boolean | undefined;
   readonly hooks: readonly Hook[];
+  /** Whether answers to the source pass this node, whoever sends them; undefined when that is not known. */
+  readonly answersPass: boolean | undefined;
 }
 
 export function placeOf(packet: Packet, node: PacketNode, options: PacketOptions): PacketPlace {
@@ -61,8 +65,20 @@ export function placeOf(packet: Packet, node: PacketNode, options: PacketOptions
     nodeAddresses: node.addresses,
     fromNode,
     fromPod: podRanges && rangeWith(podRanges, packet.source.address) !== undefined,
+    answersPass: answersPass(packet.source.address, fromNode, node, podRanges),
     hooks: fromNode ? (toNode ? ["output", "input"] : ["output"]) : [toNode ? "input" : "forward"],
   };
+}
+
+function answersPass(
+  source: string,
+  fromNode: boolean,
+  { podRange }: PacketNode,
+  podRanges: readonly string[] | undefined,
+): boolean | undefined {
+  if (fromNode) return true;
+  if (podRange === undefined || rangeWith(podRanges ?? [], source) === undefined) return undefined;
+  return rangeWith([podRange], source) !== undefined;
 }
 
 /** Whether node ports answer on a destination address. */

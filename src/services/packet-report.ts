@@ -2,10 +2,11 @@
 
 import { describeProvenance } from "../model/provenance.ts";
 import type { PacketDecision, PacketEndpoint } from "./packet.ts";
+import type { PacketStep } from "./packet-rules.ts";
 import { endpointText } from "./service-table.ts";
 
 export function renderPacketDecision(decision: PacketDecision): string {
-  const { packet, node, mode, answer, steps, endpoints, affinity, leftOut, notes } = decision;
+  const { packet, node, mode, answer, steps, endpoints, masquerade, affinity, leftOut, notes } = decision;
   const lines = [`${packet}   on ${node} (${mode})`, "", `→ ${answer}`];
   for (const endpoint of endpoints)
     lines.push(`  ${percent(endpoint.probability).padStart(6)}  ${endpointLine(endpoint)}`);
@@ -14,22 +15,25 @@ export function renderPacketDecision(decision: PacketDecision): string {
   else if (sources.size > 1) {
     lines.push("", ...endpoints.map((endpoint) => `${endpointText(endpoint)}: ${sourceLine(endpoint.source)}`));
   }
+  const failing = endpoints.filter(({ fails }) => fails);
+  if (failing.length > 0) {
+    lines.push("", `A connection to ${failing.map(endpointText).join(", ")} fails: ${failing[0]?.fails}`);
+  }
   if (affinity) {
     lines.push(
       "",
       `A client that came within the last ${affinity.seconds} s goes where it went before   ${describeProvenance(affinity.from)}`,
     );
   }
-  if (steps.length > 0) {
-    lines.push("", "through");
-    const passed = [
-      ...steps.map(({ where, what, from }) => [where, what, from ? describeProvenance(from) : ""] as const),
-    ];
-    const width = Math.max(...passed.map(([where]) => where.length));
-    for (const [where, what, from] of passed)
-      lines.push(`  ${where.padEnd(width)}  ${what}${from ? `   ${from}` : ""}`);
-    for (const { where, address, port } of endpoints)
-      lines.push(`  ${where.padEnd(width)}  to ${endpointText({ address, port })}`);
+  const passed: readonly PacketStep[] = [
+    ...steps,
+    ...endpoints.map((endpoint) => ({ where: endpoint.where, what: `to ${endpointText(endpoint)}` })),
+    ...(masquerade ? [masquerade] : []),
+  ];
+  if (passed.length > 0) lines.push("", "through");
+  const width = Math.max(...passed.map(({ where }) => where.length));
+  for (const { where, what, from } of passed) {
+    lines.push(`  ${where.padEnd(width)}  ${what}${from ? `   ${describeProvenance(from)}` : ""}`);
   }
   if (leftOut.length > 0) {
     lines.push("", "left out");

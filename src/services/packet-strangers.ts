@@ -47,7 +47,7 @@ export function strangerReason(packet: Packet, context: StrangerContext): Strang
   }
   const other = options.nodeAt?.(address);
   if (other !== undefined)
-    return pass(`${address} is the address of ${other}, whose rules decide there: ask with --node ${other}`);
+    return pass(`${address} leads to ${other}, whose rules decide there: ask with --node ${other}`);
   if (rangeWith(options.podRanges ?? [], address)) return pass(`${address} is a pod's own address`);
   const range = rangeWith(options.serviceRanges ?? [], address);
   if (range) {

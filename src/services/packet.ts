@@ -6,7 +6,7 @@ import { ipFamily } from "../base/ip.ts";
 import type { Provenance } from "../model/provenance.ts";
 import { type LeftOut, leftOutOf } from "./packet-left-out.ts";
 import { type DestinationKind, type Hook, type ModeSemantics, modeSemantics, type PacketMode } from "./packet-modes.ts";
-import { type Packet, type PacketNode, type PacketOptions, placeOf } from "./packet-place.ts";
+import { type Packet, type PacketNode, type PacketOptions, type PacketPlace, placeOf } from "./packet-place.ts";
 import {
   type Claim,
   claimsOf,
@@ -35,6 +35,8 @@ export interface PacketEndpoint {
   readonly target?: { readonly kind: string; readonly namespace: string; readonly name: string };
   /** What the endpoint sees as the client's address, and why. */
   readonly source: { readonly address: string; readonly kept: boolean; readonly reason: string };
+  /** Why a connection to it fails although the packet arrives. */
+  readonly fails?: string;
 }
 
 export interface PacketDecision {
@@ -54,6 +56,8 @@ export interface PacketDecision {
     readonly from: Provenance;
   };
   readonly steps: readonly PacketStep[];
+  /** After the endpoint is picked. */
+  readonly masquerade?: PacketStep;
   readonly endpoints: readonly PacketEndpoint[];
   readonly affinity?: { readonly seconds: number; readonly from: Provenance };
   /** Endpoints of the Service that this packet does not go to. */
@@ -77,7 +81,7 @@ export function explainPacket(
   // The first row that translates the address takes the packet; only what none of them takes meets the refusals.
   for (const { claim, outcome } of outcomes) {
     if (outcome.kind === "translate")
-      return { ...about, ...delivered(claim, outcome, packet, node, options, semantics) };
+      return { ...about, ...delivered(claim, outcome, packet, node, place, options, semantics) };
   }
   for (const { claim, outcome } of outcomes) {
     if (outcome.kind !== "refuse") continue;
@@ -115,6 +119,9 @@ export function explainPacket(
   };
 }
 
+const answersStray =
+  "its answer goes straight to the client, not back through this node, so that the client does not know it";
+
 const allHooks: readonly Hook[] = ["input", "forward", "output"];
 
 function delivered(
@@ -122,6 +129,7 @@ function delivered(
   outcome: Outcome & { kind: "translate" },
   packet: Packet,
   node: PacketNode,
+  place: PacketPlace,
   options: PacketOptions,
   semantics: ModeSemantics,
 ): Omit<PacketDecision, "packet" | "node" | "mode"> {
@@ -140,6 +148,7 @@ function delivered(
     return { address: packet.source.address, kept: true, reason: outcome.kept };
   };
   const endpoints = outcome.endpoints.map((endpoint): PacketEndpoint => {
+    const source = seen(endpoint);
     const known = resolved?.endpoints.find((one) => one.address === endpoint.address);
     const { kind, namespace, name } = known?.target ?? {};
     return {
@@ -151,7 +160,9 @@ function delivered(
       thisNode: endpoint.local,
       ...(known?.terminating ? { terminating: true } : {}),
       ...(kind && name ? { target: { kind, namespace: namespace ?? row.namespace, name } } : {}),
-      source: seen(endpoint),
+      source,
+      // Only this node can translate the answer back.
+      ...(source.kept && !endpoint.local && place.answersPass === false ? { fails: answersStray } : {}),
     };
   });
   const [first] = endpoints;
@@ -161,7 +172,8 @@ function delivered(
     outcome: "endpoints",
     answer: `${row.name} takes it by its ${destinationWords[destination.kind]}, to ${to}`,
     service: serviceOf(claim, options),
-    steps: [...outcome.steps, ...(masquerades ? [{ where: names.masquerade, what: masqueradeWords(endpoints) }] : [])],
+    steps: outcome.steps,
+    ...(masquerades ? { masquerade: { where: names.masquerade, what: masqueradeWords(endpoints) } } : {}),
     endpoints,
     ...(row.affinitySeconds === undefined
       ? {}
