@@ -20,6 +20,16 @@ export function processId(pid: number): ProcessId | undefined {
   }
 }
 
+/** Whether there is a process of this number, whichever it is. */
+export function answersSignals(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
 export function isRunning(id: ProcessId): boolean {
   return processId(id.pid)?.started === id.started;
 }

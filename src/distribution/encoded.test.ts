@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { fingerprint } from "../model/fingerprint.ts";
 import { type Model, type ResourceOf, type ResourceType, resourceTypes } from "../model/model.ts";
-import { knownFingerprint, resourceText } from "../model/resource-text.ts";
+import { resourceSize, resourceText } from "../model/resource-text.ts";
 import { patchedRouteTable } from "../model/route-table-patch.ts";
 import { arbitraryModel } from "../model/testing/arbitrary.ts";
 import { toWire } from "../model/wire-codec.ts";
@@ -19,7 +19,8 @@ test("texts and fingerprints, put together from parts, are those of the whole", 
         for (const resource of upsert[type]) {
           for (let time = 0; time < 2; time++) {
             expect(resourceText(type, resource)).toBe(JSON.stringify(toWire(type, resource)));
-            expect(knownFingerprint(type, resource)).toBe(fingerprint(type, resource));
+            expect(resourceSize(type, resource)).toBeLessThanOrEqual(resourceText(type, resource).length);
+            expect(fingerprint(type, resource)).toBe(fingerprint(type, JSON.parse(JSON.stringify(resource))));
           }
         }
       }
@@ -37,7 +38,7 @@ test("texts and fingerprints, put together from parts, are those of the whole", 
 
 test("a secret's text has its key, and its fingerprint is its own", () => {
   expect(resourceText("secrets", secret("s"))).toContain("key of s");
-  expect(knownFingerprint("secrets", secret("s", "f9"))).toBe("f9");
+  expect(fingerprint("secrets", secret("s", "f9"))).toBe("f9");
 });
 
 test("a route table that the proxy has travels as what differs from it", () => {

@@ -2,6 +2,7 @@
 // and its answer says what is in force and what was refused. Delta semantics as xDS's (incremental ADS); it knows no wire:
 // the local protocol (`proxy-server.ts`) encodes these deltas, and xDS will, too.
 
+import { fingerprint } from "../model/fingerprint.ts";
 import {
   type ResourceOf,
   type ResourceType,
@@ -9,7 +10,7 @@ import {
   type RouteTableName,
   resourceTypes,
 } from "../model/model.ts";
-import { knownFingerprint, resourceText } from "../model/resource-text.ts";
+import { resourceSize } from "../model/resource-text.ts";
 import type { Rejection } from "../model/wire.ts";
 import { type ResourceId, resourceId, splitId } from "./references.ts";
 import type { ResourceSets, ScopeName } from "./resource-sets.ts";
@@ -126,7 +127,7 @@ export class SubscriptionState {
         remove[type] ??= [];
         remove[type].push(name);
       } else {
-        size += resourceText(type, resource).length;
+        size += resourceSize(type, resource);
         if (sent.size > 0 && size > this.#updateSize) break;
         upsert[type] ??= [];
         upsert[type].push(resource);
@@ -175,7 +176,7 @@ export class SubscriptionState {
   #difference(id: ResourceId): Difference | undefined {
     const { type, name } = splitId(id);
     const resource = this.#sets.wanted(this.scopes, id);
-    const wanted = resource === undefined ? undefined : knownFingerprint(type, resource);
+    const wanted = resource === undefined ? undefined : fingerprint(type, resource);
     const refusal = this.#refused.get(id);
     if (refusal && refusal.fingerprint === wanted && !this.#retry.has(id)) return undefined;
     if (wanted === this.#inForce.get(id)) {

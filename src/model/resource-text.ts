@@ -1,24 +1,24 @@
-// Resources as JSON text and their fingerprints, each made once: a table of a thousand rules of which one changed costs one
+// Resources as JSON text, each made once: a table of a thousand rules of which one changed costs one
 // rule and joining, not writing all of it anew, and every proxy of a scope is sent the same text. Secrets are not kept in text.
 
-import { fingerprintOfText } from "./fingerprint.ts";
-import type { ResourceOf, ResourceType, RouteTable, Secret } from "./model.ts";
+import type { ResourceOf, ResourceType, RouteTable } from "./model.ts";
 import { toWire } from "./wire-codec.ts";
 
 const texts = new WeakMap<object, string>();
-const fingerprints = new WeakMap<object, string>();
-
-/** As `fingerprint` of the model, which is what the proxy computes from what it was sent. */
-export function knownFingerprint<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
-  if (type === "secrets") return (resource as Secret).fingerprint;
-  return kept(fingerprints, resource, () => fingerprintOfText(resourceText(type, resource)));
-}
 
 /** What `JSON.stringify` makes of a resource as it travels. */
 export function resourceText<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
   if (type === "secrets") return JSON.stringify(toWire(type, resource));
   if (type === "routeTables") return kept(texts, resource, () => tableText(resource as RouteTable));
   return keptText(resource);
+}
+
+/** About as many characters as {@link resourceText} has, without joining a table's rules. */
+export function resourceSize<T extends ResourceType>(type: T, resource: ResourceOf[T]): number {
+  if (type !== "routeTables") return resourceText(type, resource).length;
+  let size = 0;
+  for (const { rules } of (resource as RouteTable).hosts) for (const rule of rules) size += keptText(rule).length;
+  return size;
 }
 
 function tableText(table: RouteTable): string {

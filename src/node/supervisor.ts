@@ -9,7 +9,14 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { isRunning, type ProcessId, processId, runningProcess, signalProcess } from "../base/process-id.ts";
+import {
+  answersSignals,
+  isRunning,
+  type ProcessId,
+  processId,
+  runningProcess,
+  signalProcess,
+} from "../base/process-id.ts";
 
 export interface ChildSpec {
   /** For log lines: `proxy`, `stand-in node-1`. */
@@ -78,8 +85,10 @@ export class Supervisor {
     this.#current = found;
     this.#startedAt = this.#clock.now();
     this.#options.log.info("found running", { child: this.#spec.name, pid: found.pid });
+    let looks = 0;
     this.#watch = this.#clock.every(this.#options.watchInterval ?? 100, () => {
-      if (!isRunning(found)) this.#exited(found, "ended");
+      // The pid alone is cheap to ask after; that it is still the same process is looked at now and then.
+      if (!answersSignals(found.pid) || (++looks % 50 === 0 && !isRunning(found))) this.#exited(found, "ended");
     });
     this.#options.onStart?.(found.pid, true);
   }

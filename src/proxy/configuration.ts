@@ -3,6 +3,7 @@
 // that differ are opened or closed. Updates are applied one after the other.
 
 import { messageOf } from "../base/errors.ts";
+import { fingerprint } from "../model/fingerprint.ts";
 import {
   type Backend,
   type Listener,
@@ -13,7 +14,7 @@ import {
   type Secret,
   type TlsContext,
 } from "../model/model.ts";
-import { knownFingerprint, resourceText } from "../model/resource-text.ts";
+import { resourceText } from "../model/resource-text.ts";
 import { patchedRouteTable, type RouteTablePatch } from "../model/route-table-patch.ts";
 import { validateResource } from "../model/validate.ts";
 import type { FromProxy, Rejection, ToProxy, WireResource } from "../model/wire.ts";
@@ -298,9 +299,7 @@ export class Configuration {
     return Object.fromEntries(
       resourceTypes.map((type) => [
         type,
-        Object.fromEntries(
-          [...this.#inForce[type]].map(([name, resource]) => [name, knownFingerprint(type, resource)]),
-        ),
+        Object.fromEntries([...this.#inForce[type]].map(([name, resource]) => [name, fingerprint(type, resource)])),
       ]),
     );
   }
@@ -312,7 +311,7 @@ export class Configuration {
         type,
         [...this.#inForce[type]].map(([name, resource]) => ({
           name,
-          fingerprint: knownFingerprint(type, resource),
+          fingerprint: fingerprint(type, resource),
           resource,
         })),
       ]),

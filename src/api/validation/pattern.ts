@@ -2,8 +2,16 @@
 
 import { RE2JS } from "re2js";
 
-const compiled = new Map<string, RE2JS | undefined>();
+const compiled = new Map<string, Compiled>();
 const cacheLimit = 5000;
+/** Answers remembered for a pattern: the same names and paths are validated at every write of an object. */
+const answerLimit = 1000;
+const longestRemembered = 256;
+
+interface Compiled {
+  readonly expression: RE2JS | undefined;
+  readonly answers: Map<string, boolean>;
+}
 
 export interface Pattern {
   matches(text: string): boolean;
@@ -13,18 +21,18 @@ export interface Pattern {
 
 /** A pattern that searches (it is not anchored). One that does not compile matches nothing; CRD validation refuses those. */
 export function compilePattern(pattern: string): Pattern {
-  let expression = compiled.get(pattern);
-  if (!compiled.has(pattern)) {
-    if (compiled.size >= cacheLimit) compiled.clear();
-    try {
-      expression = RE2JS.compile(pattern);
-    } catch {
-      expression = undefined;
-    }
-    compiled.set(pattern, expression);
-  }
+  const { expression, answers } = compiledPattern(pattern);
   return {
-    matches: (text) => expression?.matcher(text).find() ?? false,
+    matches(text) {
+      let answer = answers.get(text);
+      if (answer !== undefined) return answer;
+      answer = expression?.matcher(text).find() ?? false;
+      if (text.length <= longestRemembered) {
+        if (answers.size >= answerLimit) answers.clear();
+        answers.set(text, answer);
+      }
+      return answer;
+    },
     find(text) {
       const matcher = expression?.matcher(text);
       return matcher?.find() ? (matcher.group() ?? undefined) : undefined;
@@ -32,11 +40,24 @@ export function compilePattern(pattern: string): Pattern {
   };
 }
 
-export function patternCompiles(pattern: string): boolean {
-  try {
-    RE2JS.compile(pattern);
-    return true;
-  } catch {
-    return false;
+function compiledPattern(pattern: string): Compiled {
+  let known = compiled.get(pattern);
+  if (!known) {
+    if (compiled.size >= cacheLimit) compiled.clear();
+    known = { expression: tryCompile(pattern), answers: new Map() };
+    compiled.set(pattern, known);
   }
+  return known;
+}
+
+function tryCompile(pattern: string): RE2JS | undefined {
+  try {
+    return RE2JS.compile(pattern);
+  } catch {
+    return undefined;
+  }
+}
+
+export function patternCompiles(pattern: string): boolean {
+  return tryCompile(pattern) !== undefined;
 }
