@@ -3,7 +3,8 @@
 
 import type { Run } from "../../src/node/service-rules.ts";
 
-const prefix = "fl-t-svc";
+/** Of this process, so that two runs at once do not take each other's namespaces away. */
+const prefix = `fl-t-svc${process.pid}`;
 export const node = `${prefix}-node`;
 export const outside = `${prefix}-out`;
 export const nodeAddress = "192.0.2.1";

@@ -1,0 +1,408 @@
+// The nftables backend in a real kernel: connections between network namespaces through what it wrote, and what `nft` says of it.
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { systemClock } from "../../src/base/clock.ts";
+import { silentLogger } from "../../src/base/log.ts";
+import { Graph } from "../../src/collections/graph.ts";
+import { type Source, source } from "../../src/collections/source.ts";
+import type { NftablesOptions } from "../../src/node/nftables/fixed.ts";
+import { listing } from "../../src/node/nftables/listing.ts";
+import { nftables } from "../../src/node/nftables/nftables.ts";
+import { NftablesRenderer } from "../../src/node/nftables/renderer.ts";
+import { type RulesSink, startRulesSink } from "../../src/node/rules-sink.ts";
+import type { Rules } from "../../src/node/service-rules.ts";
+import type { ServicePort } from "../../src/services/service-table.ts";
+import {
+  cannotRun,
+  connect,
+  inside,
+  makeNetwork,
+  node,
+  nodeAddress,
+  outside,
+  outsideAddress,
+  podCidr,
+  removeNetwork,
+  runIn,
+  serve,
+  type TestPod,
+} from "./service-network.ts";
+
+const reason = cannotRun() ?? (Bun.which("nft") ? undefined : "needs nft");
+if (reason) console.log(`skipped: the nftables backend: ${reason}`);
+
+const options: NftablesOptions = {
+  family: 4,
+  localDetector: { kind: "cidr", cidr: podCidr },
+  nodeAddress,
+  nodePortAddresses: [nodeAddress],
+  serviceCidrs: ["10.96.0.0/16"],
+};
+const backend = nftables(runIn(node), options);
+const clusterIP = "10.96.9.9";
+
+let pods: readonly TestPod[] = [0, 1, 2, 3].map((n) => ({ namespace: "", address: `10.244.9.${n + 2}` }));
+let servers: { stop(): Promise<void> }[] = [];
+let table: Source<ServicePort>;
+let sink: RulesSink;
+
+const endpoints = (which: readonly number[], local = true) =>
+  which.map((n) => ({ address: pods[n]!.address, port: 8080, local }));
+
+function row(which: readonly number[], more: Partial<ServicePort> = {}): ServicePort {
+  return {
+    key: "shop/cart:http/TCP/4",
+    name: "shop/cart:http",
+    namespace: "shop",
+    service: "cart",
+    family: 4,
+    protocol: "TCP",
+    port: 80,
+    clusterIP,
+    externalIPs: [],
+    loadBalancerIPs: [],
+    sourceRanges: [],
+    nodePort: undefined,
+    healthCheckNodePort: undefined,
+    internalPolicyLocal: false,
+    externalPolicyLocal: false,
+    affinitySeconds: undefined,
+    clusterEndpoints: endpoints(which),
+    localEndpoints: endpoints(which),
+    hasEndpoints: which.length > 0,
+    localReady: which.length,
+    ...more,
+  };
+}
+
+async function apply(...rows: ServicePort[]): Promise<void> {
+  table.replace(rows.map((one) => [one.key, one] as const));
+  await sink.settled();
+}
+
+const client = () => pods[3]!.namespace;
+const names = (answers: readonly string[]) => answers.map((answer) => answer.split(" ")[0]!);
+function tally(answers: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names(answers)) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
+}
+
+describe.skipIf(reason !== undefined)("the nftables backend", () => {
+  beforeAll(async () => {
+    pods = await makeNetwork(4);
+    servers = await Promise.all([0, 1, 2].map((n) => serve(pods[n]!, `pod-${n}`, 8080)));
+  }, 30_000);
+  afterAll(async () => {
+    await Promise.all(servers.map((one) => one.stop()));
+    removeNetwork(4);
+  });
+  beforeEach(() => {
+    table = source<ServicePort>("test table", { graph: new Graph() });
+    sink = startRulesSink({ table, rules: backend, clock: systemClock, log: silentLogger });
+  });
+  afterEach(async () => {
+    sink.dispose();
+    await backend.remove();
+  });
+
+  test("900 connections from a pod spread evenly over three endpoints", async () => {
+    await apply(row([0, 1, 2]));
+    const counts = tally(await connect(client(), clusterIP, 80, 900));
+    expect(Object.keys(counts).sort()).toEqual(["pod-0", "pod-1", "pod-2"]);
+    // 300 each, sigma 14.
+    for (const count of Object.values(counts)) expect(Math.abs(count - 300)).toBeLessThan(75);
+  }, 20_000);
+
+  test("no connection made after an endpoint left fails", async () => {
+    await apply(row([0, 1, 2]));
+    await apply(row([0, 2]));
+    expect(tally(await connect(client(), clusterIP, 80, 200))["pod-1"]).toBeUndefined();
+    await apply(row([1]));
+    expect(new Set(names(await connect(client(), clusterIP, 80, 50)))).toEqual(new Set(["pod-1"]));
+  }, 20_000);
+
+  test("a Service without endpoints refuses at once, from a pod, from the node and on a node port", async () => {
+    await apply(row([], { nodePort: 30_080 }));
+    expect(await connect(client(), clusterIP, 80)).toEqual(["- ECONNREFUSED"]);
+    expect(await connect(node, clusterIP, 80)).toEqual(["- ECONNREFUSED"]);
+    expect(await connect(outside, nodeAddress, 30_080)).toEqual(["- ECONNREFUSED"]);
+  });
+
+  test("a port that a Service does not have is refused, and an address that no Service has is dropped", async () => {
+    await apply(row([0]));
+    expect(await connect(client(), clusterIP, 81)).toEqual(["- ECONNREFUSED"]);
+    expect(await connect(client(), "10.96.1.1", 80)).toEqual(["- timeout"]);
+  });
+
+  test("a pod reaches itself through its Service, and sees another client than itself", async () => {
+    await apply(row([0]));
+    const [answer] = await connect(pods[0]!.namespace, clusterIP, 80);
+    expect(answer).toStartWith("pod-0 ");
+    expect(answer).not.toContain(pods[0]!.address);
+  });
+
+  test("traffic between pods keeps its source; what comes from outside to a ClusterIP does not", async () => {
+    await apply(row([0]));
+    expect(await connect(client(), clusterIP, 80)).toEqual([`pod-0 ${pods[3]!.address}`]);
+    const [answer] = await connect(outside, clusterIP, 80);
+    expect(answer).toStartWith("pod-0 ");
+    expect(answer).not.toContain(outsideAddress);
+  });
+
+  test("a node port answers on the node's address, masqueraded under policy Cluster, not under Local", async () => {
+    await apply(row([0], { nodePort: 30_080 }));
+    const [cluster] = await connect(outside, nodeAddress, 30_080);
+    expect(cluster).toStartWith("pod-0 ");
+    expect(cluster).not.toContain(outsideAddress);
+    await apply(row([0], { nodePort: 30_080, externalPolicyLocal: true }));
+    expect(await connect(outside, nodeAddress, 30_080)).toEqual([`pod-0 ${outsideAddress}`]);
+    expect(names(await connect(node, nodeAddress, 30_080))).toEqual(["pod-0"]);
+  });
+
+  test("policy Local without a local endpoint drops what comes from outside, and serves what comes from pods", async () => {
+    await apply(row([0], { nodePort: 30_080, externalPolicyLocal: true, localEndpoints: [] }));
+    expect(await connect(outside, nodeAddress, 30_080)).toEqual(["- timeout"]);
+    expect(names(await connect(client(), nodeAddress, 30_080))).toEqual(["pod-0"]);
+    expect(names(await connect(node, nodeAddress, 30_080))).toEqual(["pod-0"]);
+  });
+
+  test("external and load-balancer addresses answer from outside, source ranges keep others out", async () => {
+    const addresses = { externalIPs: ["198.51.100.7"], loadBalancerIPs: ["10.97.9.1"] };
+    await apply(row([1], addresses));
+    expect(names(await connect(outside, "198.51.100.7", 80))).toEqual(["pod-1"]);
+    expect(names(await connect(outside, "10.97.9.1", 80))).toEqual(["pod-1"]);
+    await apply(row([1], { ...addresses, sourceRanges: ["203.0.113.0/24", "198.51.100.0/24"] }));
+    expect(await connect(outside, "10.97.9.1", 80)).toEqual(["- timeout"]);
+    await apply(row([1], { ...addresses, sourceRanges: ["192.0.2.0/24"] }));
+    expect(names(await connect(outside, "10.97.9.1", 80))).toEqual(["pod-1"]);
+    await apply(row([1], { ...addresses, sourceRanges: ["0.0.0.0/0"] }));
+    expect(names(await connect(outside, "10.97.9.1", 80))).toEqual(["pod-1"]);
+  }, 20_000);
+
+  test("with ClientIP affinity a client stays with its endpoint, until that leaves", async () => {
+    await apply(row([0, 1, 2], { affinitySeconds: 60 }));
+    const first = new Set(names(await connect(client(), clusterIP, 80, 30)));
+    expect(first.size).toBe(1);
+    const [chosen] = first;
+    const others = [0, 1, 2].filter((n) => `pod-${n}` !== chosen);
+    // An endpoint that comes or goes elsewhere does not move a client.
+    await apply(row([Number(chosen!.slice(4)), others[0]!], { affinitySeconds: 60 }));
+    expect(new Set(names(await connect(client(), clusterIP, 80, 20)))).toEqual(first);
+    await apply(row(others, { affinitySeconds: 60 }));
+    const second = new Set(names(await connect(client(), clusterIP, 80, 20)));
+    expect(second.size).toBe(1);
+    expect(second.has(chosen!)).toBe(false);
+  }, 20_000);
+
+  test("affinity ends when the client was away for longer than its timeout", async () => {
+    await apply(row([0, 1, 2], { affinitySeconds: 1 }));
+    const found = new Set<string>();
+    const end = Date.now() + 15_000;
+    while (found.size < 2 && Date.now() < end) {
+      for (const name of names(await connect(client(), clusterIP, 80, 3))) found.add(name);
+      // What is waited for is the kernel's own clock.
+      await Bun.sleep(1_100);
+    }
+    expect(found.size).toBeGreaterThan(1);
+  }, 20_000);
+
+  test("what somebody else took away is back within a second, and again every time", async () => {
+    await apply(row([0], { nodePort: 30_080 }));
+    for (const damage of [
+      ["nft", "flush", "table", "ip", "kube-proxy"],
+      ["nft", "delete", "table", "ip", "kube-proxy"],
+      ["nft", "flush", "ruleset"],
+      ["nft", "flush", "chain", "ip", "kube-proxy", "nat-output"],
+      ["nft", "flush", "map", "ip", "kube-proxy", "service-ips"],
+      ["nft", "add", "element", "ip", "kube-proxy", "cluster-ips", "{ 10.96.77.77 }"],
+      ["nft", "insert", "rule", "ip", "kube-proxy", "services", "drop"],
+      ["nft", "add", "chain", "ip", "kube-proxy", "mine"],
+    ]) {
+      const { repairs } = sink.state;
+      await inside(node, damage);
+      const start = performance.now();
+      while (sink.state.repairs === repairs || !sink.state.inSync) await Bun.sleep(10);
+      await sink.settled();
+      expect([damage.join(" "), performance.now() - start < 1_000]).toEqual([damage.join(" "), true]);
+      expect(backend.difference(await backend.read(), backend.render(table)).text).toBe("");
+    }
+    expect(names(await connect(client(), clusterIP, 80))).toEqual(["pod-0"]);
+  }, 30_000);
+
+  test("a sink that starts again writes nothing when the rules are right", async () => {
+    await apply(row([0, 1], { affinitySeconds: 10, nodePort: 30_080 }));
+    sink.dispose();
+    sink = startRulesSink({ table, rules: backend, clock: systemClock, log: silentLogger });
+    await sink.settled();
+    expect(sink.state.transactions).toBe(0);
+  });
+
+  test("other people's tables are left alone, and nothing of ours remains", async () => {
+    await inside(node, ["nft", "add", "table", "ip", "theirs"]);
+    await apply(row([0, 1], { nodePort: 30_080 }));
+    sink.dispose();
+    await backend.remove();
+    await backend.remove();
+    expect((await inside(node, ["nft", "list", "tables"])).trim()).toBe("table ip theirs");
+    await inside(node, ["nft", "delete", "table", "ip", "theirs"]);
+  });
+});
+
+describe.skipIf(reason !== undefined)("what nft shows equals what was written", () => {
+  const namespace = `fl-t-nft${process.pid}`;
+  beforeAll(() => {
+    Bun.spawnSync(["ip", "netns", "add", namespace]);
+  });
+  afterAll(() => void Bun.spawnSync(["ip", "netns", "del", namespace]));
+
+  const everything = (): ServicePort[] => [
+    row([0, 1, 2], { affinitySeconds: 10_800, nodePort: 30_080 }),
+    row([], { key: "a", name: "shop/a", service: "a", clusterIP: "10.96.9.10", protocol: "UDP" }),
+    row([1], {
+      key: "b",
+      name: "shop/b",
+      service: "b",
+      clusterIP: "10.96.9.11",
+      loadBalancerIPs: ["10.97.9.2"],
+      sourceRanges: ["192.0.2.0/24", "192.0.3.0/24", "203.0.113.128/25"],
+      externalIPs: ["198.51.100.8"],
+      nodePort: 30_081,
+      externalPolicyLocal: true,
+      localEndpoints: [],
+    }),
+    row([1], {
+      key: "c",
+      name: "shop/c",
+      service: "c",
+      clusterIP: "10.96.9.12",
+      protocol: "SCTP",
+      internalPolicyLocal: true,
+    }),
+    row([2], {
+      key: "d",
+      name: "shop/d",
+      service: "d",
+      clusterIP: "10.96.9.13",
+      loadBalancerIPs: ["10.97.9.3"],
+      sourceRanges: ["10.0.1.0/24", "10.0.2.0/24"],
+    }),
+    row([2], {
+      key: "e",
+      name: "shop/e",
+      service: "e",
+      clusterIP: "10.96.9.14",
+      loadBalancerIPs: ["10.97.9.4"],
+      sourceRanges: ["0.0.0.0/0"],
+    }),
+  ];
+  const six = (): ServicePort[] =>
+    everything().map((one, at) => ({
+      ...one,
+      family: 6,
+      clusterIP: `fd00:96::${at + 1}`,
+      externalIPs: one.externalIPs.map(() => "2001:db8::8"),
+      loadBalancerIPs: one.loadBalancerIPs.map(() => `2001:db8::${at + 20}`),
+      sourceRanges: one.sourceRanges.map((range) => (range.endsWith("/0") ? "::/0" : `2001:db8:${range.length}::/48`)),
+      clusterEndpoints: one.clusterEndpoints.map((_, n) => ({ address: `fd00::${n + 1}`, port: 8080, local: n === 0 })),
+      localEndpoints: one.localEndpoints.map((_, n) => ({ address: `fd00::${n + 1}`, port: 8080, local: true })),
+    }));
+
+  const variants: readonly NftablesOptions[] = [
+    options,
+    { family: 4, masqueradeAll: true, serviceCidrs: ["10.96.0.0/16", "10.90.0.0/16"] },
+    { family: 4, localDetector: { kind: "bridge", name: "cni0" }, masqueradeBit: 15 },
+    { family: 4, localDetector: { kind: "prefix", prefix: "fl-" }, nodeAddress: "203.0.113.200" },
+    { family: 6, localDetector: { kind: "cidr", cidr: "fd00::/64" }, nodePortAddresses: ["2001:db8::1"] },
+    { family: 6, serviceCidrs: ["fd00:96::/112"], localDetector: { kind: "prefix", prefix: "fl-" } },
+  ];
+
+  test("for every kind of object and option, and a listing of it is taken by nft", async () => {
+    for (const more of variants) {
+      const rules = nftables(runIn(namespace), more);
+      const wanted = rules.render({ values: () => (more.family === 4 ? everything() : six()) });
+      await rules.commit(rules.difference(await rules.read(), wanted));
+      const found = await rules.read();
+      for (const [piece, lines] of wanted) expect([piece, found.get(piece)]).toEqual([piece, lines]);
+      expect(rules.difference(found, wanted).text).toBe("");
+      expect(await rules.intact()).toBe(true);
+      await rules.remove();
+      expect((await rules.read()).size).toBe(0);
+      expect(await rules.intact()).toBe(false);
+      const checked = await runIn(namespace)(["nft", "-c", "-f", "-"], listing(more.family, wanted));
+      expect(checked.stderr).toBe("");
+      expect(checked.code).toBe(0);
+      const loaded = await runIn(namespace)(["nft", "-f", "-"], listing(more.family, wanted));
+      expect(loaded.stderr).toBe("");
+      expect(rules.difference(await rules.read(), wanted).text).toBe("");
+      await rules.remove();
+    }
+  }, 30_000);
+
+  test("after random changes as after a fresh start", async () => {
+    const rules = nftables(runIn(namespace), options);
+    const rowsArbitrary = fc
+      .uniqueArray(
+        fc.record({
+          service: fc.nat(8),
+          endpoints: fc.uniqueArray(fc.nat(3), { maxLength: 4 }),
+          nodePort: fc.option(fc.integer({ min: 30_000, max: 30_003 }), { nil: undefined }),
+          externalPolicyLocal: fc.boolean(),
+          internalPolicyLocal: fc.boolean(),
+          affinitySeconds: fc.constantFrom(undefined, 10, 20),
+          externalIPs: fc.constantFrom<readonly string[]>([], ["198.51.100.1"]),
+          loadBalancerIPs: fc.constantFrom<readonly string[]>([], ["10.97.0.1"]),
+          sourceRanges: fc.constantFrom<readonly string[]>([], ["192.0.2.0/24", "198.51.100.0/24"]),
+        }),
+        { selector: (one) => one.service, maxLength: 8 },
+      )
+      .map((list) =>
+        list.map(({ service, endpoints: which, ...more }) =>
+          row(which, {
+            ...more,
+            key: `s${service}`,
+            name: `shop/s${service}`,
+            service: `s${service}`,
+            clusterIP: `10.96.3.${service}`,
+            localEndpoints: endpoints(which.filter((n) => n % 2 === 0)),
+            clusterEndpoints: endpoints(which).map((one, at) => ({ ...one, local: which[at]! % 2 === 0 })),
+          }),
+        ),
+      );
+    await fc.assert(
+      fc.asyncProperty(fc.array(rowsArbitrary, { minLength: 2, maxLength: 4 }), async (states) => {
+        await rules.remove();
+        const renderer = new NftablesRenderer(options);
+        let before: ReadonlyMap<string, ServicePort> = new Map();
+        let known: Rules = new Map();
+        await rules.commit(rules.difference(known, renderer.rules));
+        known = new Map(renderer.rules);
+        for (const state of states) {
+          const after = new Map(state.map((one) => [one.key, one]));
+          const keys = [...new Set([...before.keys(), ...after.keys()])];
+          const touched = renderer.apply(keys.map((key) => ({ key, before: before.get(key), after: after.get(key) })));
+          await rules.commit(rules.difference(known, renderer.rules, touched));
+          known = new Map(renderer.rules);
+          before = after;
+        }
+        const grown = await rules.read();
+        await rules.remove();
+        const wanted = rules.render(before);
+        await rules.commit(rules.difference(new Map(), wanted));
+        const fresh = await rules.read();
+        expect(Object.fromEntries([...grown].sort())).toEqual(Object.fromEntries([...fresh].sort()));
+        expect(rules.difference(grown, wanted).text).toBe("");
+      }),
+      { numRuns: 12 },
+    );
+  }, 60_000);
+
+  test("a refused transaction names the line and changes nothing", async () => {
+    const rules = nftables(runIn(namespace), options);
+    await rules.remove();
+    const text = "add table ip kube-proxy\nadd chain ip kube-proxy a\nadd rule ip kube-proxy a goto no-such-chain\n";
+    await expect(rules.commit({ text, pieces: 1 })).rejects.toThrow("goto no-such-chain");
+    expect((await rules.read()).size).toBe(0);
+  });
+});
