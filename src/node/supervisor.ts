@@ -32,7 +32,7 @@ export interface ChildSpec {
 export interface SupervisorOptions {
   readonly log: Logger;
   readonly clock?: Clock;
-  /** Milliseconds between looks at a child that a former process of ours started; 100 unless given. */
+  /** Milliseconds between looks at a child that a former process of ours started; 250 unless given. */
   readonly watchInterval?: number;
   /** Called each time a child runs: started, started anew, or found. */
   readonly onStart?: (pid: number, adopted: boolean) => void;
@@ -86,7 +86,7 @@ export class Supervisor {
     this.#startedAt = this.#clock.now();
     this.#options.log.info("found running", { child: this.#spec.name, pid: found.pid });
     let looks = 0;
-    this.#watch = this.#clock.every(this.#options.watchInterval ?? 100, () => {
+    this.#watch = this.#clock.every(this.#options.watchInterval ?? 250, () => {
       // The pid alone is cheap to ask after; that it is still the same process is looked at now and then.
       if (!answersSignals(found.pid) || (++looks % 50 === 0 && !isRunning(found))) this.#exited(found, "ended");
     });
