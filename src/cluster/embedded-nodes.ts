@@ -11,6 +11,8 @@ import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
 import { resolvConf } from "../dns/resolv-conf.ts";
 import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
+import { type ConntrackCleaner, startConntrackCleaner } from "../node/conntrack/cleaner.ts";
+import { type UdpService, udpServices } from "../node/conntrack/udp-services.ts";
 import { iptables } from "../node/iptables/iptables.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
@@ -90,6 +92,9 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
         : kernelRules({ rules: nodeRules(settings, network, place), table, clock, log: own, changedAt });
     return { table, sink };
   });
+  const udp = udpServices(pipeline.inputs.resolved);
+  const cleaners =
+    settings.network === "netns" ? places.map((place, at) => cleaner(options, udp, place, rules[at]!)) : [];
   const health = places.map((place, at) =>
     startNodeHealth({
       ...{ settings, network, place, objects, clock, rules: rules[at]! },
@@ -135,9 +140,10 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     all,
     settled: async () => {
       await Promise.all(rules.map(({ sink }) => sink.settled()));
+      await Promise.all(cleaners.map((one) => one.settled()));
     },
     async dispose() {
-      for (const one of health) one.dispose();
+      for (const one of [...health, ...cleaners]) one.dispose();
       for (const { rules, standIns, agent } of all) {
         await rules.sink.dispose();
         standIns.release();
@@ -153,16 +159,36 @@ export function zoneOf({ zones }: Pick<StackSettings, "zones">, node: number): {
   return zone === undefined ? {} : { zone };
 }
 
-/** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
-function nodeRules(settings: StackSettings, network: PodNetwork, place: NodePlace): ServiceRules {
-  const run: Run = async (argv, stdin) => {
-    const { exitCode, stdout, stderr } = await network.run(
-      { node: place.name },
-      argv,
-      stdin === undefined ? {} : { stdin },
-    );
+/** Runs programs in a node's network. */
+function runOn(network: PodNetwork, place: NodePlace): Run {
+  return async (argv, stdin) => {
+    const given = stdin === undefined ? {} : { stdin };
+    const { exitCode, stdout, stderr } = await network.run({ node: place.name }, argv, given);
     return { code: exitCode, stdout, stderr };
   };
+}
+
+/** Clears what a node's connection tracking remembers of UDP endpoints that are gone. */
+function cleaner(
+  { network, clock, log }: NodesOptions,
+  services: Collection<UdpService>,
+  place: NodePlace,
+  { sink }: NodeRules,
+): ConntrackCleaner {
+  return startConntrackCleaner({
+    services,
+    settled: () => sink.settled(),
+    run: runOn(network, place),
+    nodeAddresses: [place.address, "127.0.0.1"],
+    measures: sink.measures,
+    clock,
+    log: log.child("conntrack", { node: place.name }),
+  });
+}
+
+/** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
+function nodeRules(settings: StackSettings, network: PodNetwork, place: NodePlace): ServiceRules {
+  const run = runOn(network, place);
   const common = {
     family: 4,
     localDetector: { kind: "cidr", cidr: network.ranges.pods },

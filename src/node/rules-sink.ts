@@ -7,7 +7,7 @@ import type { Clock } from "../base/clock.ts";
 import { type Disposable, disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import type { Batch, Change, Collection } from "../collections/collection.ts";
+import type { Collection } from "../collections/collection.ts";
 import type { ServicePort } from "../services/service-table.ts";
 import { RulesMeasures } from "./rules-measures.ts";
 import type { Rules, ServiceRules } from "./service-rules.ts";
@@ -23,8 +23,6 @@ export interface RulesSinkOptions {
   readonly fullCheckUpTo?: number;
   /** When the endpoints of a row changed at their source, RFC 3339: what the latency of changes is measured from. */
   readonly changedAt?: (row: ServicePort) => string | undefined;
-  /** Called with all changes that a transaction has just put into the kernel. */
-  readonly afterCommit?: (batch: Batch<ServicePort>) => void;
 }
 
 export interface RulesSinkState {
@@ -70,8 +68,6 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     ...{ inSync: false, transactions: 0, failures: 0, repairs: 0, lastError: undefined as string | undefined },
     measures,
   };
-  /** Changes that no transaction has taken yet, by key. */
-  const waiting = new Map<string, Change<ServicePort>>();
 
   async function work(): Promise<void> {
     if (busy || disposed) return;
@@ -80,7 +76,8 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     retry = undefined;
     try {
       while (!disposed && (kernel === undefined || dirty.size > 0)) await writeOnce();
-      if (waiting.size > 0 && !disposed) written();
+      // What changed no rule of this family is in force as well.
+      if (measures.pendingSince !== undefined) measures.begin()(clock.now());
       attempt = 0;
       state.inSync = true;
       state.lastError = undefined;
@@ -103,33 +100,15 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     const begun = performance.now();
     const now = known ?? new Map(await rules.read());
     // Rows may change while the transaction runs: what it writes is taken now, and the rest waits for the next one.
-    const taken = [...waiting.values()];
     const applied = measures.begin();
-    waiting.clear();
     try {
       await write(now, known ? [...dirty] : [...new Set([...now.keys(), ...renderer.rules.keys()])]);
     } catch (error) {
       measures.refused(known === undefined);
-      for (const change of taken) wait(change, waiting.get(change.key));
       throw error;
     }
     measures.took((performance.now() - begun) / 1000, known === undefined);
     applied(clock.now());
-    if (taken.length > 0) options.afterCommit?.(taken);
-  }
-
-  /** Changes that need no rules of their own: they count as applied. */
-  function written(): void {
-    const taken = [...waiting.values()];
-    waiting.clear();
-    measures.begin()(clock.now());
-    if (taken.length > 0) options.afterCommit?.(taken);
-  }
-
-  /** `later` is what came after it; from the oldest state to the newest it is one change. */
-  function wait(change: Change<ServicePort>, later: Change<ServicePort> | undefined): void {
-    const { key, before } = change;
-    waiting.set(key, { key, before, after: later ? later.after : change.after });
   }
 
   async function write(now: Map<string, readonly string[]>, names: readonly string[]): Promise<void> {
@@ -178,7 +157,8 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     } finally {
       busy = false;
       nextCheck = clock.now() + (performance.now() - begun) * checkShare;
-      if (kernel === undefined || dirty.size + waiting.size > 0 || waiters.length > 0) await work();
+      if (kernel === undefined || dirty.size > 0 || measures.pendingSince !== undefined || waiters.length > 0)
+        await work();
     }
     if (repaired.size > 0) await learn(repaired);
   }
@@ -202,7 +182,7 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
       log.debug("service rules could not be read", { mode: rules.mode, error: messageOf(error) });
     } finally {
       busy = false;
-      if (dirty.size + waiting.size > 0 || waiters.length > 0) void work();
+      if (dirty.size > 0 || measures.pendingSince !== undefined || waiters.length > 0) void work();
     }
   }
 
@@ -224,11 +204,6 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     (batch) => {
       for (const name of renderer.apply(batch)) dirty.add(name);
       measures.queued(batch, clock.now(), options.changedAt);
-      for (const change of batch) {
-        const earlier = waiting.get(change.key);
-        if (earlier) wait(earlier, change);
-        else waiting.set(change.key, change);
-      }
       // All batches of one turn of the event loop go into one transaction.
       queueMicrotask(() => void work());
     },

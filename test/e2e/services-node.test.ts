@@ -28,6 +28,14 @@ spec:
   healthCheckNodePort: 31234
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: names}
+spec:
+  type: NodePort
+  selector: {app: names}
+  ports: [{port: 53, targetPort: 5353, protocol: UDP, nodePort: 31053}]
 ---${workload("client", "node-1", 8080)}
 `;
 
@@ -80,4 +88,36 @@ describe.skipIf(!isRoot)("a node", () => {
       expect([name, Number(line?.split(" ").at(-1)) > 0]).toEqual([name, true]);
     }
   });
+
+  // A client that goes on sending from one port keeps its entry in connection tracking alive.
+  test("UDP clients keep being answered when the only endpoint is replaced", async () => {
+    const pod = (n: number) =>
+      workload(`names-${n}`, `node-${n}`, 5353, "UDP").replace(`app: names-${n}`, "app: names");
+    expect((await stack.apply(pod(1))).code).toBe(0);
+    await stack.fairlead("wait", "pod/names-1");
+    const { clusterIP } = (await stack.get("services", "names")).spec;
+    const script = (address: string, port: number) => `
+      const seen = new Set();
+      const socket = await Bun.udpSocket({ socket: { error() {}, data(_, data) {
+        const name = /names-\\d/.exec(data.toString())?.[0];
+        if (name && !seen.has(name)) { seen.add(name); console.log(name); }
+        if (seen.size === 2) process.exit(0);
+      } } });
+      // Refused while there is no endpoint.
+      setInterval(() => { try { socket.send("hello", ${port}, "${address}"); } catch {} }, 20);
+      setTimeout(() => process.exit(1), 15000);`;
+    const targets = [
+      [clusterIP, 53],
+      [addresses[0]!, 31_053],
+    ] as const;
+    const clients = targets.map(([address, port]) =>
+      stack.exec("default/client", process.execPath, "-e", script(address, port)),
+    );
+    const entries = async () => (await stack.exec("node/node-1", "conntrack", "-L", "-p", "udp")).out;
+    const tracked = await eventually(entries, (text) => (text.match(/sport=5353/g)?.length ?? 0) >= 2);
+    expect(tracked.match(/sport=5353/g)).toHaveLength(2);
+    expect((await stack.fairlead("delete", "pod", "names-1", "-n", "default")).code).toBe(0);
+    expect((await stack.apply(pod(2))).code).toBe(0);
+    for (const client of clients) expect(await client).toMatchObject({ err: "", out: "names-1\nnames-2\n" });
+  }, 30_000);
 });
