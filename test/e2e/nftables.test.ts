@@ -115,6 +115,26 @@ describe.skipIf(reason !== undefined)("the nftables backend", () => {
     for (const count of Object.values(counts)) expect(Math.abs(count - 300)).toBeLessThan(75);
   }, 20_000);
 
+  test("so they do where more than 1,000 Services make it draw by rules, and that is read back as written", async () => {
+    const others = Array.from({ length: 1000 }, (_, n) => {
+      const address = `10.96.${10 + (n >> 8)}.${n & 255}`;
+      return row([n % 3, 3], { key: `other-${n}`, name: `shop/o${n}`, service: `o${n}`, clusterIP: address });
+    });
+    await apply(
+      row([0, 1, 2]),
+      { ...row([1]), key: "x", clusterIP: "10.96.9.8", name: "shop/x", service: "x", affinitySeconds: 9 },
+      ...others,
+    );
+    const counts = tally(await connect(client(), clusterIP, 80, 900));
+    expect(Object.keys(counts).sort()).toEqual(["pod-0", "pod-1", "pod-2"]);
+    for (const count of Object.values(counts)) expect(Math.abs(count - 300)).toBeLessThan(75);
+    expect(names(await connect(client(), "10.96.9.8", 80))).toEqual(["pod-1"]);
+    const found = await backend.read();
+    expect(backend.difference(found, backend.render(table)).text).toBe("");
+    expect([...found.values()].flat().filter((line) => line.includes("numgen random mod 2 0 meta"))).toHaveLength(1001);
+    expect(await backend.intact()).toBe(true);
+  }, 20_000);
+
   test("no connection made after an endpoint left fails", async () => {
     await apply(row([0, 1, 2]));
     await apply(row([0, 2]));

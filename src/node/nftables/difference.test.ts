@@ -151,6 +151,33 @@ describe("increments", () => {
     );
   });
 
+  test("draw endpoints by rules above 1,000 Services, and by maps again below", () => {
+    const rows = (count: number) =>
+      Array.from({ length: count }, (_, at) => port(at, at === 3 ? [1, 2, 3, 4, 5, 6, 7, 8, 9] : [1, 2, 3]));
+    const renderer = new NftablesRenderer(options);
+    renderer.apply(rows(1000).map((after) => ({ key: after.key, before: undefined, after })));
+    const drawn = () => {
+      const all = [...renderer.rules].filter(([name]) => name.startsWith("chain service-") && name.includes("/"));
+      return all.map(([, lines]) => lines.length);
+    };
+    expect(new Set(drawn())).toEqual(new Set([1]));
+    let kernel = applyTransaction(new Map(), between(new Map(), renderer.rules).text);
+    const extra = port(1000, [1], { affinitySeconds: 10 });
+    let touched = renderer.apply([{ key: extra.key, before: undefined, after: extra }]);
+    kernel = applyTransaction(kernel, between(kernel, renderer.rules, touched).text);
+    expect(plain(kernel)).toEqual(plain(render(table([...rows(1000), extra]), options)));
+    expect(drawn().filter((count) => count === 3)).toHaveLength(999);
+    const [chain] = [...renderer.rules].filter(([name]) => name.includes("/s7/"));
+    expect(chain![1].map((line) => line.replace("meta l4proto tcp dnat to ", ""))).toEqual([
+      "numgen random mod 3 0 10.244.7.1:8080",
+      "numgen random mod 2 0 10.244.7.2:8080",
+      "10.244.7.3:8080",
+    ]);
+    touched = renderer.apply([{ key: extra.key, before: extra, after: undefined }]);
+    kernel = applyTransaction(kernel, between(kernel, renderer.rules, touched).text);
+    expect(plain(kernel)).toEqual(plain(render(table(rows(1000)), options)));
+  });
+
   test("from any state to any other, with any options, agree with the kernel", () => {
     const anyOptions = fc.constantFrom<NftablesOptions>(options, { family: 4, masqueradeAll: true }, { family: 4 });
     fc.assert(

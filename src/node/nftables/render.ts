@@ -4,6 +4,7 @@
 import { contains, parseCidr } from "../../base/cidr.ts";
 import { canonicalAddress } from "../../base/ip.ts";
 import {
+  endpointText,
   externallyAccessible,
   type ServicePort,
   type TableEndpoint,
@@ -18,8 +19,17 @@ import { chainPiece, elementPiece, setPiece } from "./pieces.ts";
 /** What one row asks for: lines by piece. */
 export type Fragment = ReadonlyMap<string, readonly string[]>;
 
+/**
+ * How an endpoint is drawn: from a map in one rule, as kube-proxy does, or by a rule for each endpoint. Both are even. The kernel
+ * looks through all sets of a table to name each map that a rule has, so that many of them take long to load (`docs/services.md`).
+ */
+export type Draw = "maps" | "rules";
+
+/** With more endpoints than these, a map is used in any case: a chain of rules is walked one by one. */
+const mostDrawnByRules = 8;
+
 /** The pieces of one Service port. The row's family must be the options'. */
-export function renderPort(row: ServicePort, options: NftablesOptions): Fragment {
+export function renderPort(row: ServicePort, options: NftablesOptions, draw: Draw = "maps"): Fragment {
   const pieces = new Map<string, readonly string[]>();
   const protocol = row.protocol.toLowerCase();
   const name = portName(row);
@@ -70,8 +80,8 @@ export function renderPort(row: ServicePort, options: NftablesOptions): Fragment
     if (hasExternal) lines.push(`goto ${row.externalPolicyLocal ? local : cluster}`);
     pieces.set(chainPiece(external), lines);
   }
-  if (usesCluster) pieces.set(chainPiece(cluster), balance(row, row.clusterEndpoints));
-  if (usesLocal) pieces.set(chainPiece(local), balance(row, row.localEndpoints));
+  if (usesCluster) pieces.set(chainPiece(cluster), balance(row, row.clusterEndpoints, draw));
+  if (usesLocal) pieces.set(chainPiece(local), balance(row, row.localEndpoints, draw));
 
   const serving = [...(usesCluster ? row.clusterEndpoints : []), ...(usesLocal ? row.localEndpoints : [])];
   for (const endpoint of serving) {
@@ -86,7 +96,7 @@ export function renderPort(row: ServicePort, options: NftablesOptions): Fragment
     pieces.set(setPiece(`affinity-${own}`), [`type ${addressType(row.family)}`, `timeout ${row.affinitySeconds}s`]);
     pieces.set(chainPiece(`endpoint-${own}`), [
       `update @affinity-${own} { ${ipWord(row.family)} saddr }`,
-      `meta l4proto ${protocol} dnat to ${address.includes(":") ? `[${address}]` : address}:${port}`,
+      `meta l4proto ${protocol} dnat to ${endpointText({ address, port })}`,
     ]);
   }
   return pieces;
@@ -125,19 +135,31 @@ function firewallRules(
 }
 
 /** One endpoint at random; with affinity, the one that the client had before, first. */
-function balance(row: ServicePort, endpoints: readonly TableEndpoint[]): readonly string[] {
+function balance(row: ServicePort, endpoints: readonly TableEndpoint[], draw: Draw): readonly string[] {
   const all = endpoints.map(canonicalEndpoint);
+  const byRules = draw === "rules" && all.length <= mostDrawnByRules;
   const random = `numgen random mod ${all.length}`;
   if (row.affinitySeconds === undefined) {
+    const protocol = `meta l4proto ${row.protocol.toLowerCase()}`;
+    if (byRules) return drawByRules(all.map((one) => `${protocol} dnat to ${endpointText(one)}`));
     const list = all.map(({ address, port }, index) => `${index} : ${address} . ${port}`).join(", ");
-    const ip = ipWord(row.family);
-    return [`meta l4proto ${row.protocol.toLowerCase()} dnat ${ip} addr . port to ${random} map { ${list} }`];
+    return [`${protocol} dnat ${ipWord(row.family)} addr . port to ${random} map { ${list} }`];
   }
   const names = all.map((one) => endpointName(row, one));
   return [
     ...names.map((own) => `${ipWord(row.family)} saddr @affinity-${own} goto endpoint-${own}`),
-    `${random} vmap { ${names.map((own, index) => `${index} : goto endpoint-${own}`).join(", ")} }`,
+    ...(byRules
+      ? drawByRules(names.map((own) => `goto endpoint-${own}`))
+      : [`${random} vmap { ${names.map((own, index) => `${index} : goto endpoint-${own}`).join(", ")} }`]),
   ];
+}
+
+/** The first with 1/n, the next with 1/(n-1) of what is left, and so on: the same share for each. */
+function drawByRules(ends: readonly string[]): readonly string[] {
+  return ends.map((end, index) => {
+    const left = ends.length - index;
+    return left > 1 ? `numgen random mod ${left} 0 ${end}` : end;
+  });
 }
 
 function canonicalEndpoint(endpoint: TableEndpoint): TableEndpoint {

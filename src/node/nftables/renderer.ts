@@ -7,7 +7,10 @@ import type { ServicePort, ServiceTable } from "../../services/service-table.ts"
 import { sameLines } from "../iptables/renderer.ts";
 import type { Renderer, Rules } from "../service-rules.ts";
 import { fixedPieces, type NftablesOptions } from "./fixed.ts";
-import { type Fragment, renderPort } from "./render.ts";
+import { type Draw, type Fragment, renderPort } from "./render.ts";
+
+/** With more rows than these, endpoints are drawn by rules. */
+const mostDrawnByMaps = 1000;
 
 /** All pieces of a table; rows of the other family are left out. Pure. */
 export function render(table: ServiceTable, options: NftablesOptions): Rules {
@@ -24,9 +27,12 @@ interface Claim {
 export class NftablesRenderer implements Renderer {
   readonly #options: NftablesOptions;
   readonly #rules: Map<string, readonly string[]>;
+  readonly #rows = new Map<string, ServicePort>();
   readonly #fragments = new Map<string, Fragment>();
   /** Who asks for a piece, sorted by row. */
   readonly #claims = new Map<string, readonly Claim[]>();
+
+  #draw: Draw = "maps";
 
   constructor(options: NftablesOptions) {
     this.#options = options;
@@ -39,10 +45,19 @@ export class NftablesRenderer implements Renderer {
 
   apply(batch: Batch<ServicePort>): ReadonlySet<string> {
     const touched = new Set<string>();
+    const changed = new Map<string, ServicePort | undefined>();
     for (const { key, after } of batch) {
       const row = after?.family === this.#options.family ? after : undefined;
-      this.#replace(key, row && renderPort(row, this.#options), touched);
+      changed.set(key, row);
+      if (row) this.#rows.set(key, row);
+      else this.#rows.delete(key);
     }
+    const draw: Draw = this.#rows.size > mostDrawnByMaps ? "rules" : "maps";
+    if (draw !== this.#draw) {
+      this.#draw = draw;
+      for (const [key, row] of this.#rows) changed.set(key, row);
+    }
+    for (const [key, row] of changed) this.#replace(key, row && renderPort(row, this.#options, draw), touched);
     return touched;
   }
 
