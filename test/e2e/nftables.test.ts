@@ -1,6 +1,8 @@
 // The nftables backend in a real kernel: connections between network namespaces through what it wrote, and what `nft` says of it.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
@@ -28,6 +30,7 @@ import {
   serve,
   type TestPod,
 } from "./service-network.ts";
+import { eventually, manifests, root, run, TestStack } from "./stack.ts";
 
 const reason = cannotRun() ?? (Bun.which("nft") ? undefined : "needs nft");
 if (reason) console.log(`skipped: the nftables backend: ${reason}`);
@@ -424,5 +427,173 @@ describe.skipIf(reason !== undefined)("what nft shows equals what was written", 
     const text = "add table ip kube-proxy\nadd chain ip kube-proxy a\nadd rule ip kube-proxy a goto no-such-chain\n";
     await expect(rules.commit({ text, pieces: 1 })).rejects.toThrow("goto no-such-chain");
     expect((await rules.read()).size).toBe(0);
+  });
+});
+
+describe.skipIf(reason !== undefined)("fairlead rules", () => {
+  const namespace = `fl-t-rul${process.pid}`;
+  beforeAll(() => {
+    Bun.spawnSync(["ip", "netns", "add", namespace]);
+  });
+  afterAll(() => void Bun.spawnSync(["ip", "netns", "del", namespace]));
+
+  /** Services of every type and policy, in both families, each with ready, terminating and unready endpoints. */
+  function objects(): object[] {
+    const all: object[] = [];
+    let n = 0;
+    for (const family of ["IPv4", "IPv6"] as const) {
+      const four = family === "IPv4";
+      const address = (prefix: string, last: number) => (four ? `${prefix}.${last}` : `fd00:${prefix.length}::${last}`);
+      for (const type of ["ClusterIP", "NodePort", "LoadBalancer"]) {
+        for (const [internal, external] of [
+          ["Cluster", "Cluster"],
+          ["Local", "Local"],
+        ]) {
+          for (const affinity of ["None", "ClientIP"]) {
+            for (const nodes of [[], ["n1", "n2"], ["n2"]]) {
+              n++;
+              const name = `s${n}`;
+              const clusterIP = address("10.96.7", n);
+              const port = {
+                name: "web",
+                port: 80,
+                targetPort: 8080,
+                ...(type === "ClusterIP" ? {} : { nodePort: 30_000 + n }),
+              };
+              all.push(
+                {
+                  apiVersion: "v1",
+                  kind: "Service",
+                  metadata: { name, namespace: "shop" },
+                  spec: {
+                    type,
+                    clusterIP,
+                    clusterIPs: [clusterIP],
+                    ipFamilies: [family],
+                    internalTrafficPolicy: internal,
+                    ...(type === "ClusterIP" ? {} : { externalTrafficPolicy: external }),
+                    externalIPs: [address("198.51.100", n)],
+                    sessionAffinity: affinity,
+                    ...(type === "LoadBalancer"
+                      ? { loadBalancerSourceRanges: [four ? "192.0.2.0/24" : "2001:db8::/64"] }
+                      : {}),
+                    ports: [port, { ...port, name: "dns", protocol: "UDP" }],
+                  },
+                  ...(type === "LoadBalancer"
+                    ? { status: { loadBalancer: { ingress: [{ ip: address("10.97.0", n) }] } } }
+                    : {}),
+                },
+                {
+                  apiVersion: "discovery.k8s.io/v1",
+                  kind: "EndpointSlice",
+                  metadata: { name, namespace: "shop", labels: { "kubernetes.io/service-name": name } },
+                  addressType: family,
+                  ports: ["web", "dns"].map((one) => ({
+                    name: one,
+                    port: 8080,
+                    protocol: one === "dns" ? "UDP" : "TCP",
+                  })),
+                  endpoints: nodes.map((nodeName, at) => ({
+                    addresses: [address("10.244.7", n * 2 + at)],
+                    nodeName,
+                    conditions: { ready: at === 0, serving: true, terminating: at > 0 },
+                  })),
+                },
+              );
+            }
+          }
+        }
+      }
+    }
+    return all;
+  }
+
+  test("are taken by the kernel's own tools, in both modes and families", async () => {
+    const stdin = JSON.stringify(objects());
+    for (const six of [false, true]) {
+      const more = [
+        "--node",
+        "n1",
+        "--cluster-cidr",
+        "10.244.0.0/16,fd00:8::/32",
+        "--service-cidr",
+        "10.96.0.0/16,fd00:7::/32",
+      ];
+      const words = ["-f", "-", ...more, ...(six ? ["--ipv6"] : [])];
+      for (const [mode, ...tool] of [
+        ["nftables", "nft", "-c", "-f", "-"],
+        ["iptables", six ? "ip6tables-restore" : "iptables-restore", "--test"],
+      ]) {
+        const printed = await run([join(root, "bin/fairlead"), "rules", "--mode", mode!, ...words], { stdin });
+        expect([mode, printed.code, printed.err]).toEqual([mode, 0, ""]);
+        const checked = await runIn(namespace)(tool, printed.out);
+        expect([mode, checked.code, checked.stderr]).toEqual([mode, 0, ""]);
+      }
+    }
+  }, 30_000);
+});
+
+const manifest = join(manifests, "01-services.yaml");
+const noStack = reason ?? (existsSync(manifest) ? undefined : "../shared is absent");
+
+describe.skipIf(noStack !== undefined)("manifest 01 in nftables mode", () => {
+  const stack = new TestStack("nft");
+  beforeAll(async () => {
+    const { code, out, err } = await stack.up("--proxy-mode", "nftables", "-f", manifest);
+    expect(err + out).toContain("Everything works.");
+    expect(code).toBe(0);
+  }, 60_000);
+  afterAll(() => stack.remove(), 30_000);
+
+  const nft = async (...words: string[]) => (await stack.exec("node/node-1", "nft", ...words)).out;
+  const chain = async () => {
+    const service = await stack.get("services", "inventory");
+    const map = await nft("list", "map", "ip", "kube-proxy", "service-ips");
+    const name = new RegExp(`${service.spec.clusterIP} \\. tcp \\. 80 : goto (\\S+?),?\\s`).exec(map)![1]!;
+    return nft("list", "chain", "ip", "kube-proxy", name);
+  };
+
+  test("the node has kube-proxy's table, and no chains of iptables", async () => {
+    expect(await nft("list", "tables")).toContain("table ip kube-proxy");
+    expect((await stack.exec("node/node-1", "iptables-save")).out).not.toContain("KUBE-");
+    expect(await chain()).toMatch(/numgen random mod 3 map \{ 0 : .*, 1 : .*, 2 : .* \}/);
+  });
+
+  test("connections from a pod spread evenly over the three pods", async () => {
+    const [pod] = await stack.list("pods", "-l", "app=inventory");
+    const { spec } = await stack.get("services", "inventory");
+    const url = `url = "http://${spec.clusterIP}/"\nheader = "connection: close"`;
+    const script = `printf '%s' "$0" | curl -s --no-keepalive --config -`;
+    const config = Array.from({ length: 600 }, () => url).join("\nnext\n");
+    const { out } = await stack.exec(`default/${pod.metadata.name}`, "sh", "-c", script, config);
+    const counts = new Map<string, number>();
+    for (const [, name] of out.matchAll(/"pod":\s*"([^"]+)"/g)) counts.set(name!, (counts.get(name!) ?? 0) + 1);
+    expect(counts.size).toBe(3);
+    // 200 each, sigma 11.5.
+    for (const count of counts.values()) expect(Math.abs(count - 200)).toBeLessThan(60);
+  }, 30_000);
+
+  test("names resolve, and a Service without endpoints refuses", async () => {
+    const [pod] = await stack.list("pods", "-l", "app=inventory");
+    const { code } = await stack.exec(`default/${pod.metadata.name}`, "curl", "-s", "-m", "5", "http://shopping-cart/");
+    expect(code).toBe(7); // connection refused, not a timeout
+  });
+
+  test("deleting a pod changes the map", async () => {
+    const [victim] = await stack.list("pods", "-l", "app=inventory");
+    expect(await chain()).toContain(`${victim.status.podIP} . 8080`);
+    expect((await stack.fairlead("delete", "pod", victim.metadata.name)).code).toBe(0);
+    const after = await eventually(
+      chain,
+      (text) => text.includes("mod 3") && !text.includes(`${victim.status.podIP} .`),
+    );
+    expect(after).toContain("numgen random mod 3 map");
+    expect(after).not.toContain(`${victim.status.podIP} . 8080`);
+  }, 30_000);
+
+  test("a stack keeps its mode, and says so when another is asked for", async () => {
+    const { code, err } = await stack.up("--proxy-mode", "iptables");
+    expect(code).not.toBe(0);
+    expect(err).toContain("was made with --proxy-mode nftables, not iptables");
   });
 });
