@@ -68,7 +68,7 @@ export const command: Command = {
     },
     "proxy-mode": {
       type: "string",
-      value: "iptables|nftables",
+      value: "iptables|nftables|ipvs",
       help: "How Service addresses are served. Default: iptables; the loopback network has userspace only.",
     },
     image: {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import project from "../../package.json" with { type: "json" };
 import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
-import type { AsyncDisposable } from "../base/disposal.ts";
+import type { AsyncDisposable, Disposable } from "../base/disposal.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
@@ -14,6 +14,7 @@ import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
 import { type ConntrackCleaner, startConntrackCleaner } from "../node/conntrack/cleaner.ts";
 import { type UdpService, udpServices } from "../node/conntrack/udp-services.ts";
 import { iptables } from "../node/iptables/iptables.ts";
+import { ipvs } from "../node/ipvs/ipvs.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
@@ -89,7 +90,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     const sink =
       settings.proxyMode === "userspace"
         ? userspaceRules(network, place, table, clock, own)
-        : kernelRules({ rules: nodeRules(settings, network, place), table, clock, log: own, changedAt });
+        : kernelRules({ rules: nodeRules(options, place, own), table, clock, log: own, changedAt });
     return { table, sink };
   });
   const udp = udpServices(pipeline.inputs.resolved);
@@ -186,27 +187,34 @@ function cleaner(
   });
 }
 
+/** ipvs has a timer for real servers that finish their connections. */
+type NodeServiceRules = ServiceRules & Partial<Disposable>;
+
 /** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
-function nodeRules(settings: StackSettings, network: PodNetwork, place: NodePlace): ServiceRules {
+function nodeRules({ settings, network, clock }: NodesOptions, place: NodePlace, log: Logger): NodeServiceRules {
   const run = runOn(network, place);
   const common = {
     family: 4,
     localDetector: { kind: "cidr", cidr: network.ranges.pods },
     nodeAddress: place.address,
   } as const;
+  if (settings.proxyMode === "ipvs") return ipvs(run, { ...common, nodeAddresses: [place.address] }, { clock, log });
   return settings.proxyMode === "nftables"
     ? nftables(run, { ...common, nodePortAddresses: [place.address], serviceCidrs: [settings.ranges.services] })
     : iptables(run, { ...common, localhostNodePorts: true, dropInvalid: true });
 }
 
-function kernelRules(options: RulesSinkOptions): NodeRules["sink"] {
+function kernelRules(options: RulesSinkOptions & { readonly rules: NodeServiceRules }): NodeRules["sink"] {
   const sink = startRulesSink(options);
   return {
     settled: () => sink.settled(),
     problems: () => (sink.state.inSync || sink.state.lastError === undefined ? [] : [sink.state.lastError]),
     measures: sink.state.measures,
     rules: () => sink.rules,
-    dispose: async () => sink.dispose(),
+    dispose: async () => {
+      sink.dispose();
+      options.rules.dispose?.();
+    },
   };
 }
 

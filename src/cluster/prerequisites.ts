@@ -2,6 +2,7 @@
 // whether a range is taken by somebody else's route.
 
 import { UserError } from "../base/errors.ts";
+import { missingIpvsSupport } from "../node/ipvs/support.ts";
 import { hostRoutes } from "../node/netns/ip.ts";
 import { hostLink } from "../node/netns/names.ts";
 import { netnsSupport } from "../node/netns/netns-network.ts";
@@ -43,9 +44,19 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
           remedy: `Install it (Debian: apt-get install ${packageName}).`,
         });
       }
+      if (settings.proxyMode === "ipvs") await checkIpvs();
       checkRanges(settings.ranges, await hostRoutes(), hostLink(settings.name));
     },
   };
+}
+
+async function checkIpvs(): Promise<void> {
+  const missing = await missingIpvsSupport(async (argv) => {
+    const child = Bun.spawn([...argv], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    return { code: await child.exited, stdout, stderr };
+  });
+  if (missing) throw new UserError(`--proxy-mode ipvs: ${missing.reason}`, { remedy: missing.remedy });
 }
 
 function isFree(port: number): boolean {

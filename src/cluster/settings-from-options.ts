@@ -90,7 +90,7 @@ function networkKind(text: string | undefined): NetworkKind | undefined {
 
 /** The modes of each network; the first is the default. */
 const proxyModes: Readonly<Record<NetworkKind, readonly ProxyMode[]>> = {
-  netns: ["iptables", "nftables"],
+  netns: ["iptables", "nftables", "ipvs"],
   loopback: ["userspace"],
 };
 
@@ -102,7 +102,7 @@ function proxyMode(text: string | undefined, network: NetworkKind): ProxyMode {
   const why =
     network === "loopback"
       ? "the loopback network has no kernel rules, only userspace"
-      : `the netns network has ${modes.join(" and ")}`;
+      : `the netns network has ${modes.join(", ")}`;
   throw wrong(`--proxy-mode ${text}`, why);
 }
 

@@ -17,8 +17,8 @@ import { messageOf, UserError } from "../base/errors.ts";
 
 export type NetworkKind = "netns" | "loopback";
 
-/** How Service addresses are served: by the kernel in one of two ways, or without privileges by this process. */
-export type ProxyMode = "iptables" | "nftables" | "userspace";
+/** How Service addresses are served: by the kernel in one of three ways, or without privileges by this process. */
+export type ProxyMode = "iptables" | "nftables" | "ipvs" | "userspace";
 
 /** Address ranges in CIDR notation. */
 export interface Ranges {
