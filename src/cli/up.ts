@@ -77,6 +77,11 @@ export const command: Command = {
       multiple: true,
       help: "Containers whose image fits PATTERN (* is any text) run this host command in their pod's network.",
     },
+    "dns-upstream": {
+      type: "string",
+      value: "ADDRESS[,…]|host|none",
+      help: "Where pods' questions about names outside of the cluster go. Default: host, the resolvers of /etc/resolv.conf.",
+    },
     "pod-cidr": {
       type: "string",
       value: "RANGE",
@@ -245,6 +250,7 @@ function upOptions(name: string, words: Words): UpOptions {
   const nodes = words.text("nodes");
   const zones = words.text("zones");
   const proxyMode = words.text("proxy-mode");
+  const dnsUpstream = words.text("dns-upstream");
   const range = (option: string) => words.text(option.slice(2));
   return {
     name,
@@ -252,6 +258,7 @@ function upOptions(name: string, words: Words): UpOptions {
     ...(nodes ? { nodes } : {}),
     ...(zones === undefined ? {} : { zones }),
     ...(proxyMode ? { proxyMode } : {}),
+    ...(dnsUpstream === undefined ? {} : { dnsUpstream }),
     images: words.texts("image"),
     ranges: Object.fromEntries(
       Object.entries(rangeOptions).flatMap(([key, option]) =>

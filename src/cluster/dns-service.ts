@@ -19,7 +19,7 @@ export function dnsAddress(serviceCidr: string): string {
 export async function publishDns(
   store: Store,
   serviceCidr: string,
-  server: { address: string; port: number },
+  server: { address: string; port: number; metricsPort: number },
 ): Promise<void> {
   if (!(await store.get({ resource: Services, ...where }))) {
     const service: Service = {
@@ -31,6 +31,7 @@ export async function publishDns(
         ports: [
           { name: "dns", port: 53, protocol: "UDP", targetPort: server.port },
           { name: "dns-tcp", port: 53, protocol: "TCP", targetPort: server.port },
+          { name: "metrics", port: 9153, protocol: "TCP", targetPort: server.metricsPort },
         ],
       },
     };
@@ -51,6 +52,7 @@ export async function publishDns(
     ports: [
       { name: "dns", port: server.port, protocol: "UDP" },
       { name: "dns-tcp", port: server.port, protocol: "TCP" },
+      { name: "metrics", port: server.metricsPort, protocol: "TCP" },
     ],
   };
   const existing = await store.get({ resource: EndpointSlices, ...where });

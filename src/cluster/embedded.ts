@@ -15,8 +15,6 @@ import type { Logger } from "../base/log.ts";
 import { defaultGraph } from "../collections/graph.ts";
 import { Distribution, listenerStateSource } from "../distribution/distribution.ts";
 import { serveProxies } from "../distribution/proxy-server.ts";
-import { clusterNames } from "../dns/names.ts";
-import { startDnsServer } from "../dns/server.ts";
 import type { Authority } from "../identity/authority.ts";
 import { keptCertificate, openAuthority } from "../identity/authority-store.ts";
 import { inNetns } from "../node/netns/setns.ts";
@@ -44,6 +42,7 @@ import { modelOf, startPipeline } from "./pipeline.ts";
 import { startRelay } from "./relay.ts";
 import { openSources } from "./sources-file.ts";
 import { type StackPaths, type StackSettings, stackPaths } from "./stack.ts";
+import { startStackDns } from "./stack-dns.ts";
 import { stackStatus } from "./stack-status.ts";
 import { mergeParents } from "./status-merge.ts";
 import { statusSink } from "./status-sink.ts";
@@ -96,6 +95,12 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   });
   const proxy = startProxy(settings, paths, pods.command({ node: first.name }, []), log);
 
+  const dns = startStackDns({
+    ...{ settings, paths, store, objects, inputs: pipeline.inputs, clock, log: log.child("dns") },
+    ...{ address: first.address, port: effectivePort(53), metricsPort: effectivePort(9153) },
+    netns: pods.place({ node: first.name })?.netns,
+  });
+
   const nodes = await step("nodes", async () => {
     const started = await startNodes({
       settings,
@@ -120,23 +125,9 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     to: { address: apiAddress, port: api.port },
   });
   await publishApiServer(store, { address: first.address, port: apiPort, serviceCidr: settings.ranges.services });
-  const names = clusterNames({
-    ...pipeline.inputs,
-    namespaces: objects.namespaces,
-    nameservers: [first.address],
-    clock,
-    ready: Promise.resolve(),
-  });
-  const dns = await step("dns", async () => {
-    const server = await startDnsServer({
-      names,
-      address: first.address,
-      port: effectivePort(53),
-      bind,
-      log: log.child("dns"),
-    });
-    await publishDns(store, settings.ranges.services, server);
-    return server;
+  await step("dns", async () => {
+    const listening = await dns.started();
+    await publishDns(store, settings.ranges.services, { ...listening, metricsPort: effectivePort(9153) });
   });
 
   const slices = startEndpointSliceController({ inputs: pipeline.inputs, store, clock, log });
@@ -174,6 +165,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
         objects,
         nodes,
         proxy,
+        dns,
         distribution,
         findings: pipeline.gatewayApi.findings,
         clock,
@@ -187,7 +179,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
         clock,
       );
       await statuses.idle();
-      await nodes.settled();
+      await Promise.all([nodes.settled(), dns.settled()]);
       return report;
     },
     explain: (request) => explain(modelOf(pipeline.model), request, context),
@@ -204,7 +196,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     recordSources: (manifests) => sources.record(manifests),
     execPlan: (target) => execPlan(target, objects.pods, pods),
     async dispose() {
-      for (const part of [relay, workloads, statuses, addresses, slices, pipeline, proxies, distribution, names])
+      for (const part of [relay, workloads, statuses, addresses, slices, pipeline, proxies, distribution])
         part.dispose();
       proxy.release();
       await Promise.all([nodes.dispose(), dns.dispose(), api.stop()]);

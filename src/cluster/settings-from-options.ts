@@ -2,7 +2,8 @@
 // but for the port that the API server gets.
 
 import { overlaps, parseCidr } from "../base/cidr.ts";
-import { UserError } from "../base/errors.ts";
+import { messageOf, UserError } from "../base/errors.ts";
+import { forwardOf } from "../dns/config-map.ts";
 import {
   defaultRanges,
   type ImageRule,
@@ -21,6 +22,8 @@ export interface UpOptions {
   readonly zones?: string;
   readonly proxyMode?: string;
   readonly images: readonly string[];
+  /** Addresses joined by commas, or `none`. */
+  readonly dnsUpstream?: string;
   readonly ranges: { readonly [R in keyof Ranges]?: string };
 }
 
@@ -54,6 +57,7 @@ export function newSettings(
     ...(options.zones === undefined ? {} : { zones: zoneNames(options.zones) }),
     proxyMode: proxyMode(options.proxyMode, network),
     images: options.images.map(imageRule),
+    ...(options.dnsUpstream === undefined ? {} : { dnsUpstream: dnsUpstream(options.dnsUpstream) }),
     apiPort,
     workingDirectory,
   };
@@ -74,6 +78,7 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
   differs("--nodes", existing.nodes, options.nodes);
   differs("--zones", existing.zones?.join(",") ?? "(none)", options.zones && zoneNames(options.zones).join(","));
   differs("--proxy-mode", existing.proxyMode, options.proxyMode);
+  differs("--dns-upstream", existing.dnsUpstream ?? "host", options.dnsUpstream && dnsUpstream(options.dnsUpstream));
   for (const range of Object.keys(rangeOptions) as (keyof Ranges)[]) {
     differs(rangeOptions[range], existing.ranges[range], options.ranges[range]);
   }
@@ -121,6 +126,16 @@ function zoneNames(text: string): readonly string[] {
     throw wrong(`--zones ${text}`, `"${name}" cannot be a zone; write names joined by commas, for example a,b,c`);
   }
   return names;
+}
+
+/** Checked here, so that a word that is no address is told at once. */
+function dnsUpstream(text: string): string {
+  try {
+    forwardOf(text);
+    return text;
+  } catch (error) {
+    throw wrong(`--dns-upstream ${text}`, messageOf(error));
+  }
 }
 
 function imageRule(text: string): ImageRule {

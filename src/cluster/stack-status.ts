@@ -12,6 +12,7 @@ import type { StackNodes } from "./embedded-nodes.ts";
 import { findingInWords } from "./explain.ts";
 import type { StackObjects } from "./objects.ts";
 import type { StackSettings } from "./stack.ts";
+import type { StackDns } from "./stack-dns.ts";
 
 export interface StatusParts {
   readonly settings: StackSettings;
@@ -19,6 +20,7 @@ export interface StatusParts {
   readonly objects: StackObjects;
   readonly nodes: StackNodes;
   readonly proxy: Supervisor;
+  readonly dns: StackDns;
   readonly distribution: Distribution;
   readonly clock: Clock;
   readonly moved: StackStatus["movedPorts"];
@@ -26,7 +28,7 @@ export interface StatusParts {
 }
 
 export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
-  const { settings, api, objects, nodes, proxy, distribution, moved } = parts;
+  const { settings, api, objects, nodes, proxy, dns, distribution, moved } = parts;
   const podsOn = new Map<string, number>();
   for (const pod of objects.pods.values()) podsOn.set(pod.spec?.nodeName, (podsOn.get(pod.spec?.nodeName) ?? 0) + 1);
   return {
@@ -43,6 +45,7 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
     processes: [
       { component: "control", pid: process.pid, state: "running", restarts: 0 },
       processStatus("proxy", proxy.state()),
+      processStatus("dns", dns.process.state()),
       ...nodes.all.map(({ place, standIns }) => processStatus(`stand-ins ${place.name}`, standIns.process())),
     ],
     proxies: distribution.proxyStates().map((state) => ({
@@ -57,6 +60,7 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
       ...nodes.all.flatMap(({ place, rules }) =>
         rules.sink.problems().map((problem) => `Service rules of ${place.name}: ${problem}`),
       ),
+      ...dns.problems(),
     ],
     findings: [...parts.findings.values()].map((finding) => `${finding.severity}: ${findingInWords(finding)}`).sort(),
     movedPorts: moved,

@@ -45,6 +45,8 @@ export interface StackSettings {
   readonly zones?: readonly string[];
   readonly proxyMode: ProxyMode;
   readonly images: readonly ImageRule[];
+  /** Where names outside of the cluster are asked (`dns/config-map.ts`, `forwardOf`); the host's resolvers unless given. */
+  readonly dnsUpstream?: string;
   /** Where the API server listens, on the host's loopback; chosen at the first start and kept. */
   readonly apiPort: number;
   /** Where `up` was called: commands of `--image` rules run there. */

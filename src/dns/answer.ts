@@ -6,7 +6,7 @@ import type { EndpointName, NamedPort, ServiceNames, ZoneView } from "./names.ts
 import type { DnsQuestion, DnsRecord, Reply } from "./records.ts";
 
 /** Seconds; CoreDNS's default of the kubernetes plugin. */
-const ttl = 5;
+const defaultTtl = 5;
 /** Of the TXT record that names the specification's version; as CoreDNS has it. */
 const versionTtl = 28_800;
 const specificationVersion = "1.1.0";
@@ -40,7 +40,7 @@ function lookUp(below: string, question: DnsQuestion, view: ZoneView): Reply | u
   }
   if (top === "dns" && labels.length <= 2) {
     if (labels.length === 1) return found([]);
-    return labels[0] === "ns" ? found(addressRecords(question, question.type, view.nameservers)) : undefined;
+    return labels[0] === "ns" ? found(addressRecords(question, question.type, view.nameservers, view)) : undefined;
   }
   if (top !== "svc" && top !== "pod") return undefined;
   if (labels.length === 1) return found([]);
@@ -66,18 +66,25 @@ function apex(question: DnsQuestion, view: ZoneView): Reply {
   if (question.type !== "NS") return found([]);
   const target = `ns.dns.${view.zone}`;
   return found(
-    [{ name: question.name, type: "NS", ttl, data: target }],
-    view.nameservers.map((address) => addressRecord(target, address)),
+    [{ name: question.name, type: "NS", ttl: ttlOf(view), data: target }],
+    view.nameservers.map((address) => addressRecord(target, address, view)),
   );
 }
 
-/** `10-244-1-5.shop.pod`: the address is in the name; that the namespace exists is all that is checked (`pods insecure`). */
+/** `10-244-1-5.shop.pod`: the address is in the name, and is checked as far as `view.pods` says. */
 function pod(label: string, namespace: string, question: DnsQuestion, view: ZoneView): Reply | undefined {
-  if (!view.hasNamespace(namespace)) return undefined;
+  if (view.pods === "disabled" || !view.hasNamespace(namespace)) return undefined;
+  const address = addressInLabel(label);
+  if (address === undefined) return undefined;
+  if (view.pods === "verified" && view.namespaceOfPod?.(address) !== namespace) return undefined;
+  return found(addressRecords(question, question.type, [address], view));
+}
+
+function addressInLabel(label: string): string | undefined {
   const v4 = label.replaceAll("-", ".");
-  if (parseIPv4(v4) !== undefined) return found(addressRecords(question, question.type, [v4]));
+  if (parseIPv4(v4) !== undefined) return v4;
   const v6 = parseIPv6(label.replaceAll("-", ":"));
-  return v6 === undefined ? undefined : found(addressRecords(question, question.type, [formatIPv6(v6)]));
+  return v6 === undefined ? undefined : formatIPv6(v6);
 }
 
 function serviceRecords(service: ServiceNames, question: DnsQuestion, view: ZoneView): Reply | undefined {
@@ -86,7 +93,7 @@ function serviceRecords(service: ServiceNames, question: DnsQuestion, view: Zone
   if (question.type === "SRV") return srvRecords(service, () => true, question, view);
   const addresses =
     service.kind === "headless" ? service.endpoints.map((endpoint) => endpoint.address) : service.addresses;
-  return found(addressRecords(question, question.type, addresses));
+  return found(addressRecords(question, question.type, addresses, view));
 }
 
 function endpointRecords(
@@ -101,7 +108,7 @@ function endpointRecords(
   if (endpoints.length === 0) return undefined;
   if (question.type === "SRV") return endpointSrv(service, endpoints, () => true, question, view);
   const addresses = endpoints.map((endpoint) => endpoint.address);
-  return found(addressRecords(question, question.type, addresses));
+  return found(addressRecords(question, question.type, addresses, view));
 }
 
 function portRecords(
@@ -131,8 +138,8 @@ function srvRecords(
   const target = serviceName(service, view);
   const ports = service.ports.filter(fits);
   return found(
-    ports.map((port) => srv(question, ports.length, port.port, target)),
-    service.addresses.map((address) => addressRecord(target, address)),
+    ports.map((port) => srv(question, ports.length, port.port, target, view)),
+    service.addresses.map((address) => addressRecord(target, address, view)),
   );
 }
 
@@ -145,10 +152,10 @@ function endpointSrv(
 ): Reply {
   const pairs = endpoints.flatMap((endpoint) => endpoint.ports.filter(fits).map((port) => ({ endpoint, port })));
   const targetOf = (endpoint: EndpointName) => `${endpoint.label}.${serviceName(service, view)}`;
-  const records = pairs.map(({ endpoint, port }) => srv(question, pairs.length, port.port, targetOf(endpoint)));
+  const records = pairs.map(({ endpoint, port }) => srv(question, pairs.length, port.port, targetOf(endpoint), view));
   return found(
     records,
-    endpoints.map((endpoint) => addressRecord(targetOf(endpoint), endpoint.address)),
+    endpoints.map((endpoint) => addressRecord(targetOf(endpoint), endpoint.address, view)),
   );
 }
 
@@ -157,8 +164,8 @@ function external(service: ServiceNames, question: DnsQuestion, view: ZoneView):
   const target = service.externalName;
   if (!target) return found([]);
   // An address as an external name is used in practice, and CoreDNS answers it as one.
-  if (ipFamily(target) !== undefined) return found(addressRecords(question, question.type, [target]));
-  const answers: DnsRecord[] = [{ name: question.name, type: "CNAME", ttl, data: target }];
+  if (ipFamily(target) !== undefined) return found(addressRecords(question, question.type, [target], view));
+  const answers: DnsRecord[] = [{ name: question.name, type: "CNAME", ttl: ttlOf(view), data: target }];
   if (question.type === "CNAME") return found(answers);
   let next: string = target;
   for (let step = 0; step < 8 && next.endsWith(`.${view.zone}`); step++) {
@@ -177,7 +184,7 @@ function lookUpPlain(name: string, type: string, view: ZoneView): readonly DnsRe
   const labels = name.slice(0, -view.zone.length - 1).split(".");
   const service = labels.length === 3 && labels[2] === "svc" ? view.service(labels[1]!, labels[0]!) : undefined;
   if (service?.kind === "external") {
-    return service.externalName ? [{ name, type: "CNAME", ttl, data: service.externalName }] : undefined;
+    return service.externalName ? [{ name, type: "CNAME", ttl: ttlOf(view), data: service.externalName }] : undefined;
   }
   return lookUp(name.slice(0, -view.zone.length - 1), { name, type }, view)?.answers;
 }
@@ -192,7 +199,9 @@ function answerReverse(question: DnsQuestion, reverse: ReverseName, view: ZoneVi
   // An address of nobody may be known to others: without somebody to ask, the caller denies it (`denyReverse`).
   if (targets.length === 0) return undefined;
   if (question.type !== "PTR") return deny("NOERROR", reverse.zone, view);
-  return found([...new Set(targets)].sort().map((data) => ({ name: question.name, type: "PTR", ttl, data })));
+  return found(
+    [...new Set(targets)].sort().map((data) => ({ name: question.name, type: "PTR", ttl: ttlOf(view), data })),
+  );
 }
 
 /** For an address that neither the cluster nor anybody who could be asked knows. */
@@ -218,22 +227,31 @@ function reverseAddress(name: string): ReverseName | undefined {
   return { zone: "ip6.arpa", address: whole ? formatIPv6(BigInt(`0x${nibbles.join("")}`)) : undefined };
 }
 
+function ttlOf(view: ZoneView): number {
+  return view.ttl ?? defaultTtl;
+}
+
 function serviceName(service: ServiceNames, view: ZoneView): string {
   return `${service.name}.${service.namespace}.svc.${view.zone}`;
 }
 
-function srv(question: DnsQuestion, count: number, port: number, target: string): DnsRecord {
+function srv(question: DnsQuestion, count: number, port: number, target: string, view: ZoneView): DnsRecord {
   const weight = Math.floor(100 / count);
-  return { name: question.name, type: "SRV", ttl, data: { priority: 0, weight, port, target } };
+  return { name: question.name, type: "SRV", ttl: ttlOf(view), data: { priority: 0, weight, port, target } };
 }
 
-function addressRecord(name: string, address: string): DnsRecord {
-  return { name, type: ipFamily(address) === 6 ? "AAAA" : "A", ttl, data: address };
+function addressRecord(name: string, address: string, view: ZoneView): DnsRecord {
+  return { name, type: ipFamily(address) === 6 ? "AAAA" : "A", ttl: ttlOf(view), data: address };
 }
 
-function addressRecords(question: DnsQuestion, type: string, addresses: readonly string[]): DnsRecord[] {
+function addressRecords(
+  question: DnsQuestion,
+  type: string,
+  addresses: readonly string[],
+  view: ZoneView,
+): DnsRecord[] {
   return [...new Set(addresses)]
-    .map((address) => addressRecord(question.name, address))
+    .map((address) => addressRecord(question.name, address, view))
     .filter((one) => one.type === type);
 }
 
@@ -256,7 +274,7 @@ function soa(name: string, view: ZoneView): DnsRecord {
   return {
     name,
     type: "SOA",
-    ttl,
+    ttl: ttlOf(view),
     data: {
       mname: `ns.dns.${view.zone}`,
       rname: `hostmaster.${view.zone}`,
@@ -264,7 +282,7 @@ function soa(name: string, view: ZoneView): DnsRecord {
       refresh: 7200,
       retry: 1800,
       expire: 86_400,
-      minimum: ttl,
+      minimum: ttlOf(view),
     },
   };
 }

@@ -1,12 +1,15 @@
 import { describe, expect, test } from "bun:test";
+import { rmSync, writeFileSync } from "node:fs";
 import { decode, encode, type StringAnswer } from "dns-packet";
 import { FakeClock } from "../base/clock.ts";
 import { silentLogger } from "../base/log.ts";
-import { createForwarder, type ForwarderOptions, parseUpstream } from "./forwarder.ts";
+import { defaultConfig } from "./config.ts";
+import { createForwarder, type ForwarderOptions, routedForwarder } from "./forwarder.ts";
 import { parseQuery, type Query } from "./message.ts";
 import type { ZoneView } from "./names.ts";
 import { handleMessage } from "./server.ts";
 import type { Exchange } from "./upstream.ts";
+import { hostResolvers, nameserversOf, parseUpstream } from "./upstreams.ts";
 
 const query = (name: string, id = 7): Query => {
   const parsed = parseQuery(encode({ type: "query", id, flags: 0x0100, questions: [{ name, type: "A" }] }));
@@ -98,12 +101,127 @@ describe("the forwarder", () => {
 
   test("keeps no more answers and has no more questions under way than it may", async () => {
     const { asked, exchange } = upstream();
-    const forward = forwarder({ udp: exchange, cacheSize: 2 });
+    const cache = { ...defaultConfig.cache, success: { capacity: 2, ttl: 30 } };
+    const forward = forwarder({ udp: exchange, cache });
     for (const name of ["a", "b", "c", "a"]) await forward.ask(query(`${name}.example`), "udp");
     expect(asked).toHaveLength(4);
+    expect(forward.sizes()).toEqual({ success: 2, denial: 0 });
     const busy = forwarder({ udp: () => new Promise(() => {}), maxInFlight: 1 });
     void busy.ask(query("a.example"), "udp");
     expect(await busy.ask(query("b.example"), "udp")).toBeUndefined();
+  });
+
+  test("asks once for all who ask the same at the same time", async () => {
+    const { asked, exchange } = upstream();
+    const forward = forwarder({ udp: exchange });
+    const all = await Promise.all([1, 2, 3].map((id) => forward.ask(query("www.example.com", id), "udp")));
+    expect(all.map((one) => read(one)?.id)).toEqual([1, 2, 3]);
+    expect(asked).toHaveLength(1);
+  });
+
+  test("remembers a denial as long as its SOA says", async () => {
+    const clock = new FakeClock();
+    const soa = { mname: "a", rname: "b", serial: 1, refresh: 1, retry: 1, expire: 1, minimum: 9 };
+    let asked = 0;
+    const udp: Exchange = async (_server, message) => {
+      asked++;
+      const { id, questions } = decode(Buffer.from(message));
+      const authorities = [{ name: "example", type: "SOA", ttl: 60, data: soa }] as const;
+      return encode({ type: "response", id: id!, flags: 0x0183, questions: questions!, authorities: [...authorities] });
+    };
+    const forward = forwarder({ clock, udp });
+    expect(read(await forward.ask(query("nope.example"), "udp"))).toMatchObject({ rcode: "NXDOMAIN" });
+    clock.advance(8_000);
+    expect(read(await forward.ask(query("nope.example"), "udp"))?.authorities).toMatchObject([{ ttl: 52 }]);
+    expect(asked).toBe(1);
+    clock.advance(2_000);
+    await forward.ask(query("nope.example"), "udp");
+    expect(asked).toBe(2);
+  });
+
+  test("fetches what is asked often before it expires", async () => {
+    const clock = new FakeClock();
+    const { asked, exchange } = upstream();
+    const forward = forwarder({ clock, udp: exchange });
+    for (let at = 0; at < 12; at++) await forward.ask(query("www.example.com"), "udp");
+    expect(asked).toHaveLength(1);
+    clock.advance(18_500);
+    await forward.ask(query("www.example.com"), "udp");
+    expect(asked).toHaveLength(2);
+    clock.advance(3_000);
+    await forward.ask(query("www.example.com"), "udp");
+    expect(asked).toHaveLength(2);
+  });
+
+  test("asks a server that failed a moment ago last", async () => {
+    const good = upstream();
+    let failures = 0;
+    const udp: Exchange = (server, ...rest) => {
+      if (!server.address.endsWith("1")) return good.exchange(server, ...rest);
+      failures++;
+      return never(server, ...rest);
+    };
+    const clock = new FakeClock();
+    const forward = forwarder({ clock, upstreams: ["192.0.2.1", "192.0.2.2"], udp });
+    await forward.ask(query("a.example"), "udp");
+    await forward.ask(query("b.example"), "udp");
+    expect(failures).toBe(1);
+    clock.advance(6_000);
+    await forward.ask(query("c.example"), "udp");
+    expect(failures).toBe(2);
+  });
+
+  test("sends each stub domain's names to its own servers, the longest domain first", async () => {
+    const to = (name: string) => {
+      const { asked, exchange } = upstream();
+      return { asked, forwarder: forwarder({ upstreams: [`192.0.2.${name.length}`], udp: exchange }) };
+    };
+    const [corp, deep, rest] = [to("a"), to("bb"), to("ccc")];
+    const routed = routedForwarder(
+      [
+        { domain: "corp.example", forwarder: corp.forwarder },
+        { domain: "deep.corp.example", forwarder: deep.forwarder },
+      ],
+      rest.forwarder,
+    );
+    for (const name of ["x.Corp.example", "corp.example", "y.deep.corp.example", "notcorp.example"])
+      await routed.ask(query(name), "udp");
+    expect([corp, deep, rest].map(({ asked }) => asked.length)).toEqual([2, 1, 1]);
+    expect(routedForwarder([{ domain: "corp.example", forwarder: corp.forwarder }], undefined).handles("a.b")).toBe(
+      false,
+    );
+  });
+
+  test("passes on no EDNS of its own", async () => {
+    const udp: Exchange = async (_server, message) => {
+      const { id, questions, additionals } = decode(Buffer.from(message));
+      const answers = [{ name: questions![0]!.name, type: "A", ttl: 9, data: "192.0.2.1" }] as const;
+      return encode({
+        type: "response",
+        id: id!,
+        flags: 0x0180,
+        questions: questions!,
+        answers: [...answers],
+        additionals: additionals!,
+      });
+    };
+    const forward = forwarder({ udp });
+    expect(read(await forward.ask(query("a.example"), "udp"))?.additionals).toEqual([]);
+    const edns = { ...query("a.example"), edns: { payload: 1232 } };
+    expect(read(await forward.ask(edns, "udp"))?.additionals).toMatchObject([{ type: "OPT" }]);
+  });
+
+  test("reads the host's servers, but for those that are itself, and again when they change", () => {
+    const path = `${process.env["TMPDIR"] ?? "/tmp"}/fl-t-resolv-${process.pid}`;
+    let now = 0;
+    writeFileSync(path, "# ours\nsearch a b\nnameserver 10.96.0.10\nnameserver 192.0.2.1\nnameserver nonsense\n");
+    const servers = hostResolvers(["10.96.0.10"], { path, now: () => now });
+    expect(servers()).toEqual([{ address: "192.0.2.1", port: 53 }]);
+    rmSync(path);
+    expect(servers()).toHaveLength(1);
+    now += 10_000;
+    expect(servers()).toEqual([]);
+    expect(nameserversOf("nameserver ::1\nnameserver 1.1.1.1 # x\n")).toHaveLength(2);
   });
 
   test("takes addresses of servers with and without a port, and nothing else", () => {

@@ -1,111 +1,127 @@
-// Questions about names outside of the cluster, asked of other servers: bounded in number and time, with a cache that keeps no
-// answer longer than its TTL or half a minute (the part of CoreDNS's `forward` and `cache` that a laptop needs). Upstream
-// answers are passed on as they came; only their id, their TTLs and the case of the question are rewritten.
+// Questions about names outside of the cluster, asked of other servers: bounded in number and time, each question asked once
+// however many wait for it (the part of CoreDNS's `forward` that a cluster needs). Upstream answers are passed on as they came;
+// only their id, their TTLs, their EDNS and the case of the question are rewritten.
 
 import { type Clock, systemClock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { UserError } from "../base/errors.ts";
-import { ipFamily } from "../base/ip.ts";
-import type { Query } from "./message.ts";
+import { type CacheConfig, defaultConfig } from "./config.ts";
+import { type CachedAnswer, ForwardCache } from "./forward-cache.ts";
+import { optRecord, type Query, udpLimit } from "./message.ts";
+import { readTtls, withoutOpt } from "./ttls.ts";
 import { askOverTcp, askOverUdp, type Exchange } from "./upstream.ts";
+import { formatUpstream, parseUpstream, type Upstream } from "./upstreams.ts";
 
 export interface ForwarderOptions {
-  /** `1.1.1.1`, `1.1.1.1:5353`, `[2606:4700::1111]:53`: tried in this order. */
-  readonly upstreams: readonly string[];
+  /** Tried in this order; texts as `1.1.1.1`, `1.1.1.1:5353`, `[2606:4700::1111]:53`, or what they are at the moment. */
+  readonly upstreams: readonly (string | Upstream)[] | (() => readonly Upstream[]);
   readonly clock?: Clock;
   /** Milliseconds for one server; 2000 unless given. */
   readonly timeout?: number;
-  /** Answers kept; 10,000 unless given. */
-  readonly cacheSize?: number;
+  readonly cache?: CacheConfig;
   /** Questions under way; more are not asked. 1000 unless given. */
   readonly maxInFlight?: number;
   readonly udp?: Exchange;
   readonly tcp?: Exchange;
+  readonly observe?: ForwardObserver;
+}
+
+/** Told of what happens, for metrics. */
+export interface ForwardObserver {
+  cached(kind: "success" | "denial" | "miss" | "prefetch"): void;
+  asked(to: string, rcode: number | undefined, seconds: number): void;
+  rejected(): void;
 }
 
 export interface Forwarder extends Disposable {
+  /** Whether there is a server for this name: without one it is refused. */
+  handles(name: string): boolean;
   /** The answer's bytes with the query's id, or undefined when no server answered. Never rejects. */
   ask(query: Query, over: "udp" | "tcp"): Promise<Uint8Array | undefined>;
+  /** Answers kept now. */
+  sizes(): { readonly success: number; readonly denial: number };
 }
 
-export interface Upstream {
-  readonly address: string;
-  readonly port: number;
-}
-
-/** Seconds; CoreDNS's kubeadm default (`cache 30`). */
-const longestTtl = 30;
-/** For what does not exist, and for answers without any record. */
-const negativeTtl = 5;
-
-interface Cached {
-  readonly bytes: Uint8Array;
-  readonly ttlOffsets: readonly number[];
-  readonly storedAt: number;
-  readonly expiresAt: number;
-}
+/** Seconds, for a denial without an SOA that would say (CoreDNS's least TTL). */
+const unsaidTtl = 5;
+/** A server that did not answer is asked last for this long, in milliseconds. */
+const avoided = 5_000;
+const nobody: ForwardObserver = { cached() {}, asked() {}, rejected() {} };
 
 export function createForwarder(options: ForwarderOptions): Forwarder {
-  const { clock = systemClock, timeout = 2000, cacheSize = 10_000, maxInFlight = 1000 } = options;
+  const { clock = systemClock, timeout = 2000, maxInFlight = 1000, observe = nobody } = options;
   const { udp = askOverUdp, tcp = askOverTcp } = options;
-  const upstreams = options.upstreams.map(parseUpstream);
-  if (upstreams.length === 0) throw new UserError("DNS forwarding needs at least one server to ask");
-  const cache = new Map<string, Cached>();
-  let inFlight = 0;
+  const upstreams = upstreamsOf(options.upstreams);
+  const cache = new ForwardCache(options.cache ?? defaultConfig.cache);
+  const underWay = new Map<string, Promise<CachedAnswer | undefined>>();
+  const failedAt = new Map<string, number>();
   let disposed = false;
 
   async function askAll(query: Query): Promise<Uint8Array | undefined> {
     const message = plainQuery(query);
-    for (const upstream of upstreams) {
+    for (const upstream of inOrder(upstreams(), failedAt, clock.now())) {
       if (disposed) return undefined;
+      const to = formatUpstream(upstream);
+      const began = performance.now();
+      let rcode: number | undefined;
       try {
         let answer = await udp(upstream, message, timeout);
+        if (fits(answer, message) && isTruncated(answer)) answer = await tcp(upstream, message, timeout);
         if (!fits(answer, message)) continue;
-        if (isTruncated(answer)) {
-          answer = await tcp(upstream, message, timeout);
-          if (!fits(answer, message)) continue;
-        }
-        const rcode = answer[3]! & 15;
+        rcode = answer[3]! & 15;
+        failedAt.delete(to);
         // SERVFAIL and REFUSED: the next server may know better.
         if (rcode === 2 || rcode === 5) continue;
         return answer;
       } catch {
-        // No answer in time, or nobody there: the next one.
+        failedAt.set(to, clock.now()); // No answer in time, or nobody there: the next one.
+      } finally {
+        observe.asked(to, rcode, (performance.now() - began) / 1000);
       }
     }
     return undefined;
   }
 
+  async function fetchAnswer(key: string, query: Query): Promise<CachedAnswer | undefined> {
+    const bytes = await askAll(query);
+    const ttls = bytes && readTtls(bytes);
+    if (!bytes || !ttls || disposed) return undefined;
+    const denial = (bytes[3]! & 15) !== 0 || (bytes[6] === 0 && bytes[7] === 0);
+    const ttl = Math.min(ttls.shortest ?? unsaidTtl, denial ? (ttls.minimum ?? unsaidTtl) : Number.POSITIVE_INFINITY);
+    return cache.store(key, denial ? "denial" : "success", withoutOpt(bytes, ttls), ttls.offsets, ttl, clock.now());
+  }
+
+  /** Joins who asks the same already; undefined when too many are under way. */
+  function once(key: string, query: Query): Promise<CachedAnswer | undefined> | undefined {
+    const joined = underWay.get(key);
+    if (joined) return joined;
+    if (disposed) return undefined;
+    if (underWay.size >= maxInFlight) {
+      observe.rejected();
+      return undefined;
+    }
+    const asking = fetchAnswer(key, query).finally(() => underWay.delete(key));
+    underWay.set(key, asking);
+    return asking;
+  }
+
   return {
+    handles: () => upstreams().length > 0,
+    sizes: () => cache.sizes,
     async ask(query, over) {
       const key = `${query.question.name.toLowerCase()} ${query.question.type}`;
       const now = clock.now();
-      const known = cache.get(key);
-      if (known && known.expiresAt > now) {
-        return adapt(known, query, over, Math.floor((now - known.storedAt) / 1000));
-      }
-      cache.delete(key);
-      if (inFlight >= maxInFlight || disposed) return undefined;
-      inFlight++;
-      try {
-        const bytes = await askAll(query);
-        if (!bytes) return undefined;
-        const ttls = ttlsOf(bytes);
-        if (!ttls) return undefined;
-        const shortest = Math.min(
-          longestTtl,
-          ttls.shortest ?? negativeTtl,
-          (bytes[3]! & 15) === 0 ? longestTtl : negativeTtl,
-        );
-        const entry = { bytes, ttlOffsets: ttls.offsets, storedAt: now, expiresAt: now + shortest * 1000 };
-        if (shortest > 0) {
-          if (cache.size >= cacheSize) cache.delete(cache.keys().next().value!);
-          cache.set(key, entry);
+      const known = cache.find(key, now);
+      observe.cached(known?.kind ?? "miss");
+      if (known) {
+        if (known.prefetch) {
+          observe.cached("prefetch");
+          void once(key, query);
         }
-        return adapt(entry, query, over, 0);
-      } finally {
-        inFlight--;
+        return adapt(known.answer, query, over, Math.floor((now - known.answer.storedAt) / 1000));
       }
+      const answer = await once(key, query);
+      return answer && adapt(answer, query, over, 0);
     },
     dispose() {
       disposed = true;
@@ -114,24 +130,48 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   };
 }
 
-/** `1.1.1.1`, `1.1.1.1:53`, `2606:4700::1111`, `[2606:4700::1111]:53`. Throws a UserError. */
-export function parseUpstream(text: string): Upstream {
-  const match =
-    /^\[([^\]]+)\](?::([0-9]+))?$/.exec(text) ?? (ipFamily(text) ? undefined : /^([^:]+):([0-9]+)$/.exec(text));
-  const address = match?.[1] ?? text;
-  const port = match?.[2] === undefined ? 53 : Number(match[2]);
-  if (ipFamily(address) === undefined || port < 1 || port > 65_535) {
-    throw new UserError(`DNS server ${text}: not an address`, {
-      remedy: "write an IP address, with :port if it is not 53",
-    });
-  }
-  return { address, port };
+function upstreamsOf(given: ForwarderOptions["upstreams"]): () => readonly Upstream[] {
+  if (typeof given === "function") return given;
+  const fixed = given.map((one) => (typeof one === "string" ? parseUpstream(one) : one));
+  if (fixed.length === 0) throw new UserError("DNS forwarding needs at least one server to ask");
+  return () => fixed;
+}
+
+/** Those that failed a moment ago after those that did not. */
+function inOrder(upstreams: readonly Upstream[], failedAt: ReadonlyMap<string, number>, now: number): Upstream[] {
+  const failed = (one: Upstream) => now - (failedAt.get(formatUpstream(one)) ?? Number.NEGATIVE_INFINITY) < avoided;
+  return [...upstreams.filter((one) => !failed(one)), ...upstreams.filter(failed)];
+}
+
+/** Names below `domain` go to its own forwarder (a stub domain), the longest domain first; others to `otherwise`, if any. */
+export function routedForwarder(
+  stubs: readonly { readonly domain: string; readonly forwarder: Forwarder }[],
+  otherwise: Forwarder | undefined,
+): Forwarder {
+  const longestFirst = [...stubs].sort((a, b) => b.domain.length - a.domain.length);
+  const all = [...stubs.map((stub) => stub.forwarder), ...(otherwise ? [otherwise] : [])];
+  const route = (asked: string) => {
+    const name = asked.toLowerCase();
+    const stub = longestFirst.find(({ domain }) => name === domain || name.endsWith(`.${domain}`));
+    return stub?.forwarder ?? otherwise;
+  };
+  return {
+    handles: (name) => route(name)?.handles(name) ?? false,
+    ask: (query, over) => route(query.question.name)?.ask(query, over) ?? Promise.resolve(undefined),
+    sizes: () => ({
+      success: all.reduce((sum, one) => sum + one.sizes().success, 0),
+      denial: all.reduce((sum, one) => sum + one.sizes().denial, 0),
+    }),
+    dispose() {
+      for (const one of all) one.dispose();
+    },
+  };
 }
 
 /** The question with an id of our own, asking for recursion, with room for larger answers. */
 function plainQuery(query: Query): Uint8Array {
   const out = Buffer.alloc(12 + query.questionBytes.length + 11);
-  out.writeUInt16BE(Math.floor(Math.random() * 65_536), 0);
+  out.writeUInt16BE(crypto.getRandomValues(new Uint16Array(1))[0]!, 0);
   out.writeUInt16BE(0x0100, 2);
   out.writeUInt16BE(1, 4);
   out.writeUInt16BE(1, 10);
@@ -158,53 +198,21 @@ function isTruncated(answer: Uint8Array): boolean {
   return (answer[2]! & 0x02) !== 0;
 }
 
-/** Where TTLs stand in a message, and the shortest of them; undefined for a message that does not parse. OPT has none. */
-export function ttlsOf(bytes: Uint8Array): { offsets: number[]; shortest: number | undefined } | undefined {
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const offsets: number[] = [];
-  let shortest: number | undefined;
-  let at = 12;
-  const skipName = (): boolean => {
-    for (;;) {
-      const length = view[at];
-      if (length === undefined) return false;
-      if (length >= 0xc0) {
-        at += 2;
-        return true;
-      }
-      at += length + 1;
-      if (length === 0) return true;
-    }
-  };
-  for (let n = view.readUInt16BE(4); n > 0; n--) {
-    if (!skipName()) return undefined;
-    at += 4;
-  }
-  const records = view.readUInt16BE(6) + view.readUInt16BE(8) + view.readUInt16BE(10);
-  for (let n = 0; n < records; n++) {
-    if (!skipName() || at + 10 > view.length) return undefined;
-    if (view.readUInt16BE(at) !== 41) {
-      offsets.push(at + 4);
-      const ttl = view.readUInt32BE(at + 4);
-      shortest = Math.min(shortest ?? ttl, ttl);
-    }
-    at += 10 + view.readUInt16BE(at + 8);
-  }
-  return at > view.length ? undefined : { offsets, shortest };
-}
-
-/** An answer for this asker: id, question and TTLs replaced, and cut to what a UDP asker takes. */
-function adapt(entry: Cached, query: Query, over: "udp" | "tcp", age: number): Uint8Array {
-  const out = Buffer.from(entry.bytes);
+/** An answer for this asker: id, question and TTLs replaced, EDNS as it speaks it, and cut to what a UDP asker takes. */
+function adapt(answer: CachedAnswer, query: Query, over: "udp" | "tcp", age: number): Uint8Array {
+  const opt = query.edns ? optRecord("NOERROR") : new Uint8Array();
+  const limit = over === "tcp" ? 65_535 : udpLimit(query);
+  const cut = answer.bytes.length + opt.length > limit;
+  const kept = cut ? answer.bytes.subarray(0, 12 + query.questionBytes.length) : answer.bytes;
+  const out = Buffer.concat([kept, opt]);
   out.writeUInt16BE(query.id, 0);
   out.set(query.questionBytes, 12);
-  // RA is the upstream's; AA is nobody's here.
+  // RA is the upstream's; AA is nobody's here, nor is what it said of DNSSEC.
   out[2] = (out[2]! & ~0x05) | (query.recursionDesired ? 0x01 : 0);
-  for (const offset of entry.ttlOffsets) out.writeUInt32BE(Math.max(0, out.readUInt32BE(offset) - age), offset);
-  const limit = query.edns ? Math.min(query.edns.payload, 1232) : 512;
-  if (over === "tcp" || out.length <= limit) return out;
-  const short = Buffer.from(out.subarray(0, 12 + query.questionBytes.length));
-  short[2]! |= 0x02;
-  short.fill(0, 6, 12);
-  return short;
+  if (cut) {
+    out[2] |= 0x02;
+    out.fill(0, 6, 12);
+  } else for (const offset of answer.ttlOffsets) out.writeUInt32BE(Math.max(0, out.readUInt32BE(offset) - age), offset);
+  if (opt.length > 0) out.writeUInt16BE(out.readUInt16BE(10) + 1, 10);
+  return out;
 }

@@ -19,6 +19,10 @@ const rcodes: Readonly<Record<Rcode, number>> = {
   BADVERS: 16,
 };
 
+export function rcodeNumber(rcode: Rcode): number {
+  return rcodes[rcode];
+}
+
 export interface Query {
   readonly id: number;
   readonly question: DnsQuestion;
@@ -64,7 +68,7 @@ export function parseQuery(bytes: Uint8Array): Parsed {
   const edns = options[0] && { payload: Math.max(512, options[0].udpPayloadSize) };
   const query: Query = {
     id,
-    question: { name: question.name, type: question.type },
+    question: { name: dottedName(questionBytes), type: question.type },
     questionBytes,
     recursionDesired,
     edns,
@@ -78,6 +82,20 @@ export function parseQuery(bytes: Uint8Array): Parsed {
   return { kind: "query", query };
 }
 
+/** The same asker's query for another name. */
+export function queryFor(query: Query, name: string): Query {
+  const type = query.questionBytes.subarray(query.questionBytes.length - 4);
+  const parts = name.split(".").flatMap((label) => {
+    const bytes = Buffer.from(label, "latin1");
+    return [Buffer.from([bytes.length]), bytes];
+  });
+  return {
+    ...query,
+    question: { name, type: query.question.type },
+    questionBytes: Buffer.concat([...parts, Buffer.from([0]), type]),
+  };
+}
+
 /** Where the one question ends; undefined when it does not, or has a compressed or too long name. */
 function endOfQuestion(view: Buffer): number | undefined {
   let at = headerLength;
@@ -89,6 +107,16 @@ function endOfQuestion(view: Buffer): number | undefined {
     if (at - headerLength > 254) return undefined;
   }
   return at + 4 <= view.length ? at + 4 : undefined;
+}
+
+/** The question's name as text. A dot inside of a label, which no name of a cluster has, is written as another character. */
+function dottedName(question: Uint8Array): string {
+  const labels: string[] = [];
+  for (let at = 0; question[at] !== 0; at += question[at]! + 1) {
+    const label = Buffer.from(question.subarray(at + 1, at + 1 + question[at]!)).toString("latin1");
+    labels.push(label.replaceAll(".", "\\"));
+  }
+  return labels.length === 0 ? "." : labels.join(".");
 }
 
 export function emptyReply(rcode: Rcode): Reply {
@@ -183,7 +211,8 @@ function encodeRecord(record: DnsRecord, query: Query): Uint8Array {
 
 const pointerToQuestion = Buffer.from([0xc0, headerLength]);
 
-function optRecord(rcode: Rcode): Uint8Array {
+/** Our own OPT record; the upper bits of the rcode are in it. */
+export function optRecord(rcode: Rcode): Uint8Array {
   const out = Buffer.alloc(11);
   out.writeUInt16BE(41, 1);
   out.writeUInt16BE(maxUdpPayload, 3);

@@ -1,12 +1,9 @@
-// The names of Services as a collection, one value a Service, and the view of them that questions are answered from
+// The names of Services as a collection, one value a Service, and the view of names that questions are answered from
 // (Kubernetes DNS specification 1.1.0). A changed Service or slice recomputes the names of one Service.
 
-import type { KubeObject } from "../api/object.ts";
-import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
-import type { Collection, Index } from "../collections/collection.ts";
+import type { Collection } from "../collections/collection.ts";
 import { derive } from "../collections/derive.ts";
-import { index } from "../collections/index.ts";
 import type { ResolvedService, ServiceEndpoint } from "../services/resolved-service.ts";
 
 export interface NamedPort {
@@ -35,6 +32,12 @@ export interface ServiceNames {
   readonly externalName: string | undefined;
 }
 
+/**
+ * `10-244-1-5.shop.pod…`: `insecure` takes any address in a namespace that exists, `verified` only that of a pod there,
+ * `disabled` knows none.
+ */
+export type PodNames = "insecure" | "verified" | "disabled";
+
 /** What `answer` reads; a test gives its own. */
 export interface ZoneView {
   /** `cluster.local`: lower case, no final dot. */
@@ -45,6 +48,12 @@ export interface ZoneView {
   readonly synced: boolean;
   /** Of the SOA record; grows with changes. */
   readonly serial: number;
+  /** Seconds that answers may be kept; 5 unless given. */
+  readonly ttl?: number;
+  /** What a pod's name by address is worth (CoreDNS's `pods`): `insecure` unless given. */
+  readonly pods?: PodNames;
+  /** The namespace of the pod with this address, for `pods verified` and for autopath. */
+  namespaceOfPod?(address: string): string | undefined;
   hasNamespace(name: string): boolean;
   service(namespace: string, name: string): ServiceNames | undefined;
   /** Services that have this address, as their own or as a headless endpoint's. */
@@ -88,53 +97,7 @@ export function dashed(address: string): string {
   return address.replace(/[.:]/g, "-");
 }
 
-export interface NamesOptions {
-  readonly resolved: Collection<ResolvedService>;
-  readonly namespaces: Collection<KubeObject>;
-  readonly zone?: string;
-  readonly nameservers: readonly string[];
-  readonly clock: Clock;
-  /** Resolves when the collections hold the first state of the store. */
-  readonly ready: Promise<unknown>;
-}
-
-export interface Names extends ZoneView, Disposable {
-  readonly collection: Collection<ServiceNames>;
-}
-
-/** The zone of a cluster, kept up to date. */
-export function clusterNames(options: NamesOptions): Names {
-  const { resolved, namespaces, nameservers, clock } = options;
-  const collection = derive(resolved, serviceNames, { name: "dns names", key: (names) => names.key });
-  const byAddress: Index<ServiceNames> & Disposable = index(collection, "dns names by address", (names) =>
-    names.kind === "headless" ? names.endpoints.map((one) => one.address) : names.addresses,
-  );
-  const seconds = () => Math.floor(clock.now() / 1000);
-  let serial = seconds();
-  let synced = false;
-  void options.ready.then(() => {
-    synced = true;
-  });
-  const subscription = collection.subscribe(() => {
-    serial = Math.max(serial + 1, seconds());
-  });
-  return {
-    collection,
-    zone: (options.zone ?? "cluster.local").replace(/\.$/, "").toLowerCase(),
-    nameservers,
-    get synced() {
-      return synced;
-    },
-    get serial() {
-      return serial;
-    },
-    hasNamespace: (name) => namespaces.has(name),
-    service: (namespace, name) => collection.get(`${namespace}/${name}`),
-    servicesAt: (address) => byAddress.where(address),
-    dispose() {
-      subscription.dispose();
-      byAddress.dispose();
-      collection.dispose();
-    },
-  };
+/** The names of all Services. */
+export function serviceNamesCollection(resolved: Collection<ResolvedService>): Collection<ServiceNames> & Disposable {
+  return derive(resolved, serviceNames, { name: "dns names", key: (names) => names.key });
 }

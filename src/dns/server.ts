@@ -1,29 +1,46 @@
 // The cluster DNS server's sockets: UDP and TCP on one address and port (RFC 1035, 7766). What is answered is decided in
 // `answer.ts`; names of others go to the forwarder, and without one they are refused, as CoreDNS does without `forward`.
 
-import { decode } from "dns-packet";
 import { type AsyncDisposable, type Disposable, disposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { answer, denyReverse } from "./answer.ts";
+import { AnswerCache } from "./answer-cache.ts";
+import { recordsOf, searchedName, searchOn } from "./autopath.ts";
 import type { Forwarder } from "./forwarder.ts";
-import { emptyReply, encodeReply, parseQuery, type Query, udpLimit } from "./message.ts";
-import type { ZoneView } from "./names.ts";
-import type { DnsRecord, Reply } from "./records.ts";
+import { emptyReply, encodeReply, parseQuery, type Query, queryFor, rcodeNumber, udpLimit } from "./message.ts";
+import type { DnsMetrics, Transport } from "./metrics.ts";
+import type { ServiceNames, ZoneView } from "./names.ts";
+import type { Reply } from "./records.ts";
 import { serveTcp } from "./tcp.ts";
+import { ZoneTable } from "./zone-table.ts";
+
+/** What questions are answered from, and for whom. */
+export interface Answering {
+  readonly names: ZoneView;
+  /** The same names under other zones. */
+  readonly aliases?: readonly ZoneView[];
+  readonly forwarder?: Forwarder;
+  /** Whose questions about names of others are taken; everybody's unless given. */
+  readonly allows?: (client: string) => boolean;
+  /** Whether pods' search paths are gone along for them. */
+  readonly autopath?: boolean;
+  readonly metrics?: DnsMetrics;
+  readonly log: Logger;
+  /** A number in [0, 1): orders equal addresses anew for each asker; replaced in tests. */
+  readonly random?: () => number;
+}
 
 export interface DnsServerOptions {
-  readonly names: ZoneView;
+  /** Asked for each question, so that another configuration counts from the next one on. */
+  readonly answering: Answering | (() => Answering);
   /** A literal address. */
   readonly address: string;
   /** 53 unless given; 0 takes a free one. */
   readonly port?: number;
   /** Runs `open` where the sockets belong (inside a node's network namespace). */
   readonly bind?: <T>(open: () => T) => T;
-  readonly forwarder?: Forwarder;
   readonly log: Logger;
-  /** A number in [0, 1): orders equal addresses anew for each asker; replaced in tests. */
-  readonly random?: () => number;
 }
 
 export interface DnsServer extends AsyncDisposable {
@@ -31,76 +48,130 @@ export interface DnsServer extends AsyncDisposable {
   readonly port: number;
 }
 
-/** Answers one message. Calls `send` at most once; at once, unless another server has to be asked. Never throws. */
+/**
+ * Answers one message of the client at an address. Calls `send` at most once; at once, unless another server has to be asked.
+ * Never throws.
+ */
 export function handleMessage(
   bytes: Uint8Array,
-  over: "udp" | "tcp",
-  options: Pick<DnsServerOptions, "names" | "forwarder" | "random" | "log">,
+  over: Transport,
+  answering: Answering,
   send: (reply: Uint8Array) => void,
+  client = "127.0.0.1",
+  cache?: AnswerCache,
 ): void {
+  const began = performance.now();
   const parsed = parseQuery(bytes);
   if (parsed.kind === "refused") send(parsed.reply);
   if (parsed.kind !== "query") return;
   const { query } = parsed;
-  const { names, forwarder, random = Math.random } = options;
+  const { random = Math.random, metrics } = answering;
   const limit = over === "udp" ? udpLimit(query) : 65_535;
-  const reply = (what: Reply) => {
+  const zones = [answering.names, ...(answering.aliases ?? [])];
+  const forwarder = answering.forwarder && (answering.allows?.(client) ?? true) ? answering.forwarder : undefined;
+  const type = typeNumber(query);
+  const count = (zone: number, rcode: number) =>
+    metrics?.answered(over, zone < 0 ? metrics.otherZone : zone, type, rcode, (performance.now() - began) / 1000);
+  const reply = (what: Reply, zone: number) => {
+    count(zone, rcodeNumber(what.rcode));
     send(encodeReply(query, shuffled(what, random), limit, { recursionAvailable: forwarder !== undefined }));
   };
   const failed = (error: unknown) => {
-    options.log.error("a DNS question could not be answered", { ...query.question, error: messageOf(error) });
-    reply(emptyReply("SERVFAIL"));
+    answering.log.error("a DNS question could not be answered", { ...query.question, error: messageOf(error) });
+    reply(emptyReply("SERVFAIL"), -1);
   };
   try {
-    const local = answer(query.question, names);
-    const target = local && forwarder && danglingTarget(local, query, names);
-    if (local && target && forwarder) chase(forwarder, query, local, target).then(reply).catch(failed);
-    else if (local) reply(local);
-    else if (forwarder) pass(forwarder, query, over, send, reply).catch(failed);
-    else reply(denyReverse(query.question, names) ?? emptyReply("REFUSED"));
+    let zone = zones.findIndex((view) => isBelow(query.question.name, view.zone));
+    const view = zones[Math.max(0, zone)]!;
+    const local = answer(query.question, view);
+    if (local && zone < 0) zone = 0; // an address of the cluster's
+    if (!local) {
+      if (forwarder?.handles(query.question.name)) {
+        pass(forwarder, query, over, send, (what) => reply(what, -1), count).catch(failed);
+      } else reply(denyReverse(query.question, view) ?? emptyReply("REFUSED"), -1);
+      return;
+    }
+    const target = forwarder && danglingTarget(local, query, zones);
+    if (target && forwarder?.handles(target)) {
+      chase(forwarder, query, local, target)
+        .then((what) => reply(what, zone))
+        .catch(failed);
+      return;
+    }
+    const found = serviceOf(query.question.name, view);
+    const searched =
+      answering.autopath && found.namespace !== undefined && local.rcode === "NXDOMAIN" && isAddress(type)
+        ? searchedName(query.question.name, found.namespace, view)
+        : undefined;
+    if (searched !== undefined && view.namespaceOfPod?.(client) === found.namespace) {
+      searchOn(query, searched, view, forwarder)
+        .then((what) => {
+          if (what) metrics?.searched();
+          reply(what ?? local, zone);
+        })
+        .catch(failed);
+      return;
+    }
+    const alone = found.service?.kind === "external" ? undefined : found.service;
+    if (searched === undefined && local.rcode !== "SERVFAIL") cache?.keep(bytes, query, local, zone, alone);
+    reply(local, zone);
   } catch (error) {
     failed(error);
   }
 }
 
+function isBelow(asked: string, zone: string): boolean {
+  const name = asked.toLowerCase();
+  return name === zone || name.endsWith(`.${zone}`);
+}
+
+function typeNumber({ questionBytes }: Query): number {
+  return (questionBytes[questionBytes.length - 4]! << 8) | questionBytes[questionBytes.length - 3]!;
+}
+
+function isAddress(type: number): boolean {
+  return type === 1 || type === 28;
+}
+
+/** Which Service and namespace a name below `svc` speaks of. */
+function serviceOf(
+  asked: string,
+  view: ZoneView,
+): { readonly service?: ServiceNames | undefined; readonly namespace?: string } {
+  const name = asked.toLowerCase();
+  if (!name.endsWith(`.svc.${view.zone}`)) return {};
+  const labels = name.slice(0, -view.zone.length - ".svc.".length).split(".");
+  const namespace = labels.at(-1)!;
+  const service = labels.length > 1 ? view.service(namespace, labels.at(-2)!) : undefined;
+  return { namespace, service };
+}
+
 async function pass(
   forwarder: Forwarder,
   query: Query,
-  over: "udp" | "tcp",
+  over: Transport,
   send: (reply: Uint8Array) => void,
   reply: (what: Reply) => void,
+  count: (zone: number, rcode: number) => void,
 ): Promise<void> {
   const bytes = await forwarder.ask(query, over);
-  if (bytes) send(bytes);
-  else reply(emptyReply("SERVFAIL"));
+  if (!bytes) return reply(emptyReply("SERVFAIL"));
+  count(-1, bytes[3]! & 15);
+  send(bytes);
 }
 
-/** The name outside of the zone that a CNAME leads to, when the asker wants what is there. */
-function danglingTarget(reply: Reply, query: Query, names: ZoneView): string | undefined {
+/** The name outside of the zones that a CNAME leads to, when the asker wants what is there. */
+function danglingTarget(reply: Reply, query: Query, zones: readonly ZoneView[]): string | undefined {
   const last = reply.answers.at(-1);
   if (last?.type !== "CNAME" || query.question.type === "CNAME") return undefined;
-  return last.data.endsWith(`.${names.zone}`) ? undefined : last.data;
+  return zones.some((view) => isBelow(last.data, view.zone)) ? undefined : last.data;
 }
 
 /** The CNAME with the records of its target behind it. */
 async function chase(forwarder: Forwarder, query: Query, reply: Reply, target: string): Promise<Reply> {
-  const bytes = await forwarder.ask(questionFor(query, target), "tcp");
+  const bytes = await forwarder.ask(queryFor(query, target), "tcp");
   if (!bytes) return reply;
-  const records = (decode(Buffer.from(bytes)).answers ?? []).filter(
-    (one) => one.type === "CNAME" || one.type === query.question.type,
-  );
-  return { ...reply, answers: [...reply.answers, ...(records as unknown as DnsRecord[])] };
-}
-
-function questionFor(query: Query, name: string): Query {
-  const labels = name.split(".").map((label) => Buffer.from(label, "latin1"));
-  const type = query.questionBytes.subarray(query.questionBytes.length - 4);
-  const parts = labels.flatMap((label) => [Buffer.from([label.length]), label]);
-  return {
-    ...query,
-    question: { name, type: query.question.type },
-    questionBytes: Buffer.concat([...parts, Buffer.from([0]), type]),
-  };
+  return { ...reply, answers: [...reply.answers, ...recordsOf(bytes, query.question.type)] };
 }
 
 /** Equal addresses in another order each time, so that askers who take the first one spread (CoreDNS's loadbalance). */
@@ -117,7 +188,11 @@ function shuffled(reply: Reply, random: () => number): Reply {
 /** Opens both sockets. Rejects with a UserError when the address or port cannot be had. */
 export async function startDnsServer(options: DnsServerOptions): Promise<DnsServer> {
   const { address, port = 53, bind = <T>(open: () => T) => open(), log } = options;
+  const current = typeof options.answering === "function" ? options.answering : () => options.answering as Answering;
   const parts: Disposable[] = [];
+  const { names, random = Math.random } = current();
+  const cache = names instanceof ZoneTable ? new AnswerCache(names, random) : undefined;
+  if (cache) parts.push(cache);
   try {
     const udp = await bind(() =>
       Bun.udpSocket({
@@ -125,10 +200,20 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
         port,
         socket: {
           data(socket, data, fromPort, fromAddress) {
-            handleMessage(data, "udp", options, (reply) => {
-              // A full send buffer loses the answer; the asker asks again.
-              if (!socket.closed) socket.send(reply, fromPort, fromAddress);
-            });
+            const answering = current();
+            const began = answering.metrics && performance.now();
+            const length = cache?.answer(data, 512, offersRecursion(answering, fromAddress)) ?? 0;
+            // A full send buffer loses the answer; the asker asks again.
+            if (length === 0) {
+              const send = (reply: Uint8Array) => {
+                if (!socket.closed) socket.send(reply, fromPort, fromAddress);
+              };
+              handleMessage(data, "udp", answering, send, fromAddress, cache);
+              return;
+            }
+            socket.send(cache!.out.subarray(0, length), fromPort, fromAddress);
+            const { zone, type, rcode } = cache!.given;
+            answering.metrics?.answered("udp", zone, type, rcode, (performance.now() - began!) / 1000);
           },
           error(_socket, error) {
             log.debug("DNS over UDP", { error: messageOf(error) });
@@ -138,7 +223,9 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     );
     parts.push(disposable(() => udp.close()));
     const tcp = bind(() =>
-      serveTcp(address, udp.port, (message, send) => handleMessage(message, "tcp", options, send)),
+      serveTcp(address, udp.port, (message, send, client) =>
+        handleMessage(message, "tcp", current(), send, client, cache),
+      ),
     );
     parts.push(tcp);
     return {
@@ -155,4 +242,9 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
       cause: error,
     });
   }
+}
+
+/** The RA bit: whether this client's questions about names of others are passed on. */
+function offersRecursion({ forwarder, allows }: Answering, client: string): boolean {
+  return forwarder !== undefined && (allows === undefined || allows(client));
 }

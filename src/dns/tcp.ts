@@ -19,7 +19,7 @@ interface Connection {
 export function serveTcp(
   address: string,
   port: number,
-  handle: (message: Uint8Array, send: (reply: Uint8Array) => void) => void,
+  handle: (message: Uint8Array, send: (reply: Uint8Array) => void, client: string) => void,
 ): Disposable {
   const open = new Set<Socket<Connection>>();
   const listener = Bun.listen<Connection>({
@@ -45,7 +45,7 @@ export function serveTcp(
           if (connection.received.length < 2 + length) break;
           const message = connection.received.subarray(2, 2 + length);
           connection.received = connection.received.subarray(2 + length);
-          handle(message, (reply) => send(socket, reply));
+          handle(message, (reply) => send(socket, reply), socket.remoteAddress);
         }
       },
       drain(socket) {

@@ -1,7 +1,7 @@
 // One question to one other DNS server, over UDP or TCP. Each has a socket, and so a source port, of its own, which is what
 // makes a forged answer hard to place (RFC 5452).
 
-import type { Upstream } from "./forwarder.ts";
+import type { Upstream } from "./upstreams.ts";
 
 /** Resolves with the answer's bytes; rejects when there is none within `timeout` milliseconds. */
 export type Exchange = (upstream: Upstream, message: Uint8Array, timeout: number) => Promise<Uint8Array>;

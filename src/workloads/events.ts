@@ -22,7 +22,7 @@ export type Recorder = (about: KubeObject, occurrence: Occurrence) => void;
 const longestMessage = 1024;
 
 /** A recorder for `component`. */
-export function recorder(objects: Objects, component: string): Recorder {
+export function recorder(objects: Pick<Objects, "store" | "clock" | "log">, component: string): Recorder {
   return (about, { type, reason, message }) => {
     const now = objects.clock.now();
     const time = formatTime(now);

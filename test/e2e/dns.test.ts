@@ -9,8 +9,10 @@ import { silentLogger } from "../../src/base/log.ts";
 import { fromStore, type StoreCollection } from "../../src/collections/from-store.ts";
 import { Graph } from "../../src/collections/graph.ts";
 import { createForwarder } from "../../src/dns/forwarder.ts";
-import { clusterNames, type Names } from "../../src/dns/names.ts";
+import { serviceNamesCollection } from "../../src/dns/names.ts";
 import { type DnsServer, startDnsServer } from "../../src/dns/server.ts";
+import { zoneFeed } from "../../src/dns/zone-changes.ts";
+import { ZoneTable } from "../../src/dns/zone-table.ts";
 import { inNetns } from "../../src/node/netns/setns.ts";
 import { serviceAdmission } from "../../src/services/allocation.ts";
 import { startEndpointSliceController } from "../../src/services/endpoint-slice-controller.ts";
@@ -30,7 +32,7 @@ const store = openSqliteStore({
   admissions: [serviceAdmission({ serviceCidr: "10.96.0.0/16" })],
 });
 const graph = new Graph();
-let names: Names;
+let names: ZoneTable;
 let server: DnsServer;
 let upstream: DnsServer;
 const parts: { dispose(): void }[] = [];
@@ -92,19 +94,28 @@ describe.skipIf(reason !== undefined)("DNS in a namespace", () => {
     const inputs = serviceInputs(objects);
     parts.push(startEndpointSliceController({ inputs, store, clock: systemClock, log: silentLogger }));
     const ready = Promise.all([...Object.values(objects), namespaces].map((one) => one.ready));
-    names = clusterNames({ resolved: inputs.resolved, namespaces, nameservers: [address], clock: systemClock, ready });
-    parts.push(names);
+    names = new ZoneTable({ zone: "cluster.local", nameservers: [address], ttl: 5, pods: "insecure" });
     await ready;
+    const collection = serviceNamesCollection(inputs.resolved);
+    const feed = zoneFeed({ names: collection, namespaces, pods: objects.pods });
+    parts.push(
+      collection,
+      feed,
+      feed.subscribe((changes) => names.apply(changes)),
+    );
+    for (const changes of feed.snapshot()) names.apply(changes);
+    names.synced = true;
     // Somebody to forward to: another server of ours, with a zone of its own, on the host's loopback.
-    const elsewhere = { ...names, zone: "example.test", nameservers: ["192.0.2.9"], synced: true, serial: 1 };
-    upstream = await startDnsServer({ names: elsewhere, address: "127.0.0.1", port: 0, log: silentLogger });
+    const elsewhere = new ZoneTable({ zone: "example.test", nameservers: ["192.0.2.9"], ttl: 5, pods: "disabled" });
+    elsewhere.synced = true;
+    const answering = { names: elsewhere, log: silentLogger };
+    upstream = await startDnsServer({ answering, address: "127.0.0.1", port: 0, log: silentLogger });
     const forwarder = createForwarder({ upstreams: [`127.0.0.1:${upstream.port}`], timeout: 500 });
     parts.push(forwarder);
     server = await startDnsServer({
-      names,
+      answering: { names, forwarder, log: silentLogger },
       address,
       bind: (open) => inNetns(`/run/netns/${namespace}`, open),
-      forwarder,
       log: silentLogger,
     });
   });
@@ -161,7 +172,7 @@ describe.skipIf(reason !== undefined)("DNS in a namespace", () => {
 
   test("a second server on the address is a clear error", async () => {
     const again = startDnsServer({
-      names,
+      answering: { names, log: silentLogger },
       address,
       bind: (open) => inNetns(`/run/netns/${namespace}`, open),
       log: silentLogger,

@@ -1,0 +1,104 @@
+// The DNS server as a process of its own: what it knows comes from the control process over a Unix socket, so that answers wait
+// for none of its work, and go on while it is away. The entry point is `cluster/dns-main.ts`, which knows about namespaces.
+
+import { parseArgs } from "node:util";
+import { systemClock } from "../base/clock.ts";
+import { UserError } from "../base/errors.ts";
+import { createLogger } from "../base/log.ts";
+import { defaultConfig } from "./config.ts";
+import { startDnsService } from "./service.ts";
+import { followZone } from "./zone-client.ts";
+import { ZoneTable } from "./zone-table.ts";
+
+export interface DnsArguments {
+  readonly control: string;
+  readonly address: string;
+  readonly port: number;
+  readonly metricsPort: number;
+  readonly clients: readonly string[];
+  readonly ownAddresses: readonly string[];
+  readonly netns: string | undefined;
+}
+
+/** `--control SOCKET --address A --port P --metrics-port P --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
+export function dnsArguments(argv: readonly string[]): DnsArguments {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      control: { type: "string" },
+      address: { type: "string" },
+      port: { type: "string", default: "53" },
+      "metrics-port": { type: "string", default: "9153" },
+      clients: { type: "string", default: "" },
+      own: { type: "string", default: "" },
+      netns: { type: "string" },
+    },
+  });
+  if (!values.control || !values.address)
+    throw new UserError("dns: --control and --address are needed", { exitCode: 2 });
+  return {
+    control: values.control,
+    address: values.address,
+    port: Number(values.port),
+    metricsPort: Number(values["metrics-port"]),
+    clients: values.clients.split(",").filter(Boolean),
+    ownAddresses: values.own.split(",").filter(Boolean),
+    netns: values.netns,
+  };
+}
+
+/** The arguments that `dnsArguments` reads. */
+export function dnsArgv(options: DnsArguments): string[] {
+  return [
+    ...["--control", options.control, "--address", options.address, "--port", String(options.port)],
+    ...["--metrics-port", String(options.metricsPort), "--clients", options.clients.join(",")],
+    ...["--own", options.ownAddresses.join(","), ...(options.netns === undefined ? [] : ["--netns", options.netns])],
+  ];
+}
+
+/** Serves until a signal ends the process. Rejects when the sockets cannot be opened. */
+export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () => T) => T): Promise<void> {
+  const log = createLogger((line) => process.stderr.write(`${line}\n`), "info", { component: "dns" });
+  // A fault in one question must not cost all the others: it is told, and the rest goes on.
+  process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
+  process.on("unhandledRejection", (error) => log.error("fault", { error, stack: (error as Error).stack }));
+  const { address, port, metricsPort, clients, ownAddresses } = options;
+  const config = defaultConfig;
+  const table = new ZoneTable({
+    zone: config.zones[0]!,
+    nameservers: [address],
+    ttl: config.ttl,
+    pods: config.pods,
+  });
+  const service = await startDnsService({
+    table,
+    // Until the control process says where to ask, nobody is asked.
+    config: { ...config, forward: { to: "nobody" } },
+    address,
+    port,
+    metricsPort,
+    clients,
+    ownAddresses,
+    bind,
+    clock: systemClock,
+    log,
+  });
+  const zone = followZone({
+    path: options.control,
+    table,
+    listening: { pid: process.pid, address, port: service.port },
+    clock: systemClock,
+    log,
+    onConfig: (next) => service.configure(next),
+    onProgrammed: (seconds) => service.metrics.programmed(seconds),
+  });
+  log.info("listening", { address, port: service.port, metricsPort: service.metricsPort });
+  const end = () => {
+    zone.dispose();
+    void service.dispose().then(() => process.exit(0));
+  };
+  process.on("SIGTERM", end);
+  process.on("SIGINT", end);
+  // The clock's timers do not keep the process alive.
+  setInterval(() => {}, 1 << 30);
+}
