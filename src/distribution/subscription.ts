@@ -127,7 +127,8 @@ export class SubscriptionState {
         remove[type] ??= [];
         remove[type].push(name);
       } else {
-        size += resourceSize(type, resource);
+        // A table that the proxy has travels as a patch.
+        size += type === "routeTables" && this.#tables.has(name) ? 0 : resourceSize(type, resource);
         if (sent.size > 0 && size > this.#updateSize) break;
         upsert[type] ??= [];
         upsert[type].push(resource);

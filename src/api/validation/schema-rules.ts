@@ -44,6 +44,15 @@ export function validateBySchema(
   return [...errors, ...validateRules(object, schema, "", old)];
 }
 
+/** Errors of the status alone: all that a write to it can change. Rules of a schema may look beyond; see {@link hasRules}. */
+export function validateStatusBySchema(object: Readonly<Record<string, unknown>>, schema: Schema): FieldError[] {
+  const status = schema.fields?.["status"];
+  if (!status || object["status"] === undefined) return [];
+  const root: Schema = { type: "object", fields: { status } };
+  const value = { status: object["status"] };
+  return [...visit(value, root, ""), ...lists(value, root, "")];
+}
+
 const blocking = new Set(["FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"]);
 const notAllChecked = invalidValue(
   "<nil>",

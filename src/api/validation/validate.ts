@@ -7,6 +7,7 @@ import type { KubeObject } from "../object.ts";
 import { type Resource, resourceKey } from "../resource.ts";
 import type { Schema } from "../schema.ts";
 import type { Scheme } from "../scheme.ts";
+import { hasRules } from "./cel.ts";
 import {
   validateBinding,
   validateConfigMap,
@@ -30,7 +31,7 @@ import {
   validateNetworkPolicy,
 } from "./network.ts";
 import { validatePodSpec, validatePodUpdate } from "./pod.ts";
-import { validateBySchema } from "./schema-rules.ts";
+import { validateBySchema, validateStatusBySchema } from "./schema-rules.ts";
 import { validateLoadBalancerStatus, validateService, validateServiceUpdate } from "./service.ts";
 import {
   validateCronJob,
@@ -123,7 +124,13 @@ export function validateUpdate(
   const entry = scheme.entry(resource);
   const errors = validateMetadataUpdate(object, old);
   const key = resourceKey(resource);
-  if (entry.custom) return [...errors, ...ratchet(validateCustom(resource, object, entry.schema, old), object, old)];
+  if (entry.custom) {
+    const found =
+      subresource === "status" && !hasRules(entry.schema)
+        ? validateStatusBySchema(object, entry.schema)
+        : validateCustom(resource, object, entry.schema, old);
+    return [...errors, ...ratchet(found, object, old)];
+  }
   if (subresource === "status") return [...errors, ...(statusRules[key]?.(object, old, subresource) ?? [])];
   const rule = updateRules[key];
   return [...errors, ...(rule ? rule(object, old, subresource) : (createRules[key]?.(object) ?? []))];
