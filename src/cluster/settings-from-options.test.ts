@@ -14,6 +14,14 @@ describe("the settings of a new stack", () => {
     });
   });
 
+  test("have the proxy mode that was asked for, where the network has it", () => {
+    expect(newSettings(options({ proxyMode: "nftables" }), host).proxyMode).toBe("nftables");
+    expect(() => newSettings(options({ proxyMode: "ebpf" }), host)).toThrow(
+      "--proxy-mode ebpf: the netns network has iptables",
+    );
+    expect(() => newSettings(options({ proxyMode: "nftables", network: "loopback" }), host)).toThrow("only userspace");
+  });
+
   test("take image rules apart at the first equals sign", () => {
     const { images } = newSettings(options({ images: ["nginx*=env A=b server"] }), host);
     expect(images).toEqual([{ pattern: "nginx*", command: "env A=b server" }]);
