@@ -2,7 +2,7 @@
 // them. It remembers nothing that the store does not know, but for one thing: what it has just written and not yet seen come
 // back, because a plan made from older slices would write it again.
 
-import { type EndpointSlice, EndpointSlices } from "../api/kinds.ts";
+import { type EndpointSlice, EndpointSlices, type Service } from "../api/kinds.ts";
 import { objectName } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
 import { backoff } from "../base/backoff.ts";
@@ -10,41 +10,74 @@ import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { Collection, Fetch } from "../collections/collection.ts";
 import { type Derived, derive } from "../collections/derive.ts";
 import type { Store } from "../store/store.ts";
 import { podLabelKey, selects } from "./endpoint-pod.ts";
-import { reconcile, type SliceChanges } from "./endpoint-slices.ts";
+import { hintOutcomes, type ReconcileInput, reconcile, type SliceChanges } from "./endpoint-slices.ts";
 import type { ServiceInputs } from "./inputs.ts";
 import { serviceOfSlice } from "./objects.ts";
+import { wantsTopologyHints } from "./topology-hints.ts";
 
 /** The writes that are due for one Service. */
 export interface SlicePlan extends SliceChanges {
   readonly service: string;
 }
 
+/** What the slices of one Service are made from. */
+function reconcileInput(inputs: ServiceInputs, service: Service, fetch: Fetch): ReconcileInput {
+  const { slicesByService, podsByLabel, nodes, topologyNodes } = inputs;
+  const selector = service.spec?.selector ?? {};
+  const [first] = Object.entries(selector);
+  const namespace = service.metadata.namespace ?? "default";
+  const pods = first
+    ? fetch.where(podsByLabel, podLabelKey(namespace, first[0], first[1])).filter((pod) => selects(selector, pod))
+    : [];
+  return {
+    service,
+    pods,
+    nodes: (name) => fetch.one(nodes, name),
+    existing: fetch.where(slicesByService, objectName(service)),
+    ...(wantsTopologyHints(service) ? { topology: fetch.all(topologyNodes) } : {}),
+  };
+}
+
 /** Plans by Service; a Service whose slices are right has none. */
 export function slicePlans(inputs: ServiceInputs): Derived<SlicePlan> {
-  const { services, slicesByService, podsByLabel, nodes } = inputs;
   return derive(
-    services,
+    inputs.services,
     (service, fetch) => {
-      const key = objectName(service);
-      const selector = service.spec?.selector ?? {};
-      const [first] = Object.entries(selector);
-      const namespace = service.metadata.namespace ?? "default";
-      const pods = first
-        ? fetch.where(podsByLabel, podLabelKey(namespace, first[0], first[1])).filter((pod) => selects(selector, pod))
-        : [];
-      const changes = reconcile({
-        service,
-        pods,
-        nodes: (name) => fetch.one(nodes, name),
-        existing: fetch.where(slicesByService, key),
-      });
+      const changes = reconcile(reconcileInput(inputs, service, fetch));
       if (!changes || changes.create.length + changes.update.length + changes.delete.length === 0) return undefined;
-      return { service: key, ...changes };
+      return { service: objectName(service), ...changes };
     },
     { name: "endpointslice plans", key: (plan) => plan.service },
+  );
+}
+
+/** What came of a Service's wish for topology hints, in words for people. */
+export interface HintReport {
+  readonly service: string;
+  readonly family: string;
+  readonly enabled: boolean;
+  readonly message: string;
+}
+
+export function hintReports(inputs: ServiceInputs): Derived<HintReport> {
+  return derive(
+    inputs.services,
+    (service, fetch) => {
+      if (!wantsTopologyHints(service)) return [];
+      const outcomes = hintOutcomes(reconcileInput(inputs, service, fetch)) ?? {};
+      return Object.entries(outcomes).map(([family, outcome]) => {
+        const words = outcome.zones ? "Topology Aware Hints has been enabled" : outcome.disabled;
+        return {
+          ...{ service: objectName(service), family, enabled: outcome.zones !== undefined },
+          message: `${words}, addressType: ${family}`,
+        };
+      });
+    },
+    { name: "topology hint reports", key: (report) => `${report.service} ${report.family}` },
   );
 }
 
@@ -52,8 +85,10 @@ export function slicePlans(inputs: ServiceInputs): Derived<SlicePlan> {
 const maxRetries = 15;
 const parallel = 5;
 
-export interface SliceControllerOptions {
-  readonly inputs: ServiceInputs;
+export interface SliceWriterOptions {
+  /** By Service. */
+  readonly plans: Derived<SlicePlan>;
+  readonly slices: Collection<EndpointSlice>;
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
@@ -65,10 +100,17 @@ export interface SliceController extends Disposable {
   idle(): boolean;
 }
 
-export function startEndpointSliceController(options: SliceControllerOptions): SliceController {
-  const { inputs, store, clock, log } = options;
-  const plans = slicePlans(inputs);
-  const slices = inputs.slicesByService.of;
+export interface SliceControllerOptions extends Pick<SliceWriterOptions, "store" | "clock" | "log"> {
+  readonly inputs: ServiceInputs;
+}
+
+export function startEndpointSliceController({ inputs, ...options }: SliceControllerOptions): SliceController {
+  return startSliceWriter({ ...options, plans: slicePlans(inputs), slices: inputs.slicesByService.of });
+}
+
+/** Carries plans out as they come; ends them with itself. */
+export function startSliceWriter(options: SliceWriterOptions): SliceController {
+  const { plans, slices, store, clock, log } = options;
   const queue = new Set<string>();
   const running = new Set<string>();
   const failures = new Map<string, number>();

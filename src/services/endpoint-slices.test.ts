@@ -2,7 +2,13 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Endpoint, EndpointSlice, Pod, Service, ServiceSpec } from "../api/kinds.ts";
 import { type EndpointPod, endpointPodOf } from "./endpoint-pod.ts";
-import { reconcile, type SliceChanges, sliceController, triggerTimeAnnotation } from "./endpoint-slices.ts";
+import {
+  hintOutcomes,
+  reconcile,
+  type SliceChanges,
+  sliceController,
+  triggerTimeAnnotation,
+} from "./endpoint-slices.ts";
 
 const service = (spec: Partial<ServiceSpec> = {}, metadata: Partial<Service["metadata"]> = {}): Service => ({
   apiVersion: "v1",
@@ -273,5 +279,30 @@ describe("a pod as an endpoint", () => {
     const init = { name: "i", ports: [{ name: "never", containerPort: 1 }] };
     const pod = endpointPodOf({ ...running, spec: { ...running.spec!, initContainers: [sidecar, init] } });
     expect(pod?.namedPorts.map((port) => port.name)).toEqual(["http", "metrics"]);
+  });
+});
+
+describe("topology-mode Auto", () => {
+  const auto = service({}, { annotations: { "service.kubernetes.io/topology-mode": "Auto" } });
+  const input = (count: number, topology = ["a", "b"].map((zone) => ({ name: zone, zone, cpu: 4000 }))) => ({
+    service: auto,
+    pods: pods(1, count + 1),
+    nodes: (name: string) => ({ name, zone: "a" }),
+    existing: [],
+    topology,
+  });
+  const hinted = (changes: SliceChanges) =>
+    changes.create.flatMap((slice) => (slice.endpoints ?? []).map((one) => one.hints?.forZones?.[0]?.name));
+
+  test("gives every ready endpoint to a zone, in proportion to the zones' CPUs", () => {
+    expect(hinted(reconcile(input(4))!).sort()).toEqual(["a", "a", "b", "b"]);
+    expect(hintOutcomes(input(4))?.IPv4?.zones?.size).toBe(4);
+  });
+
+  test("gives none where that would overload a zone", () => {
+    expect(hinted(reconcile(input(3))!)).toEqual([undefined, undefined, undefined]);
+    expect(hintOutcomes(input(1))?.IPv4).toMatchObject({
+      disabled: "Insufficient number of endpoints (1 endpoints, 2 zones)",
+    });
   });
 });

@@ -8,6 +8,13 @@ import type { EndpointPod } from "./endpoint-pod.ts";
 import { type FamilyName, headlessLabel, isHeadless, managedByLabel, serviceNameLabel } from "./objects.ts";
 import type { NodePlace } from "./service-table.ts";
 import { fillSlices, type SliceContent } from "./slice-packing.ts";
+import {
+  type HintedEndpoint,
+  type HintOutcome,
+  type TopologyNode,
+  topologyHints,
+  wantsTopologyHints,
+} from "./topology-hints.ts";
 
 export const sliceController = "endpointslice-controller.k8s.io";
 export const triggerTimeAnnotation = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -30,6 +37,8 @@ export interface ReconcileInput {
   /** All slices with the Service's label; those of other controllers are left alone. */
   readonly existing: readonly EndpointSlice[];
   readonly maxEndpoints?: number;
+  /** The nodes that topology hints are computed from, for a Service that asks for them. */
+  readonly topology?: readonly TopologyNode[];
 }
 
 /** Undefined for a Service whose endpoints are not this controller's to write (no selector, or on its way out). */
@@ -75,6 +84,9 @@ function reconcileFamily(
 ): void {
   const { service, maxEndpoints = maxEndpointsPerSlice } = input;
   const groups = groupsOf(input, family);
+  const hints = hintsOf(input, groups, now);
+  if (hints)
+    for (const group of groups.values()) group.endpoints.splice(0, Infinity, ...withHints(group.endpoints, hints));
   const wantedMeta = metadataOf(service);
   const existing = now.map((slice) => ({
     slice,
@@ -124,6 +136,45 @@ function reconcileFamily(
     }
   }
   changes.delete.push(...spare);
+}
+
+/** What comes of the wish for topology hints, by family; undefined for a Service without that wish. */
+export function hintOutcomes(input: ReconcileInput): Readonly<Partial<Record<FamilyName, HintOutcome>>> | undefined {
+  const { service, existing, topology } = input;
+  if (!topology || !service.spec?.selector || !wantsTopologyHints(service)) return undefined;
+  return Object.fromEntries(
+    familiesOf(service).map((family) => {
+      const now = existing.filter((slice) => slice.addressType === family);
+      return [family, hintsOf(input, groupsOf(input, family), now)!];
+    }),
+  );
+}
+
+function hintsOf(
+  { service, topology }: ReconcileInput,
+  groups: ReadonlyMap<string, Group>,
+  now: readonly EndpointSlice[],
+): HintOutcome | undefined {
+  if (!topology || !wantsTopologyHints(service)) return undefined;
+  const held = new Map<string, string | undefined>();
+  for (const slice of now) {
+    for (const { addresses, hints } of slice.endpoints ?? []) held.set(addresses[0] ?? "", hints?.forZones?.[0]?.name);
+  }
+  const ready = new Map<string, HintedEndpoint>();
+  for (const { endpoints } of groups.values()) {
+    for (const { addresses, zone, conditions } of endpoints) {
+      const address = addresses[0]!;
+      if (conditions?.ready) ready.set(address, { address, zone, hint: held.get(address) });
+    }
+  }
+  return topologyHints([...ready.values()], topology);
+}
+
+function withHints(endpoints: readonly Endpoint[], outcome: HintOutcome): Endpoint[] {
+  return endpoints.map(({ hints: _, ...endpoint }) => {
+    const zone = endpoint.conditions?.ready ? outcome.zones?.get(endpoint.addresses[0]!) : undefined;
+    return zone === undefined ? endpoint : { ...endpoint, hints: { forZones: [{ name: zone }] } };
+  });
 }
 
 /** Endpoints by the ports they answer on: named target ports may differ from pod to pod. */
@@ -184,7 +235,7 @@ function portsFor(service: Service, pod: EndpointPod): EndpointPort[] {
   });
 }
 
-function portsKey(ports: readonly EndpointPort[]): string {
+export function portsKey(ports: readonly EndpointPort[]): string {
   return ports
     .map((port) => `${port.name ?? ""}/${port.protocol ?? "TCP"}/${port.port}/${port.appProtocol ?? ""}`)
     .sort()
@@ -234,6 +285,6 @@ function metadataFits(slice: EndpointSlice, wanted: WantedMetadata): boolean {
   );
 }
 
-function latest(times: readonly string[]): string | undefined {
+export function latest(times: readonly string[]): string | undefined {
   return times.reduce<string | undefined>((a, b) => (a === undefined || b > a ? b : a), undefined);
 }

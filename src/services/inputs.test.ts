@@ -91,7 +91,8 @@ describe("the work of a change", () => {
 
   test("of a heartbeat, and of a pod that restarts a container, ends where it is read", async () => {
     const all = await cluster(100);
-    expect(all.cost(() => all.nodes.set("node-1", node(1)))).toBe(1);
+    // Its place, and what topology hints need of it.
+    expect(all.cost(() => all.nodes.set("node-1", node(1)))).toBe(2);
     expect(all.cost(() => all.pods.set("shop/p7", pod(7, true, 5)))).toBe(1);
   });
 

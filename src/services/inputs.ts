@@ -11,6 +11,7 @@ import { type EndpointPod, endpointPodOf, podLabelKeys } from "./endpoint-pod.ts
 import { serviceOfSlice, zoneLabel } from "./objects.ts";
 import { type ResolvedService, resolveService } from "./resolved-service.ts";
 import type { NodePlace } from "./service-table.ts";
+import { milliCpu, type TopologyNode } from "./topology-hints.ts";
 
 export interface ServiceObjects {
   readonly services: Collection<KubeObject>;
@@ -26,6 +27,8 @@ export interface ServiceInputs {
   /** Pods by `namespace/label=value`. */
   readonly podsByLabel: Index<EndpointPod>;
   readonly nodes: Collection<NodePlace>;
+  /** The nodes that are ready for pods, control planes left out: what zones' shares of topology hints are made from. */
+  readonly topologyNodes: Collection<TopologyNode>;
   readonly resolved: Collection<ResolvedService>;
 }
 
@@ -50,6 +53,10 @@ export function serviceInputs(objects: ServiceObjects): ServiceInputs {
       },
       { name: "node places", key: (node) => node.name },
     ),
+    topologyNodes: derive(objects.nodes as Collection<Node>, topologyNode, {
+      name: "topology nodes",
+      key: (node) => node.name,
+    }),
     resolved: derive(
       services,
       (service, fetch) =>
@@ -57,4 +64,14 @@ export function serviceInputs(objects: ServiceObjects): ServiceInputs {
       { name: "resolved services", key: (service) => service.key },
     ),
   };
+}
+
+const controlPlaneLabels = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+function topologyNode(node: Node): TopologyNode | undefined {
+  const labels = node.metadata.labels ?? {};
+  if (controlPlaneLabels.some((label) => label in labels)) return undefined;
+  const ready = node.status?.conditions?.find((one) => one.type === "Ready");
+  if (ready?.status !== "True") return undefined;
+  return { name: node.metadata.name, zone: labels[zoneLabel], cpu: milliCpu(node.status?.allocatable?.["cpu"]) };
 }
