@@ -12,8 +12,8 @@ export const command: Command = {
   usage: `rules --mode ${rulesModes.join("|")} -f FILE|DIR|- [options]`,
   description:
     "Reads Services and EndpointSlices (YAML or JSON; documents, Lists or bare lists), and Nodes and ServiceCIDRs where they are\n" +
-    "there, and prints what kube-proxy writes for them: iptables-save text, or a table in nft syntax. Nothing is changed, and\n" +
-    "no privileges are needed.",
+    "there, and prints what kube-proxy writes for them: iptables-save text, a table in nft syntax, or ipvsadm-save, ipset and\n" +
+    "iptables-save text. Nothing is changed, and no privileges are needed.",
   options: {
     mode: { type: "string", value: rulesModes.join("|"), help: "Whose rules." },
     filename: {

@@ -13,6 +13,8 @@ import { messageOf, UserError } from "../base/errors.ts";
 import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { LocalDetector } from "../node/iptables/fixed-chains.ts";
 import { render as renderIptables } from "../node/iptables/renderer.ts";
+import { render as renderIpvs } from "../node/ipvs/renderer.ts";
+import { printRules } from "../node/ipvs/save.ts";
 import { listing } from "../node/nftables/listing.ts";
 import { render as renderNftables } from "../node/nftables/renderer.ts";
 import { isHeadless, serviceOfSlice, zoneLabel } from "../services/objects.ts";
@@ -69,6 +71,11 @@ const modes: Readonly<Record<string, (given: Given) => string>> = {
     };
     return listing(family, renderNftables({ values: () => given.rows }, options));
   },
+  ipvs: (given) => {
+    const nodeAddresses = given.nodeAddress === undefined ? [] : [given.nodeAddress];
+    const rules = renderIpvs({ values: () => given.rows }, { ...commonOptions(given), nodeAddresses });
+    return `${printRules(rules)}\n# iptables-save\n${iptablesSaveText(rules)}`;
+  },
 };
 
 export const rulesModes: readonly string[] = Object.keys(modes);
@@ -91,7 +98,7 @@ export async function rulesOfFiles(
   const print = Object.hasOwn(modes, request.mode) ? modes[request.mode] : undefined;
   if (!print) {
     throw new UserError(`--mode ${request.mode}: there is no such mode`, {
-      remedy: `There are ${rulesModes.join(" and ")}.`,
+      remedy: `There are ${rulesModes.join(", ")}.`,
       exitCode: 2,
     });
   }
@@ -117,11 +124,13 @@ export async function rulesOfFiles(
   });
   objects.noteClashes(rows);
   const addresses = node?.status?.addresses?.filter(({ type }) => type === "InternalIP").map((one) => one.address);
+  const nodeAddress = request.nodeAddress ?? addresses?.find((one) => ipFamily(one) === family);
+  if (request.mode === "ipvs" && nodeAddress === undefined) objects.noteUnboundNodePorts(rows, family);
   const text = print({
     rows: [...new Map(rows.map((row) => [row.key, row])).values()],
     family,
     localDetector,
-    nodeAddress: request.nodeAddress ?? addresses?.find((one) => ipFamily(one) === family),
+    nodeAddress,
     serviceCidrs: request.serviceCidrs ?? objects.serviceCidrs,
     masqueradeAll: request.masqueradeAll ?? false,
   });
@@ -200,6 +209,14 @@ class Objects {
     } else if (spec.type === "NodePort" && rows.some((row) => row.nodePort === undefined)) {
       this.warnings.push(`${at}: Service ${name}: spec.ports[].nodePort is missing: no rules are made for it`);
     }
+  }
+
+  /** IPVS has no "all local addresses": a node port is one virtual server for each address of the node. */
+  noteUnboundNodePorts(rows: readonly ServicePort[], family: IpFamily): void {
+    const row = rows.find((one) => one.family === family && one.nodePort !== undefined);
+    if (!row) return;
+    const port = `node port ${row.nodePort} of Service ${row.name}`;
+    this.warnings.push(`${port}, and any other, is left out: the node's address is not known (--node, --node-address)`);
   }
 
   /** Two Services that claim one address and port: only one of them gets its traffic. */

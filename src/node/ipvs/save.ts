@@ -157,13 +157,12 @@ export function parseChains(text: string): Pieces {
   return [...found];
 }
 
-/** All pieces as texts that the tools print and take: ipvsadm-save, ipset save, the device's addresses, iptables-save. */
+/** All pieces but the chains as texts that the tools print and take: ipvsadm-save, ipset save, and the device for ip -batch. */
 export function printRules(rules: Rules): string {
   const servers: string[] = [];
   const made: string[] = [];
   const entries: string[] = [];
   const links: string[] = [];
-  const tables = new Map<string, { chains: string[]; rules: string[] }>();
   for (const [name, lines] of [...rules].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))) {
     const slash = name.indexOf("/");
     const kind = name.slice(0, slash);
@@ -174,19 +173,11 @@ export function printRules(rules: Rules): string {
     else if (kind === "entry") entries.push(...lines);
     else if (kind === "device") links.unshift(`link add dev ${rest} ${lines.join(" ")}`);
     else if (kind === "address") links.push(`address add ${lines.join(" ")} dev ${device}`);
-    else {
-      const table = tables.get(kind) ?? { chains: [], rules: [] };
-      tables.set(kind, table);
-      if (ownChains[kind]?.has(rest)) table.chains.push(`:${rest} - [0:0]`);
-      table.rules.push(...lines.map((line) => `-A ${rest} ${line}`));
-    }
   }
-  const chains = [...tables].flatMap(([table, text]) => [`*${table}`, ...text.chains, ...text.rules, "COMMIT"]);
   const part = (title: string, lines: readonly string[]) => `# ${title}\n${lines.map((line) => `${line}\n`).join("")}`;
   return [
     part("ipvsadm --save --numeric", servers),
     part("ipset save", [...made, ...entries]),
     part("ip -batch", links),
-    part("iptables-save", chains),
   ].join("\n");
 }
