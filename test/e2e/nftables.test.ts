@@ -231,6 +231,59 @@ describe.skipIf(reason !== undefined)("the nftables backend", () => {
     expect(found.size).toBeGreaterThan(1);
   }, 20_000);
 
+  test("IPv6 has a table of its own: spread, refused, dropped, and a pod that reaches itself", async () => {
+    await inside(node, ["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"]);
+    // What the node answers itself (a refusal) needs an address to come from.
+    await inside(node, ["ip", "address", "add", "fd00:9::1/128", "dev", "lo", "nodad"]);
+    // Only what has a route on comes as far as being refused.
+    await inside(node, ["ip", "-6", "route", "add", "default", "dev", "out"]);
+    const addressOf = (n: number) => `fd00:9::${n + 2}`;
+    for (const [n, { namespace }] of pods.entries()) {
+      const link = `p${n + 1}`;
+      await inside(node, ["ip", "address", "add", "fe80::1/64", "dev", link, "nodad"]);
+      await inside(node, ["ip", "route", "add", `${addressOf(n)}/128`, "dev", link]);
+      await inside(namespace, ["ip", "address", "add", `${addressOf(n)}/128`, "dev", "eth0", "nodad"]);
+      await inside(namespace, ["ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0"]);
+    }
+    const listeners = [0, 1].map((n) => {
+      const answer = `open(socket) { socket.write("pod-${n} " + socket.remoteAddress); socket.end(); }, data() {}, error() {}`;
+      const program = `Bun.listen({ hostname: "${addressOf(n)}", port: 9090, socket: { ${answer} } }); console.log("ready");`;
+      return Bun.spawn(["ip", "netns", "exec", pods[n]!.namespace, process.execPath, "-e", program], {
+        stdout: "pipe",
+      });
+    });
+    const rules = nftables(runIn(node), {
+      family: 6,
+      localDetector: { kind: "cidr", cidr: "fd00:9::/64" },
+      serviceCidrs: ["fd00:96::/112"],
+    });
+    try {
+      for (const { stdout } of listeners) await stdout.getReader().read();
+      const own = [0, 1].map((n) => ({ address: addressOf(n), port: 9090, local: true }));
+      const six = row([], { family: 6, key: "6", clusterIP: "fd00:96::9", clusterEndpoints: own, hasEndpoints: true });
+      const none = row([], { family: 6, key: "n", name: "shop/n", service: "n", clusterIP: "fd00:96::a" });
+      await rules.commit(rules.difference(await rules.read(), rules.render({ values: () => [six, none] })));
+      const answers = await connect(client(), "fd00:96::9", 80, 100);
+      expect(Object.keys(tally(answers)).sort()).toEqual(["pod-0", "pod-1"]);
+      expect(answers.every((answer) => answer.endsWith(` ${addressOf(3)}`))).toBe(true);
+      // The kernel takes an ICMPv6 refusal only after it sent again, a second later: curl waits for that.
+      const curl = (url: string) => runIn(client())(["curl", "-sS", "-m", "5", url]);
+      const refused = await Promise.all(["http://[fd00:96::a]/", "http://[fd00:96::9]:81/"].map(curl));
+      expect(refused.map(({ code }) => code)).toEqual([7, 7]);
+      for (const { stderr } of refused) expect(stderr).toContain("Couldn't connect");
+      expect(await connect(client(), "fd00:96::b", 80)).toEqual(["- timeout"]);
+      const mine = await connect(pods[0]!.namespace, "fd00:96::9", 80, 30);
+      expect(new Set(names(mine))).toEqual(new Set(["pod-0", "pod-1"]));
+      for (const answer of mine) expect(answer === `pod-0 ${addressOf(0)}`).toBe(false);
+    } finally {
+      await rules.remove();
+      for (const listener of listeners) {
+        listener.kill();
+        await listener.exited;
+      }
+    }
+  }, 20_000);
+
   test("what somebody else took away is back within a second, and again every time", async () => {
     await apply(row([0], { nodePort: 30_080 }));
     for (const damage of [
