@@ -14,9 +14,11 @@ import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
 import { type ConntrackCleaner, startConntrackCleaner } from "../node/conntrack/cleaner.ts";
 import { type UdpService, udpServices } from "../node/conntrack/udp-services.ts";
 import { iptables } from "../node/iptables/iptables.ts";
+import { speaksNftables } from "../node/iptables/variant.ts";
 import { ipvs } from "../node/ipvs/ipvs.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
+import { type NftEvents, nftEvents } from "../node/netns/nft-events.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
 import { nftables } from "../node/nftables/nftables.ts";
 import { RulesMeasures } from "../node/rules-measures.ts";
@@ -84,13 +86,17 @@ export interface StackNodes extends AsyncDisposable {
 export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const { settings, paths, store, objects, pipeline, network, places, distribution, clock, log } = options;
   const changedAt = endpointsChangedAt(pipeline.inputs);
+  const tellsChanges =
+    settings.proxyMode === "nftables" ||
+    (settings.proxyMode === "iptables" && (await speaksNftables(runOn(network, places[0]!))));
   const rules = places.map((place) => {
     const table = serviceTable(pipeline.inputs, place.name);
+    const events = tellsChanges ? nftEvents(network.place({ node: place.name })?.netns) : undefined;
     const own = log.child("rules", { node: place.name });
     const sink =
       settings.proxyMode === "userspace"
         ? userspaceRules(network, place, table, clock, own)
-        : kernelRules({ rules: nodeRules(options, place, own), table, clock, log: own, changedAt });
+        : kernelRules({ rules: nodeRules(options, place, own), table, clock, log: own, changedAt, events });
     return { table, sink };
   });
   const udp = udpServices(pipeline.inputs.resolved);
@@ -204,7 +210,9 @@ function nodeRules({ settings, network, clock }: NodesOptions, place: NodePlace,
     : iptables(run, { ...common, localhostNodePorts: true, dropInvalid: true });
 }
 
-function kernelRules(options: RulesSinkOptions & { readonly rules: NodeServiceRules }): NodeRules["sink"] {
+function kernelRules(
+  options: RulesSinkOptions & { readonly rules: NodeServiceRules; readonly events: NftEvents | undefined },
+): NodeRules["sink"] {
   const sink = startRulesSink(options);
   return {
     settled: () => sink.settled(),
@@ -213,6 +221,7 @@ function kernelRules(options: RulesSinkOptions & { readonly rules: NodeServiceRu
     rules: () => sink.rules,
     dispose: async () => {
       sink.dispose();
+      options.events?.dispose();
       options.rules.dispose?.();
     },
   };

@@ -77,7 +77,7 @@ let table: Source<ServicePort>;
 let clock: FakeClock;
 let rules: FakeRules;
 let sink: RulesSink;
-const start = (options: { fullCheckUpTo?: number } = {}) => {
+const start = (options: { fullCheckUpTo?: number; events?: { changed(): boolean } } = {}) => {
   sink = startRulesSink({ table, rules, clock, log: silentLogger, ...options });
 };
 
@@ -235,4 +235,33 @@ describe("the rules sink", () => {
       { numRuns: 40 },
     );
   });
+});
+
+test("where the kernel tells of changes it is read when it does, and every ten seconds otherwise", async () => {
+  let told = false;
+  const events = {
+    changed() {
+      const was = told;
+      told = false;
+      return was;
+    },
+  };
+  start({ events });
+  table.set("s1", row(1));
+  await sink.settled();
+  const reads = rules.reads;
+  for (let n = 0; n < 6; n++) {
+    clock.advance(500);
+    await turns();
+  }
+  expect(rules.reads).toBe(reads);
+  rules.kernel.delete("s1");
+  told = true;
+  clock.advance(500);
+  await turns();
+  expect(rules.kernel.has("s1")).toBe(true);
+  rules.kernel.delete("s1"); // and nobody tells
+  clock.advance(12_000);
+  await turns();
+  expect(rules.kernel.has("s1")).toBe(true);
 });

@@ -19,6 +19,8 @@ export interface RulesSinkOptions {
   readonly log: Logger;
   /** Milliseconds between looks whether the rules are still there; 500 unless given. */
   readonly checkEvery?: number;
+  /** Tells whether anybody changed rules since it was asked last. With it the kernel is read only then, and every 10 s. */
+  readonly events?: { changed(): boolean } | undefined;
   /** Up to this many lines a look reads everything back and so finds any change; above, only whether our tables were emptied. */
   readonly fullCheckUpTo?: number;
   /** When the endpoints of a row changed at their source, RFC 3339: what the latency of changes is measured from. */
@@ -48,9 +50,12 @@ export interface RulesSink extends Disposable {
 /** A look takes at most one part in so many of the time: with many rules the tools are slow even where nothing changed. */
 const checkShare = 20;
 
+/** How often the kernel is read though no event says so, in milliseconds: what changed while we wrote is told by none. */
+const unaskedEvery = 10_000;
+
 /** Starts at once; `dispose` stops it and leaves the rules as they are (`ServiceRules.remove` takes them out). */
 export function startRulesSink(options: RulesSinkOptions): RulesSink {
-  const { table, rules, clock, log, checkEvery = 500, fullCheckUpTo = 4000 } = options;
+  const { table, rules, clock, log, events, checkEvery = 500, fullCheckUpTo = 4000 } = options;
   const renderer = rules.renderer();
   /** What the kernel has, as far as we know; undefined: it must be read. */
   let kernel: Map<string, readonly string[]> | undefined;
@@ -58,6 +63,9 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   /** Pieces that this tool's version prints otherwise than it was given them. */
   const printed = new Map<string, { readonly wanted: readonly string[]; readonly shown: readonly string[] }>();
   let busy = false;
+  /** Somebody may have changed rules since the last look. */
+  let foreign = false;
+  let unasked = clock.now() + unaskedEvery;
   let disposed = false;
   let attempt = 0;
   let retry: Disposable | undefined;
@@ -117,6 +125,7 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     const transaction = rules.difference(now, renderer.rules, names);
     if (transaction.text !== "") {
       await rules.commit(transaction);
+      events?.changed(); // that was us
       state.transactions++;
     }
     for (const [name, lines] of wanted) {
@@ -129,6 +138,8 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   async function check(): Promise<void> {
     if (busy || disposed || kernel === undefined || clock.now() < nextCheck) return;
     busy = true;
+    foreign = false;
+    unasked = clock.now() + unaskedEvery;
     const begun = performance.now();
     const repaired = new Map<string, readonly string[] | undefined>();
     try {
@@ -210,7 +221,10 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
     { replay: true },
   );
   queueMicrotask(() => void work());
-  const timer = clock.every(checkEvery, () => void check());
+  const timer = clock.every(checkEvery, () => {
+    foreign ||= events?.changed() ?? true;
+    if (foreign || clock.now() >= unasked) void check();
+  });
 
   const end = disposable(() => {
     disposed = true;

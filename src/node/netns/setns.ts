@@ -2,9 +2,10 @@
 // stays in the namespace that it was made in, so that one process can listen in many. Not for anything that waits:
 // the namespace belongs to the thread, and whatever runs on it meanwhile would be in the wrong one.
 
-import { dlopen, FFIType } from "bun:ffi";
+import { FFIType } from "bun:ffi";
 import { closeSync, openSync } from "node:fs";
 import { UserError } from "../../base/errors.ts";
+import { openLibc } from "./libc.ts";
 
 const CLONE_NEWNET = 0x40000000;
 
@@ -17,21 +18,13 @@ let home = -1;
 
 function load(): Libc {
   if (libc) return libc;
-  const names = ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`];
-  const problems: string[] = [];
-  for (const name of names) {
-    try {
-      const library = dlopen(name, { setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } });
-      home = openSync("/proc/thread-self/ns/net", "r");
-      libc = { setns: (fd, type) => library.symbols.setns(fd, type) };
-      return libc;
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
-    }
-  }
-  throw new UserError(`network namespaces cannot be entered: ${problems.join("; ")}`, {
-    remedy: "use --network loopback",
-  });
+  const { setns } = openLibc(
+    { setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } },
+    "network namespaces cannot be entered",
+  );
+  home = openSync("/proc/thread-self/ns/net", "r");
+  libc = { setns: (fd, type) => setns(fd, type) };
+  return libc;
 }
 
 /**
