@@ -103,7 +103,10 @@ function endpointRecords(
   view: ZoneView,
 ): Reply | undefined {
   // `_tcp.cart.shop.svc`: nothing is there, but names below it are (RFC 8020).
-  if (label.startsWith("_")) return service.ports.some((port) => `_${port.protocol}` === label) ? found([]) : undefined;
+  if (label.startsWith("_")) {
+    const below = (port: NamedPort) => port.name !== "" && `_${port.protocol}` === label;
+    return hasPort(service, below) ? found([]) : undefined;
+  }
   const endpoints = service.endpoints.filter((endpoint) => endpoint.label === label);
   if (endpoints.length === 0) return undefined;
   if (question.type === "SRV") return endpointSrv(service, endpoints, () => true, question, view);
@@ -120,12 +123,15 @@ function portRecords(
 ): Reply | undefined {
   if (service.kind === "external" || !port.startsWith("_") || !protocol.startsWith("_")) return undefined;
   const fits = (one: NamedPort) => one.name !== "" && `_${one.name}` === port && `_${one.protocol}` === protocol;
-  const exists =
-    service.kind === "headless"
-      ? service.endpoints.some((endpoint) => endpoint.ports.some(fits))
-      : service.ports.some(fits);
-  if (!exists) return undefined;
+  if (!hasPort(service, fits)) return undefined;
   return question.type === "SRV" ? srvRecords(service, fits, question, view) : found([]);
+}
+
+/** Whether there is an SRV record for such a port: of a headless Service, at an endpoint that is ready. */
+function hasPort(service: ServiceNames, fits: (port: NamedPort) => boolean): boolean {
+  if (service.kind === "external") return false;
+  if (service.kind === "address") return service.ports.some(fits);
+  return service.endpoints.some((endpoint) => endpoint.ports.some(fits));
 }
 
 function srvRecords(
