@@ -43,7 +43,7 @@ export async function missingIpvsSupport(run: Run, scheduler: Scheduler = "rr"):
     const range = type === "bitmap:port" ? ["range", "0-65535"] : [];
     if ((await apart("ipset", "create", "probe", type, ...range)).code === 0) continue;
     return {
-      reason: `this kernel has no sets of type ${type} (module ip_set_${type.replace(/[:,]/g, "_")}), which ipvs mode needs`,
+      reason: `this kernel has no sets of type ${type} (module ip_set_${type.replace(":", "_").replaceAll(",", "")}), which ipvs mode needs`,
       remedy: `Load the module if the kernel comes with it, or ${other}.`,
     };
   }
