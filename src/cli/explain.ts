@@ -48,6 +48,16 @@ export const command: Command = {
       help: "Explain a packet to a Service instead. Ends: an address, node, node/NAME, NAMESPACE/POD (from), NAMESPACE/SERVICE (to).",
     },
     node: { type: "string", value: "NAME", help: "With --packet: the node whose rules are asked." },
+    mode: {
+      type: "string",
+      value: "iptables|nftables|ipvs",
+      help: "With --packet and --files: whose rules. Default: iptables.",
+    },
+    "cluster-cidr": {
+      type: "string",
+      value: "RANGE[,RANGE]",
+      help: "With --packet and --files: the pods' addresses. Default: the podCIDRs of Nodes in the files.",
+    },
     output: { type: "string", short: "o", value: "FORMAT", help: "json" },
     name: nameOption,
   },
@@ -56,6 +66,10 @@ export const command: Command = {
     ["fairlead explain GET http://shop.example.com/ --files examples/shop", "The same question to files, in a test"],
     ["fairlead explain GET http://inventory/ --from default/client", "What a Service name means to a pod"],
     ["fairlead explain --packet 'tcp 10.244.1.5:40000 -> 10.96.0.20:80'", "The rules that a packet passes"],
+    [
+      "kubectl get svc,endpointslices,nodes,pods -A -o yaml | fairlead explain --packet 'tcp 192.0.2.7 -> node/a:30080' -f -",
+      "The same for any cluster, with nothing running",
+    ],
     ["fairlead explain --packet 'udp default/client -> node/node-2:30053'", "A node port, from a pod"],
   ],
   run,
@@ -93,7 +107,7 @@ async function run(words: Words): Promise<number> {
 async function explainPacket(words: Words, packet: string): Promise<number> {
   const misplaced =
     words.positionals[0] ??
-    ["header", "from", "gateway"]
+    ["header", "from", "gateway", "fill"]
       .map((name) => (words.text(name) === undefined ? undefined : `--${name}`))
       .find(Boolean);
   if (misplaced !== undefined) {
@@ -105,7 +119,21 @@ async function explainPacket(words: Words, packet: string): Promise<number> {
   parsePacketQuestion(packet);
   const node = words.text("node");
   const request = { packet, ...(node ? { node } : {}) };
-  const decision = await new ControlClient(words.text("name") ?? defaultStackName).explainPacket(request);
+  const files = words.texts("files");
+  const mode = words.text("mode");
+  const podRanges = words.text("cluster-cidr")?.split(",");
+  if (files.length === 0 && (mode ?? podRanges) !== undefined) {
+    throw new UserError(`--${mode === undefined ? "cluster-cidr" : "mode"} is for --files; a stack has its own`, {
+      exitCode: 2,
+    });
+  }
+  const decision =
+    files.length > 0
+      ? await (await import("../cluster/explain-packet-files.ts")).explainPacketFiles(files, request, {
+          ...(mode === undefined ? {} : { mode }),
+          ...(podRanges ? { podRanges } : {}),
+        })
+      : await new ControlClient(words.text("name") ?? defaultStackName).explainPacket(request);
   if (words.text("output") === "json") print(JSON.stringify(decision, undefined, 2));
   else print(renderPacketDecision(decision));
   return 0;

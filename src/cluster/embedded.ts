@@ -22,8 +22,6 @@ import { PodLogFiles } from "../node/pod-logs.ts";
 import { Supervisor } from "../node/supervisor.ts";
 import { serviceAdmission } from "../services/allocation.ts";
 import { publishApiServer } from "../services/api-server-service.ts";
-import { startEndpointSliceController } from "../services/endpoint-slice-controller.ts";
-import { startLoadBalancerStatus } from "../services/load-balancer.ts";
 import type { PacketDecision } from "../services/packet.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { startWorkloads } from "../workloads/start.ts";
@@ -40,6 +38,7 @@ import { movedPorts, withEffectivePorts } from "./moved-ports.ts";
 import { collectionOf, collector, followObjects, type StackObjects } from "./objects.ts";
 import { modelOf, startPipeline } from "./pipeline.ts";
 import { startRelay } from "./relay.ts";
+import { startServiceControllers } from "./service-controllers.ts";
 import { openSources } from "./sources-file.ts";
 import { type StackPaths, type StackSettings, stackPaths } from "./stack.ts";
 import { startStackDns } from "./stack-dns.ts";
@@ -130,8 +129,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     await publishDns(store, settings.ranges.services, { ...listening, metricsPort: effectivePort(9153) });
   });
 
-  const slices = startEndpointSliceController({ inputs: pipeline.inputs, store, clock, log });
-  const addresses = startLoadBalancerStatus({ services: objects.services, pool: pipeline.pool, store, clock, log });
+  const serviceControllers = startServiceControllers({ objects, pipeline, store, clock, log });
   const statuses = statusSink({
     store,
     updates: [pipeline.gatewayApi.statuses],
@@ -186,8 +184,15 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     explainPacket: (request) =>
       explainPacketOn(
         {
-          settings,
-          nodes: places.map((place) => ({ ...pipeline.inputs.nodes.get(place.name), ...place })),
+          mode: settings.proxyMode,
+          podRanges: [settings.ranges.pods],
+          serviceRanges: [settings.ranges.services],
+          firstNodeRanges: [settings.ranges.loadBalancers],
+          nodes: places.map((place) => ({
+            ...pipeline.inputs.nodes.get(place.name),
+            ...place,
+            addresses: [place.address],
+          })),
           pods: objects.pods,
           resolved: pipeline.inputs.resolved,
         },
@@ -196,7 +201,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     recordSources: (manifests) => sources.record(manifests),
     execPlan: (target) => execPlan(target, objects.pods, pods),
     async dispose() {
-      for (const part of [relay, workloads, statuses, addresses, slices, pipeline, proxies, distribution])
+      for (const part of [relay, workloads, statuses, serviceControllers, pipeline, proxies, distribution])
         part.dispose();
       proxy.release();
       await Promise.all([nodes.dispose(), dns.dispose(), api.stop()]);

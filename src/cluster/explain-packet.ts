@@ -7,12 +7,12 @@ import { UserError } from "../base/errors.ts";
 import { ipFamily } from "../base/ip.ts";
 import type { Collection } from "../collections/collection.ts";
 import { explainPacket, type PacketDecision } from "../services/packet.ts";
+import type { PacketMode } from "../services/packet-modes.ts";
 import { type Packet, type PacketNode, rangeWith } from "../services/packet-place.ts";
 import { type PacketPlace, type PacketQuestion, parsePacketQuestion } from "../services/packet-question.ts";
 import type { ResolvedService } from "../services/resolved-service.ts";
 import { type NodePlace, servicePortsOf } from "../services/service-table.ts";
 import { ruleNames } from "./packet-names.ts";
-import type { StackSettings } from "./stack.ts";
 
 export interface PacketRequest {
   readonly packet: string;
@@ -21,57 +21,61 @@ export interface PacketRequest {
 }
 
 export interface PacketContext {
-  readonly settings: Pick<StackSettings, "ranges" | "network" | "proxyMode">;
-  /** In order: the first is the one that load-balancer addresses lead to. */
-  readonly nodes: readonly (NodePlace & { readonly address: string; readonly podRange: string })[];
+  readonly mode: PacketMode;
+  readonly podRanges?: readonly string[];
+  readonly serviceRanges?: readonly string[];
+  /** In order: the first is the one that packets from outside come to, and that load-balancer addresses lead to. */
+  readonly nodes: readonly PacketContextNode[];
+  /** What the first node answers for beside its own address (`netns/plan.ts`: all load-balancer addresses). */
+  readonly firstNodeRanges: readonly string[];
   readonly pods: Pick<Collection<KubeObject>, "get" | "values">;
   readonly resolved: Pick<Collection<ResolvedService>, "get" | "values">;
   readonly notes?: readonly string[];
 }
 
+export interface PacketContextNode extends NodePlace {
+  /** Of files, a node may have none. */
+  readonly addresses: readonly string[];
+  readonly podRange?: string;
+}
+
 /** Throws a UserError when the text is no packet, or names what is not there. */
 export function explainPacketOn(context: PacketContext, request: PacketRequest): PacketDecision {
-  const { settings, nodes, resolved, notes } = context;
+  const { mode, podRanges, serviceRanges, nodes, firstNodeRanges, resolved, notes } = context;
   const question = parsePacketQuestion(request.packet);
   const given = request.node === undefined ? undefined : nodeNamed(context, request.node);
   const asked = given ?? nodeOfSource(question, context);
   const packet = addressed(question, context, asked);
   const node = given ?? decidingNode(packet, context);
   const rows = [...resolved.values()].flatMap((service) => servicePortsOf(service, node));
-  const isFirst = node === nodes[0];
   const place: PacketNode = {
     name: node.name,
-    addresses: [node.address],
-    podRange: node.podRange,
-    // `netns/plan.ts`: node 1 answers for all load-balancer addresses.
-    localRanges: isFirst ? [settings.ranges.loadBalancers] : [],
+    addresses: node.addresses,
+    ...(node.podRange ? { podRange: node.podRange } : {}),
+    localRanges: node === nodes[0] ? firstNodeRanges : [],
   };
   const decision = explainPacket(
     packet,
     place,
     { values: () => rows },
     {
-      mode: settings.proxyMode,
-      names: ruleNames(settings.proxyMode),
-      podRanges: [settings.ranges.pods],
-      serviceRanges: [settings.ranges.services],
-      localhostNodePorts: settings.proxyMode === "iptables",
-      ...(settings.proxyMode === "nftables" || settings.proxyMode === "userspace"
-        ? { nodePortAddresses: [node.address] }
-        : {}),
+      mode,
+      names: ruleNames(mode),
+      ...(podRanges ? { podRanges } : {}),
+      ...(serviceRanges ? { serviceRanges } : {}),
+      // As the backends are set up in `embedded-nodes.ts`: kube-proxy's own defaults.
+      ...(mode === "iptables" ? { localhostNodePorts: true } : { nodePortAddresses: place.addresses }),
       resolved: (key) => resolved.get(key),
       nodeAt: (address) =>
-        rangeWith([settings.ranges.loadBalancers], address)
+        rangeWith(firstNodeRanges, address)
           ? nodes[0]?.name
-          : nodes.find((one) => one.address === address)?.name,
+          : nodes.find(({ addresses }) => addresses.includes(address))?.name,
     },
   );
   return notes ? { ...decision, notes } : decision;
 }
 
-type StackNode = PacketContext["nodes"][number];
-
-function nodeNamed({ nodes }: PacketContext, name: string): StackNode {
+function nodeNamed({ nodes }: PacketContext, name: string): PacketContextNode {
   const node = nodes.find((one) => one.name === name);
   if (node) return node;
   throw new UserError(`there is no node "${name}"`, {
@@ -80,7 +84,7 @@ function nodeNamed({ nodes }: PacketContext, name: string): StackNode {
 }
 
 /** Where the packet begins, when the question says so; otherwise the first node, where what comes from outside arrives. */
-function nodeOfSource({ source: { place } }: PacketQuestion, context: PacketContext): StackNode {
+function nodeOfSource({ source: { place } }: PacketQuestion, context: PacketContext): PacketContextNode {
   if (place.kind === "node" && place.name !== undefined) return nodeNamed(context, place.name);
   const pod = place.kind === "object" ? podNamed(context, place) : undefined;
   const name = pod?.spec?.nodeName;
@@ -88,8 +92,8 @@ function nodeOfSource({ source: { place } }: PacketQuestion, context: PacketCont
 }
 
 /** The node whose own address is asked for, else the one the source is on, else the one that packets from outside come to. */
-function decidingNode(packet: Packet, { nodes, pods }: PacketContext): StackNode {
-  const withAddress = (address: string) => nodes.find((node) => node.address === address);
+function decidingNode(packet: Packet, { nodes, pods }: PacketContext): PacketContextNode {
+  const withAddress = (address: string) => nodes.find(({ addresses }) => addresses.includes(address));
   const target = withAddress(packet.destination.address);
   if (target) return target;
   const source = withAddress(packet.source.address);
@@ -99,10 +103,11 @@ function decidingNode(packet: Packet, { nodes, pods }: PacketContext): StackNode
     const node = nodes.find(({ name }) => name === pod.spec?.nodeName);
     if (node) return node;
   }
-  return nodes[0]!;
+  // A pod that is not there (any more) would be on the node that has its range.
+  return nodes.find(({ podRange }) => podRange && rangeWith([podRange], packet.source.address)) ?? nodes[0]!;
 }
 
-function addressed(question: PacketQuestion, context: PacketContext, node: StackNode): Packet {
+function addressed(question: PacketQuestion, context: PacketContext, node: PacketContextNode): Packet {
   const { protocol, source, destination } = question;
   const to = addressOf(destination.place, context, node, "destination");
   const from = addressOf(source.place, context, node, "source", ipFamily(to));
@@ -121,12 +126,17 @@ function addressed(question: PacketQuestion, context: PacketContext, node: Stack
 function addressOf(
   place: PacketPlace,
   context: PacketContext,
-  node: StackNode,
+  node: PacketContextNode,
   end: "source" | "destination",
   family?: 4 | 6,
 ): string {
   if (place.kind === "address") return place.address;
-  if (place.kind === "node") return (place.name === undefined ? node : nodeNamed(context, place.name)).address;
+  if (place.kind === "node") {
+    const { name, addresses } = place.name === undefined ? node : nodeNamed(context, place.name);
+    const own = addresses.find((one) => family === undefined || ipFamily(one) === family) ?? addresses[0];
+    if (own !== undefined) return own;
+    throw new UserError(`the address of ${name} is not known`, { remedy: `Write the ${end} as an address.` });
+  }
   const name = `${place.namespace}/${place.name}`;
   if (end === "source") {
     const all = addressesOf(podNamed(context, place));
