@@ -95,7 +95,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     const own = log.child("rules", { node: place.name });
     const sink =
       settings.proxyMode === "userspace"
-        ? userspaceRules(network, place, table, clock, own)
+        ? userspaceRules(options, place, table, own)
         : kernelRules({ rules: nodeRules(options, place, own), table, clock, log: own, changedAt, events });
     return { table, sink };
   });
@@ -229,14 +229,26 @@ function kernelRules(
 
 /** The forwarder of the network without privileges, in this process. */
 function userspaceRules(
-  network: PodNetwork,
+  { network, objects, store, clock }: NodesOptions,
   place: NodePlace,
   table: Collection<ServicePort>,
-  clock: Clock,
   log: Logger,
 ): NodeRules["sink"] {
   const effectivePort = (port: number) => network.effectivePort(port);
-  const forwarder = new UserspaceForwarder({ table, nodeAddresses: [place.address], effectivePort, clock, log });
+  const record = eventRecorder({ store, clock, log, component: "kube-proxy", host: place.name });
+  const failed = (row: ServicePort, address: string, why: string) => {
+    const service = objects.services.get(`${row.namespace}/${row.service}`);
+    const message = `node ${place.name} cannot serve ${address} of port ${row.name}: ${why}`;
+    if (service) record(service, { type: "Warning", reason: "FailedToListen", message });
+  };
+  const forwarder = new UserspaceForwarder({
+    table,
+    nodeAddresses: [place.address],
+    effectivePort,
+    clock,
+    log,
+    failed,
+  });
   const measures = new RulesMeasures(clock.now());
   const following = table.subscribe(
     (batch) => {

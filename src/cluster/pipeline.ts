@@ -11,13 +11,15 @@ import type { Model } from "../model/model.ts";
 import type { ListenerState } from "../model/status-update.ts";
 import { serviceBackends } from "../services/backends.ts";
 import { type ServiceInputs, serviceInputs } from "../services/inputs.ts";
-import { gatewayWants, keepAllocations, serviceWants } from "../services/load-balancer.ts";
+import { type AddressFailure, gatewayWants, keepAllocations, serviceWants } from "../services/load-balancer.ts";
 import { type LoadBalancerPool, loadBalancerPool } from "../services/load-balancer-pool.ts";
 import type { StackObjects } from "./objects.ts";
 
 export interface Pipeline extends Disposable {
   readonly inputs: ServiceInputs;
   readonly pool: LoadBalancerPool;
+  /** Who could not be given an address, and why. */
+  readonly addressFailures: Collection<AddressFailure>;
   readonly gatewayApi: GatewayApi;
   readonly model: ModelCollections;
 }
@@ -46,6 +48,7 @@ export function startPipeline({ objects, loadBalancers, listenerStates, log }: P
   return {
     inputs,
     pool,
+    addressFailures: allocations.failures,
     gatewayApi: gateways,
     model: { listeners, routeTables, secrets, backends, endpoints },
     ...disposeAll([allocations, gateways]),

@@ -220,7 +220,7 @@ function endpointFor(service: Service, pod: EndpointPod, address: string, node: 
   };
 }
 
-function portsFor(service: Service, pod: EndpointPod): EndpointPort[] {
+export function portsFor(service: Service, pod: EndpointPod): EndpointPort[] {
   return (service.spec?.ports ?? []).flatMap((port): EndpointPort[] => {
     const protocol = port.protocol ?? "TCP";
     const target = port.targetPort || port.port;
@@ -242,7 +242,7 @@ export function portsKey(ports: readonly EndpointPort[]): string {
     .join(",");
 }
 
-function familiesOf(service: Service): readonly FamilyName[] {
+export function familiesOf(service: Service): readonly FamilyName[] {
   const named = service.spec?.ipFamilies as readonly FamilyName[] | undefined;
   if (named && named.length > 0) return named;
   return [ipFamily(service.spec?.clusterIP ?? "") === 6 ? "IPv6" : "IPv4"];

@@ -8,6 +8,7 @@ import type { Collection, Index } from "../collections/collection.ts";
 import { derive } from "../collections/derive.ts";
 import { index } from "../collections/index.ts";
 import { type EndpointPod, endpointPodOf, podLabelKeys } from "./endpoint-pod.ts";
+import { claimIndex } from "./external-claims.ts";
 import { serviceOfSlice, zoneLabel } from "./objects.ts";
 import { type ResolvedService, resolveService } from "./resolved-service.ts";
 import type { NodePlace } from "./service-table.ts";
@@ -30,6 +31,8 @@ export interface ServiceInputs {
   /** The nodes that are ready for pods, control planes left out: what zones' shares of topology hints are made from. */
   readonly topologyNodes: Collection<TopologyNode>;
   readonly resolved: Collection<ResolvedService>;
+  /** Services by the addresses and ports that they claim (`external-claims.ts`). */
+  readonly claims: Index<ResolvedService>;
 }
 
 export function serviceInputs(objects: ServiceObjects): ServiceInputs {
@@ -40,6 +43,12 @@ export function serviceInputs(objects: ServiceObjects): ServiceInputs {
     return service === undefined ? [] : [service];
   });
   const pods = derive(objects.pods as Collection<Pod>, endpointPodOf, { name: "endpoint pods", key: (pod) => pod.key });
+  const resolved = derive(
+    services,
+    (service, fetch) =>
+      resolveService(service, fetch.where(slicesByService, `${service.metadata.namespace}/${service.metadata.name}`)),
+    { name: "resolved services", key: (service) => service.key },
+  );
   return {
     services,
     slicesByService,
@@ -57,12 +66,8 @@ export function serviceInputs(objects: ServiceObjects): ServiceInputs {
       name: "topology nodes",
       key: (node) => node.name,
     }),
-    resolved: derive(
-      services,
-      (service, fetch) =>
-        resolveService(service, fetch.where(slicesByService, `${service.metadata.namespace}/${service.metadata.name}`)),
-      { name: "resolved services", key: (service) => service.key },
-    ),
+    resolved,
+    claims: claimIndex(resolved),
   };
 }
 

@@ -42,6 +42,8 @@ export interface ResolvedService {
   readonly key: string;
   readonly namespace: string;
   readonly name: string;
+  /** When the Service was made, RFC 3339. */
+  readonly created?: string;
   readonly spec: ServiceSpec;
   readonly labels: Readonly<Record<string, string>>;
   readonly ingress: readonly LoadBalancerIngress[];
@@ -98,6 +100,7 @@ export function resolveService(service: Service, slices: readonly EndpointSlice[
     key: objectName(service),
     namespace: service.metadata.namespace ?? "default",
     name: service.metadata.name,
+    ...(service.metadata.creationTimestamp ? { created: service.metadata.creationTimestamp } : {}),
     spec: service.spec ?? {},
     labels: service.metadata.labels ?? {},
     ingress: service.status?.loadBalancer?.ingress ?? [],

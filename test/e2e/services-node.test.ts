@@ -120,4 +120,30 @@ describe.skipIf(!isRoot)("a node", () => {
     expect((await stack.apply(pod(2))).code).toBe(0);
     for (const client of clients) expect(await client).toMatchObject({ err: "", out: "names-1\nnames-2\n" });
   }, 30_000);
+
+  test("Events say which address a Service cannot have, and Endpoints stand beside the slices", async () => {
+    const taken = `
+apiVersion: v1
+kind: Service
+metadata: {name: rival}
+spec:
+  type: LoadBalancer
+  loadBalancerIP: 203.0.113.1
+  externalIPs: [${(await stack.get("services", "web")).spec.clusterIP}]
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+`;
+    expect((await stack.apply(taken)).code).toBe(0);
+    const reasons = async () =>
+      (await stack.list("events", "-n", "default"))
+        .filter((event) => event.involvedObject.name === "rival")
+        .map((event) => event.reason)
+        .sort();
+    expect(await eventually(reasons, (list) => list.length >= 2)).toEqual([
+      "ExternalAddressConflict",
+      "SyncLoadBalancerFailed",
+    ]);
+    const endpoints = await stack.get("endpoints", "web");
+    expect(endpoints.subsets[0].addresses[0].targetRef.name).toBe("web");
+  });
 });

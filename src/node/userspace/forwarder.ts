@@ -19,6 +19,8 @@ export interface ForwarderOptions {
   readonly nodeAddresses: readonly string[];
   /** Where a port is really listened on (`PodNetwork.effectivePort`); applied to endpoints as well. */
   readonly effectivePort: (port: number) => number;
+  /** Told once of each address that cannot be listened on. */
+  readonly failed?: (row: ServicePort, address: string, message: string) => void;
   readonly log: Logger;
   readonly clock?: Clock;
 }
@@ -146,6 +148,7 @@ export class UserspaceForwarder implements AsyncDisposable {
             address: key,
             error: messageOf(error),
           });
+          this.#options.failed?.(served.row, name, messageOf(error));
         }
         this.#problems.set(name, `${served.row.name}: ${messageOf(error)}`);
       }

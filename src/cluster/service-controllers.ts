@@ -1,0 +1,45 @@
+// The controllers that write for Services: their slices and Endpoints, mirrored slices, load-balancer addresses, and Events.
+
+import { CoreEndpoints, type Endpoints } from "../api/kinds.ts";
+import type { Clock } from "../base/clock.ts";
+import { type Disposable, disposeAll } from "../base/disposal.ts";
+import type { Logger } from "../base/log.ts";
+import type { Collection } from "../collections/collection.ts";
+import { fromStore } from "../collections/from-store.ts";
+import { mirrorPlans } from "../services/endpoint-mirroring.ts";
+import { startEndpointSliceController, startSliceWriter } from "../services/endpoint-slice-controller.ts";
+import { startEndpointsController } from "../services/endpoints-controller.ts";
+import { eventRecorder } from "../services/events.ts";
+import { startLoadBalancerStatus } from "../services/load-balancer.ts";
+import { startServiceEvents } from "../services/service-events.ts";
+import type { Store } from "../store/store.ts";
+import type { StackObjects } from "./objects.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+export interface ServiceControllersOptions {
+  readonly objects: StackObjects;
+  readonly pipeline: Pick<Pipeline, "inputs" | "pool" | "addressFailures">;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export function startServiceControllers(options: ServiceControllersOptions): Disposable {
+  const { objects, pipeline, store, clock, log } = options;
+  const { inputs, pool, addressFailures } = pipeline;
+  const objectsOfUsers = fromStore(store, CoreEndpoints);
+  const endpoints = objectsOfUsers as Collection<Endpoints>;
+  const common = { store, clock, log };
+  return disposeAll([
+    objectsOfUsers,
+    startEndpointSliceController({ inputs, ...common }),
+    startLoadBalancerStatus({ services: objects.services, pool, ...common }),
+    startEndpointsController({ inputs, endpoints, ...common }),
+    startSliceWriter({ plans: mirrorPlans(inputs, endpoints), slices: inputs.slicesByService.of, ...common }),
+    startServiceEvents({
+      inputs,
+      addressFailures,
+      recorder: (component) => eventRecorder({ component, ...common }),
+    }),
+  ]);
+}
