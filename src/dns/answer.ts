@@ -189,8 +189,10 @@ function external(service: ServiceNames, question: DnsQuestion, view: ZoneView):
 function lookUpPlain(name: string, type: string, view: ZoneView): readonly DnsRecord[] | undefined {
   const labels = name.slice(0, -view.zone.length - 1).split(".");
   const service = labels.length === 3 && labels[2] === "svc" ? view.service(labels[1]!, labels[0]!) : undefined;
-  if (service?.kind === "external") {
-    return service.externalName ? [{ name, type: "CNAME", ttl: ttlOf(view), data: service.externalName }] : undefined;
+  const target = service?.kind === "external" ? service.externalName : undefined;
+  // An address as an external name is an address here, too.
+  if (target !== undefined && ipFamily(target) === undefined) {
+    return [{ name, type: "CNAME", ttl: ttlOf(view), data: target }];
   }
   return lookUp(name.slice(0, -view.zone.length - 1), { name, type }, view)?.answers;
 }

@@ -250,12 +250,9 @@ describe("answers to random questions about random clusters", () => {
         }
         const got = read(reply);
         const what = `${question.name} ${question.type}`;
-        expect([what, got.rcode, ...[...new Set(got.answers)].sort()]).toEqual([
-          what,
-          expected.rcode,
-          ...[...new Set(expected.answers)].sort(),
-        ]);
-        expect([reply[0]! * 256 + reply[1]!, got.name]).toEqual([n & 0xffff, question.name]);
+        const actual = [got.rcode, ...[...new Set(got.answers)].sort(), reply[0]! * 256 + reply[1]!, got.name];
+        const wanted = [expected.rcode, ...[...new Set(expected.answers)].sort(), n & 0xffff, question.name];
+        if (!Bun.deepEquals(actual, wanted)) expect([what, ...actual]).toEqual([what, ...wanted]);
       }
       expect(fromCache).toBeGreaterThan(questions / 20);
     },
