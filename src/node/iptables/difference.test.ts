@@ -154,3 +154,35 @@ describe("increments", () => {
     );
   });
 });
+
+describe("a large cluster", () => {
+  const many = Array.from({ length: 200 }, (_, at) =>
+    port(at, [1, 2, 3, 4, 5], { affinitySeconds: at === 7 ? 60 : undefined }),
+  );
+  const comments = (rules: Rules, kind: string) =>
+    [...rules]
+      .filter(([chain]) => chain.startsWith(`nat/${kind}`))
+      .flatMap(([, lines]) => lines.filter((line) => line.includes("-> ") || kind === "KUBE-SEP"))
+      .filter((line) => line.includes("--comment")).length;
+
+  test("above 1,000 endpoints has no comments in rules about endpoints, and again below", () => {
+    const renderer = new IptablesRenderer(options);
+    const change = (before: ServicePort | undefined, after: ServicePort | undefined) => ({
+      key: (after ?? before)!.key,
+      before,
+      after,
+    });
+    renderer.apply(many.map((row) => change(undefined, row)));
+    expect(comments(renderer.rules, "KUBE-SEP")).toBe(2_000);
+    let kernel = restore(new Map(), difference(new Map(), renderer.rules).text);
+    const more = port(300, [1]);
+    const touched = renderer.apply([change(undefined, more)]);
+    kernel = restore(kernel, difference(kernel, renderer.rules, touched).text);
+    expect([comments(renderer.rules, "KUBE-SEP"), comments(renderer.rules, "KUBE-SVC")]).toEqual([0, 0]);
+    expect(plain(kernel)).toEqual(plain(render(table([...many, more]), options)));
+    expect(renderer.rules.get("nat/KUBE-SERVICES")?.[0]).toContain("--comment");
+    const back = renderer.apply([change(more, undefined)]);
+    kernel = restore(kernel, difference(kernel, renderer.rules, back).text);
+    expect(plain(kernel)).toEqual(plain(render(table(many), options)));
+  });
+});

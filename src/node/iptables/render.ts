@@ -23,8 +23,11 @@ export interface Fragment {
   readonly shared: ReadonlyMap<string, readonly string[]>;
 }
 
-/** The rules of one Service port. The row's family must be the options'. */
-export function renderPort(row: ServicePort, options: IptablesOptions): Fragment {
+/**
+ * The rules of one Service port. The row's family must be the options'. In a large cluster rules about endpoints have no
+ * comments: most of what the tool reads and writes would be those.
+ */
+export function renderPort(row: ServicePort, options: IptablesOptions, large = false): Fragment {
   const { name, family } = row;
   const protocol = row.protocol.toLowerCase();
   const hash = servicePortHash(name, row.protocol);
@@ -112,15 +115,15 @@ export function renderPort(row: ServicePort, options: IptablesOptions): Fragment
   const masquerade = hasInternal ? clusterIpMasquerade(row, options) : undefined;
   if (usesCluster) {
     const first = masquerade && internalTarget === cluster ? [masquerade] : [];
-    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints, chainOf)]);
+    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints, chainOf, large)]);
   }
   if (usesLocal) {
     const first = masquerade && internalTarget === local ? [masquerade] : [];
-    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints, chainOf)]);
+    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints, chainOf, large)]);
   }
   const serving = [...(usesCluster ? row.clusterEndpoints : []), ...(usesLocal ? row.localEndpoints : [])];
   for (const endpoint of serving)
-    chains.set(`nat/${chainOf(endpoint)}`, endpointRules(row, endpoint, chainOf(endpoint)));
+    chains.set(`nat/${chainOf(endpoint)}`, endpointRules(row, endpoint, chainOf(endpoint), large));
   return { chains, shared };
 }
 
@@ -193,9 +196,10 @@ function balance(
   row: ServicePort,
   endpoints: readonly TableEndpoint[],
   chainOf: (endpoint: TableEndpoint) => string,
+  large: boolean,
 ): string[] {
   const lines: string[] = [];
-  const why = (endpoint: TableEndpoint) => comment(`${row.name} -> ${endpointText(endpoint)}`);
+  const why = (endpoint: TableEndpoint) => !large && comment(`${row.name} -> ${endpointText(endpoint)}`);
   if (row.affinitySeconds !== undefined) {
     for (const endpoint of endpoints) {
       const chain = chainOf(endpoint);
@@ -211,18 +215,13 @@ function balance(
   return lines;
 }
 
-function endpointRules(row: ServicePort, endpoint: TableEndpoint, chain: string): string[] {
+function endpointRules(row: ServicePort, endpoint: TableEndpoint, chain: string, large: boolean): string[] {
   const protocol = row.protocol.toLowerCase();
+  const why = !large && comment(row.name);
   const remember = row.affinitySeconds !== undefined && `-m recent --set ${recentTail(chain, row.family)}`;
   return [
     // A pod that reaches itself through its Service must see another source than itself.
-    rule(from(endpoint.address), comment(row.name), "-j KUBE-MARK-MASQ"),
-    rule(
-      `-p ${protocol}`,
-      comment(row.name),
-      remember,
-      `-m ${protocol}`,
-      `-j DNAT --to-destination ${endpointText(endpoint)}`,
-    ),
+    rule(from(endpoint.address), why, "-j KUBE-MARK-MASQ"),
+    rule(`-p ${protocol}`, why, remember, `-m ${protocol}`, `-j DNAT --to-destination ${endpointText(endpoint)}`),
   ];
 }

@@ -15,6 +15,14 @@ export function render(table: ServiceTable, options: IptablesOptions): Rules {
   return renderer.rules;
 }
 
+/** Above so many endpoints kube-proxy leaves comments out (pkg/proxy/iptables largeClusterEndpointsThreshold). */
+export const largeCluster = 1000;
+
+function endpointCount({ clusterEndpoints, localEndpoints }: ServicePort): number {
+  // Local ones are mostly among those of the cluster.
+  return clusterEndpoints.length > 0 ? clusterEndpoints.length : localEndpoints.length;
+}
+
 export class IptablesRenderer implements Renderer {
   readonly #options: IptablesOptions;
   readonly #rules: Map<string, readonly string[]>;
@@ -23,6 +31,9 @@ export class IptablesRenderer implements Renderer {
   readonly #shared = new Map<string, SortedLines>();
   /** Rows that want a chain of their own: two rows never share one, but a port may change hands within a batch. */
   readonly #owners = new Map<string, string>();
+  readonly #rows = new Map<string, ServicePort>();
+  #endpoints = 0;
+  #large = false;
 
   constructor(options: IptablesOptions) {
     this.#options = options;
@@ -40,15 +51,30 @@ export class IptablesRenderer implements Renderer {
 
   apply(batch: Batch<ServicePort>): ReadonlySet<string> {
     const touched = new Set<string>();
-    for (const { key, after } of batch) {
-      const row = after?.family === this.#options.family ? after : undefined;
-      this.#replace(key, row && renderPort(row, this.#options), touched);
+    for (const { key, after } of batch) this.#count(key, after?.family === this.#options.family ? after : undefined);
+    const large = this.#endpoints > largeCluster;
+    // At the threshold all rules about endpoints change their form, so that what stands there depends on the rows alone.
+    const keys =
+      large === this.#large
+        ? batch.map(({ key }) => key)
+        : new Set([...batch.map(({ key }) => key), ...this.#rows.keys()]);
+    this.#large = large;
+    for (const key of keys) {
+      const row = this.#rows.get(key);
+      this.#replace(key, row && renderPort(row, this.#options, large), touched);
     }
     for (const chain of touched) {
       const lines = this.#shared.get(chain);
       if (lines) this.#rules.set(chain, lines.all());
     }
     return touched;
+  }
+
+  #count(key: string, after: ServicePort | undefined): void {
+    const before = this.#rows.get(key);
+    this.#endpoints += (after ? endpointCount(after) : 0) - (before ? endpointCount(before) : 0);
+    if (after) this.#rows.set(key, after);
+    else this.#rows.delete(key);
   }
 
   #replace(key: string, after: Fragment | undefined, touched: Set<string>): void {
