@@ -195,6 +195,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
           })),
           pods: objects.pods,
           resolved: pipeline.inputs.resolved,
+          table: (name) => nodes.all.find(({ place }) => place.name === name)?.rules.table,
         },
         request,
       ),

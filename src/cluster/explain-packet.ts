@@ -11,7 +11,7 @@ import type { PacketMode } from "../services/packet-modes.ts";
 import { type Packet, type PacketNode, rangeWith } from "../services/packet-place.ts";
 import { type PacketPlace, type PacketQuestion, parsePacketQuestion } from "../services/packet-question.ts";
 import type { ResolvedService } from "../services/resolved-service.ts";
-import { type NodePlace, servicePortsOf } from "../services/service-table.ts";
+import { type NodePlace, type ServiceTable, servicePortsOf } from "../services/service-table.ts";
 import { ruleNames } from "./packet-names.ts";
 
 export interface PacketRequest {
@@ -30,6 +30,8 @@ export interface PacketContext {
   readonly firstNodeRanges: readonly string[];
   readonly pods: Pick<Collection<KubeObject>, "get" | "values">;
   readonly resolved: Pick<Collection<ResolvedService>, "get" | "values">;
+  /** The table that a node's rules are made from; made from `resolved` unless given. */
+  readonly table?: (node: string) => ServiceTable | undefined;
   readonly notes?: readonly string[];
 }
 
@@ -47,31 +49,26 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
   const asked = given ?? nodeOfSource(question, context);
   const packet = addressed(question, context, asked);
   const node = given ?? decidingNode(packet, context);
-  const rows = [...resolved.values()].flatMap((service) => servicePortsOf(service, node));
+  const rows = () => [...resolved.values()].flatMap((service) => servicePortsOf(service, node));
   const place: PacketNode = {
     name: node.name,
     addresses: node.addresses,
     ...(node.podRange ? { podRange: node.podRange } : {}),
     localRanges: node === nodes[0] ? firstNodeRanges : [],
   };
-  const decision = explainPacket(
-    packet,
-    place,
-    { values: () => rows },
-    {
-      mode,
-      names: ruleNames(mode),
-      ...(podRanges ? { podRanges } : {}),
-      ...(serviceRanges ? { serviceRanges } : {}),
-      // As the backends are set up in `embedded-nodes.ts`: kube-proxy's own defaults.
-      ...(mode === "iptables" ? { localhostNodePorts: true } : { nodePortAddresses: place.addresses }),
-      resolved: (key) => resolved.get(key),
-      nodeAt: (address) =>
-        rangeWith(firstNodeRanges, address)
-          ? nodes[0]?.name
-          : nodes.find(({ addresses }) => addresses.includes(address))?.name,
-    },
-  );
+  const decision = explainPacket(packet, place, context.table?.(node.name) ?? { values: rows }, {
+    mode,
+    names: ruleNames(mode),
+    ...(podRanges ? { podRanges } : {}),
+    ...(serviceRanges ? { serviceRanges } : {}),
+    // As the backends are set up in `embedded-nodes.ts`: kube-proxy's own defaults.
+    ...(mode === "iptables" ? { localhostNodePorts: true } : { nodePortAddresses: place.addresses }),
+    resolved: (key) => resolved.get(key),
+    nodeAt: (address) =>
+      rangeWith(firstNodeRanges, address)
+        ? nodes[0]?.name
+        : nodes.find(({ addresses }) => addresses.includes(address))?.name,
+  });
   return notes ? { ...decision, notes } : decision;
 }
 

@@ -19,7 +19,7 @@ export interface Reached {
 export type Answer = Reached | string;
 
 const patience = 1_200;
-const atOnce = 48;
+const atOnce = 96;
 
 if (import.meta.main) {
   const attempts = (await Bun.stdin.json()) as Attempt[];

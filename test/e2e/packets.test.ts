@@ -171,7 +171,8 @@ spec:
             destinations(one, source).map(async (to) => {
               const decision = await decide(source, to.host, to.port);
               const served = decision.endpoints.some(({ fails }) => !fails);
-              const times = served && decision.endpoints.length > 1 ? 4 : 1;
+              const fails = decision.endpoints.some((endpoint) => endpoint.fails);
+              const times = served && decision.endpoints.length > 1 ? (fails ? 2 : 4) : 1;
               return { what: `${source} → ${one.service} by ${to.name} (${to.host}:${to.port})`, to, times, decision };
             }),
           ),
@@ -197,6 +198,22 @@ spec:
       },
       60_000,
     );
+
+    test("are explained on the command line, in words and as JSON", async () => {
+      const packet = ["--packet", "tcp default/client-1:40000 -> default/far-cluster-cluster:80"];
+      const words = await stack.fairlead("explain", ...packet);
+      expect(words.out).toContain("→ default/far-cluster-cluster:http takes it by its cluster IP, to ");
+      expect(words.out).toContain("pod default/far-3  on node-3");
+      const json = await stack.fairlead("explain", ...packet, "--node", "node-3", "-o", "json");
+      expect(JSON.parse(json.out)).toMatchObject({
+        mode,
+        node: "node-3",
+        outcome: "endpoints",
+        endpoints: [{ thisNode: true }],
+      });
+      const wrong = await stack.fairlead("explain", "--packet", "tcp default/nobody -> default/far-cluster-cluster:80");
+      expect([wrong.code, wrong.err]).toEqual([1, expect.stringContaining('there is no pod "default/nobody"')]);
+    });
 
     test("and all that can become of a packet was seen", () => {
       console.log(`packets with mode ${mode}: ${[...seen].map(([end, count]) => `${count} ${end}`).join(", ")}`);
