@@ -109,6 +109,12 @@ describe.skipIf(skipped !== undefined)("ipvs in User-Mode Linux", () => {
     expect(listing("drained")).not.toContain("10.244.9.2:8081");
   });
 
+  test("no connection fails while endpoints, policies, affinity and source ranges change", () => {
+    const { heard, failed } = step("while changing") as { heard: number; failed: readonly string[] };
+    expect(failed).toEqual([]);
+    expect(heard).toBeGreaterThan(50);
+  });
+
   test("what somebody else flushed is back after the next change", () => {
     for (const [answer] of step("repaired") as string[][]) expect(answer).toStartWith("pod-");
   });

@@ -255,6 +255,36 @@ async function main(): Promise<void> {
   await apply(...services, echo([1]));
   report("drained", await until(reals, (text) => !text.includes(pods[0]!.address)));
 
+  // Connections without a pause from a pod and from outside, while endpoints, policies and ranges change under them.
+  let changing = true;
+  const told: string[] = [];
+  const targets: readonly (readonly [from: string, address: string, port: number])[] = [
+    [inPod, clusterIP, 80],
+    ["outside", nodeAddress, 30_080],
+    ["outside", balancerIP, 80],
+  ];
+  const callers = Promise.all(
+    targets.map(async ([from, address, at]) => {
+      while (changing) told.push(await heard(from, address, at));
+    }),
+  );
+  const cart = (which: readonly number[], more: Partial<ServicePort> = {}) =>
+    apply(row(which, { nodePort: 30_080, loadBalancerIPs: [balancerIP], ...more }), ...services.slice(1, 6), echo([1]));
+  const remote = {
+    clusterEndpoints: [...endpoints([0]), ...endpoints([2], 8080, false)],
+    localEndpoints: endpoints([0]),
+  };
+  await cart([1]);
+  await cart([0, 2], { sourceRanges: ["192.0.2.0/24"] });
+  await cart([0, 2], remote);
+  await cart([0, 2], { ...remote, externalPolicyLocal: true });
+  await cart([0, 2], remote);
+  await cart([1, 2], { affinitySeconds: 5 });
+  await cart([0, 1]);
+  changing = false;
+  await callers;
+  report("while changing", { heard: told.length, failed: told.filter((one) => !one.startsWith("pod-")) });
+
   // Somebody takes everything away; the next change meets that and puts all of it back.
   await tool("ipvsadm", "-C");
   await tool("ip", "address", "flush", "dev", "kube-ipvs0");
