@@ -23,6 +23,7 @@ import { Supervisor } from "../node/supervisor.ts";
 import { serviceAdmission } from "../services/allocation.ts";
 import { publishApiServer } from "../services/api-server-service.ts";
 import type { PacketDecision } from "../services/packet.ts";
+import { serviceCidrAdmission } from "../services/service-cidrs.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { startWorkloads } from "../workloads/start.ts";
 import type { ExecPlan, StackStatus, WaitReport, WaitRequest } from "./control-api.ts";
@@ -237,7 +238,7 @@ async function startApi(
   const store = openSqliteStore({
     path: paths.store,
     scheme: builtinScheme(),
-    admissions: [serviceAdmission({ serviceCidr: settings.ranges.services })],
+    admissions: [serviceAdmission({ serviceCidr: settings.ranges.services }), serviceCidrAdmission()],
     // Upstream's rule against endpoints on the host itself; on the loopback network that is where pods are.
     tolerates: (resource, { message }) =>
       settings.network === "loopback" &&

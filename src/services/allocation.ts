@@ -8,10 +8,11 @@ import { type KubeObject, objectName } from "../api/object.ts";
 import { StatusError } from "../api/status-error.ts";
 import { invalid, invalidValue } from "../api/validation/field-error.ts";
 import type { Admission, AdmissionRequest, TransactionView } from "../store/admission.ts";
-import { ClusterIpRange, type ServiceCidrs } from "./cluster-ip-range.ts";
+import { ClusterIpRange, releaseAddress, type ServiceCidrs } from "./cluster-ip-range.ts";
 import { chooseFamilies, needsClusterIP } from "./ip-families.ts";
 import { NodePortRange, type PortRange } from "./node-port-range.ts";
 import type { FamilyName } from "./objects.ts";
+import { additionalRanges } from "./service-cidrs.ts";
 
 export interface ServiceAllocationOptions extends ServiceCidrs {
   /** `30000-32767` unless given. */
@@ -29,6 +30,8 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
     if (addresses.has(range.family)) throw new RangeError(`two Service ranges of family ${range.family}`);
     addresses.set(range.family, range);
   }
+  /** Ranges of ServiceCIDR objects, by their text: what was learned of one stays while others come and go. */
+  const added = new Map<string, ClusterIpRange>();
   const ports = new NodePortRange(options.nodePortRange ?? "30000-32767", options.random);
 
   function mutate(request: AdmissionRequest): KubeObject | undefined {
@@ -53,7 +56,7 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
   }
 
   function allocate(after: Service, before: Service | undefined, view: TransactionView): ServiceSpec {
-    for (const range of addresses.values()) range.start(view);
+    for (const range of addresses.values()) range.announce(view);
     ports.start(view);
     // What an update leaves out of what was allocated was put back before this (api/service-strategy.ts).
     let spec = chooseFamilies(after.metadata.name, after.spec ?? {}, before?.spec, [...addresses.keys()]);
@@ -64,6 +67,19 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
       spec = { ...spec, healthCheckNodePort: allocateHealthCheckPort(after, spec, owner, view) };
     }
     return spec;
+  }
+
+  /** The ranges of a family, the cluster's own first. */
+  function rangesOf(family: FamilyName, view: TransactionView): readonly ClusterIpRange[] {
+    const ranges = [...addresses.values()];
+    for (const text of additionalRanges(view)) {
+      const range = added.get(text) ?? new ClusterIpRange(text, options.random);
+      added.set(text, range);
+      ranges.push(range);
+    }
+    const found = ranges.filter((range) => range.family === family);
+    for (const range of found) range.start(view);
+    return found;
   }
 
   function allocateAddresses(
@@ -81,10 +97,12 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
     // An address may not change once set: validation says so, and nothing is to be allocated for it.
     if (held.some((address, at) => requested[at] !== undefined && requested[at] !== address)) return spec;
     const given = (spec.ipFamilies ?? []).map((family, at) => {
-      const range = addresses.get(family as FamilyName)!;
+      const ranges = rangesOf(family as FamilyName, view);
+      const first = ranges[0]!;
       const wanted = requested[at];
       if (wanted !== undefined && held.includes(wanted)) return wanted;
       if (wanted !== undefined) {
+        const range = ranges.find((one) => one.contains(wanted)) ?? first;
         const refusal = range.refuse(wanted, view);
         if (refusal !== undefined) {
           const detail = `failed to allocate IP ${wanted}: ${refusal}`;
@@ -93,16 +111,19 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
         range.take(wanted, service, view);
         return wanted;
       }
-      const address = range.pick(view);
-      if (address === undefined) {
-        throw new StatusError(
-          500,
-          "InternalError",
-          `Internal error occurred: failed to allocate a serviceIP: range ${range.cidr} is full`,
-        );
+      for (const range of ranges) {
+        const address = range.pick(view);
+        if (address === undefined) continue;
+        range.take(address, service, view);
+        return address;
       }
-      range.take(address, service, view);
-      return address;
+      const full =
+        ranges.length === 1 ? `range ${first.cidr} is` : `ranges ${ranges.map((one) => one.cidr).join(", ")} are`;
+      throw new StatusError(
+        500,
+        "InternalError",
+        `Internal error occurred: failed to allocate a serviceIP: ${full} full`,
+      );
     });
     if (before) releaseAddresses(before, given, view);
     return { ...spec, clusterIP: given[0], clusterIPs: given };
@@ -112,7 +133,7 @@ export function serviceAdmission(options: ServiceAllocationOptions): Admission {
   function releaseAddresses(service: Service, kept: readonly string[], view: TransactionView): void {
     for (const address of service.spec?.clusterIPs ?? []) {
       if (address === "None" || kept.includes(address)) continue;
-      for (const range of addresses.values()) range.release(address, service, view);
+      releaseAddress(address, service, view);
     }
   }
 

@@ -2,13 +2,14 @@
 // removed in the transaction that writes the Service (pkg/registry/core/service/ipallocator, KEP-1880), or when the Service that
 // had it is still there (one that waits for its finalizers).
 
-import type { Service } from "../api/kinds.ts";
+import type { IPAddress, Service } from "../api/kinds.ts";
 import { objectName, splitName } from "../api/object.ts";
 import { addressAt, type Cidr, formatCidr, offsetOf, parseCidr } from "../base/cidr.ts";
 import { canonicalAddress as canonical } from "../base/ip.ts";
 import type { TransactionView } from "../store/admission.ts";
 import type { FamilyName } from "./objects.ts";
 import { RandomRange, staticBand } from "./random-range.ts";
+import { defaultServiceCidr, readyCondition, serviceCidrFinalizer, serviceCidrsKey } from "./service-cidrs.ts";
 
 export interface ServiceCidrs {
   /** The range that Services without a wish get their address from, `10.96.0.0/16`. */
@@ -18,7 +19,6 @@ export interface ServiceCidrs {
 }
 
 const addresses = "ipaddresses.networking.k8s.io";
-const cidrs = "servicecidrs.networking.k8s.io";
 
 /** Of a large IPv6 range only so many addresses are given out. */
 const mostAddresses = 2 ** 40;
@@ -47,9 +47,8 @@ export class ClusterIpRange {
     this.#range = new RandomRange(usable, staticBand(Number(cidr.size), 16, 256), random);
   }
 
-  /** Learns, once, what is taken, and writes the ServiceCIDR where it is missing. */
+  /** Learns, once, what is taken. */
   start(view: TransactionView): void {
-    this.#announce(view);
     if (this.#started) return;
     for (const object of view.list(addresses)) this.#hint(object.metadata.name);
     for (const service of view.list("services") as readonly Service[]) {
@@ -76,28 +75,12 @@ export class ClusterIpRange {
 
   take(address: string, service: Service, view: TransactionView): void {
     this.#remember(address, objectName(service));
-    const { namespace, name } = service.metadata;
-    view.put(addresses, {
-      apiVersion: "networking.k8s.io/v1",
-      kind: "IPAddress",
-      metadata: {
-        name: canonical(address),
-        labels: {
-          "ipaddress.kubernetes.io/ip-family": this.family,
-          "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
-        },
-      },
-      spec: { parentRef: { group: "", resource: "services", namespace, name } },
-    });
+    view.put(addresses, addressObject(address, service));
   }
 
-  /** Removes the address's object, where it is this Service's. */
-  release(address: string, service: Service, view: TransactionView): void {
-    if (offsetOf(this.#cidr, address) === undefined) return;
-    const object = view.get(addresses, undefined, canonical(address));
-    const parent = object?.spec?.parentRef;
-    if (parent?.name !== service.metadata.name || parent?.namespace !== service.metadata.namespace) return;
-    view.remove(addresses, undefined, canonical(address));
+  /** Whether an address is of this range. */
+  contains(address: string): boolean {
+    return offsetOf(this.#cidr, address) !== undefined;
   }
 
   #remember(address: string, owner: string): void {
@@ -123,27 +106,45 @@ export class ClusterIpRange {
     if (offset !== undefined && offset > 0n) this.#range.hint(Number(offset) - 1);
   }
 
-  #announce(view: TransactionView): void {
-    const now = view.get(cidrs, undefined, "kubernetes");
+  /** Writes the range into the cluster's own ServiceCIDR where it is missing. */
+  announce(view: TransactionView): void {
+    const now = view.get(serviceCidrsKey, undefined, defaultServiceCidr);
     const listed: readonly string[] = now?.spec?.cidrs ?? [];
     if (listed.includes(this.cidr)) return;
-    view.put(cidrs, {
+    const time = `${new Date().toISOString().slice(0, 19)}Z`;
+    view.put(serviceCidrsKey, {
       ...now,
       apiVersion: "networking.k8s.io/v1",
       kind: "ServiceCIDR",
-      metadata: { finalizers: ["networking.k8s.io/service-cidr-finalizer"], ...now?.metadata, name: "kubernetes" },
+      metadata: { finalizers: [serviceCidrFinalizer], ...now?.metadata, name: defaultServiceCidr },
       spec: { cidrs: [...listed, this.cidr] },
       status: now?.status ?? {
-        conditions: [
-          {
-            type: "Ready",
-            status: "True",
-            reason: "",
-            message: "Kubernetes default Service CIDR is ready",
-            lastTransitionTime: `${new Date().toISOString().slice(0, 19)}Z`,
-          },
-        ],
+        conditions: [readyCondition("Kubernetes default Service CIDR is ready", time)],
       },
     });
   }
+}
+
+/** The object that stands for a taken address. */
+export function addressObject(address: string, service: Service): IPAddress {
+  const { namespace, name } = service.metadata;
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "IPAddress",
+    metadata: {
+      name: canonical(address),
+      labels: {
+        "ipaddress.kubernetes.io/ip-family": address.includes(":") ? "IPv6" : "IPv4",
+        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+      },
+    },
+    spec: { parentRef: { group: "", resource: "services", ...(namespace ? { namespace } : {}), name } },
+  };
+}
+
+/** Removes an address's object, where it is this Service's. */
+export function releaseAddress(address: string, service: Service, view: TransactionView): void {
+  const parent = view.get(addresses, undefined, canonical(address))?.spec?.parentRef;
+  if (parent?.name !== service.metadata.name || parent?.namespace !== service.metadata.namespace) return;
+  view.remove(addresses, undefined, canonical(address));
 }
