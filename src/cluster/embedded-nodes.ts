@@ -161,7 +161,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
 }
 
 /** Zones are given to the nodes in turn. */
-export function zoneOf({ zones }: Pick<StackSettings, "zones">, node: number): { readonly zone?: string } {
+function zoneOf({ zones }: Pick<StackSettings, "zones">, node: number): { readonly zone?: string } {
   const zone = zones?.[node % zones.length];
   return zone === undefined ? {} : { zone };
 }
