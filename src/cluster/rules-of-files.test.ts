@@ -75,6 +75,22 @@ describe("fairlead rules", () => {
     );
   });
 
+  test("prints virtual servers, sets and chains of ipvs, and says when the node's address is missing", async () => {
+    const objects = [
+      service("cart", { type: "NodePort", clusterIP: "10.96.0.5", ports: [{ port: 80, nodePort: 30_080 }] }),
+    ];
+    const without = await rules(objects, { mode: "ipvs" });
+    expect(without.text).toContain("-A -t 10.96.0.5:80 -s rr\n");
+    expect(without.text).toContain("add KUBE-CLUSTER-IP 10.96.0.5,tcp:80\n");
+    expect(without.text).toContain("-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT\n");
+    expect(without.warnings).toEqual([
+      "node port 30080 of Service shop/cart, and any other, is left out: the node's address is not known (--node, --node-address)",
+    ]);
+    const { text, warnings } = await rules(objects, { mode: "ipvs", nodeAddress: "192.0.2.1" });
+    expect(text).toContain("-A -t 192.0.2.1:30080 -s rr\n");
+    expect(warnings).toEqual([]);
+  });
+
   test("of the other family, has that family's objects only", async () => {
     const six = [
       service("six", { clusterIP: "fd00:96::5", clusterIPs: ["fd00:96::5"], ipFamilies: ["IPv6"] }),

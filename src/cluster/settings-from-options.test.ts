@@ -15,7 +15,9 @@ describe("the settings of a new stack", () => {
   });
 
   test("have the proxy mode that was asked for, where the network has it", () => {
-    expect(newSettings(options({ proxyMode: "nftables" }), host).proxyMode).toBe("nftables");
+    for (const proxyMode of ["nftables", "ipvs"]) {
+      expect(newSettings(options({ proxyMode }), host).proxyMode as string).toBe(proxyMode);
+    }
     expect(() => newSettings(options({ proxyMode: "ebpf" }), host)).toThrow(
       "--proxy-mode ebpf: the netns network has iptables",
     );

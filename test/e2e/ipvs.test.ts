@@ -2,6 +2,8 @@
 // (test/uml/ipvs-scenario.ts). This file reads what came out.
 
 import { describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cannotBoot, type MachineRun, runInMachine } from "../uml/machine.ts";
 
@@ -128,6 +130,30 @@ describe.skipIf(skipped !== undefined)("ipvs in User-Mode Linux", () => {
 
   test("removal leaves nothing", () => {
     expect(step("removed")).toEqual({ servers: "", sets: "", chains: [], device: 1 });
+  });
+});
+
+const fairlead = join(import.meta.dir, "../../bin/fairlead");
+const whyNotRefused = reason ?? (hostHasIpvs() ? "this kernel has ip_vs" : undefined);
+
+function hostHasIpvs(): boolean {
+  const modprobe = ["sh", "-c", 'PATH="$PATH:/usr/sbin:/sbin" modprobe -n ip_vs'];
+  return existsSync("/proc/net/ip_vs") || Bun.spawnSync(modprobe, { stderr: "ignore" }).exitCode === 0;
+}
+
+describe.skipIf(whyNotRefused !== undefined)("up --proxy-mode ipvs on a kernel without ip_vs", () => {
+  test("is one sentence and a remedy, and makes nothing", () => {
+    const home = mkdtempSync(join(tmpdir(), "fl-t-ipvs-"));
+    const { exitCode, stderr } = Bun.spawnSync([fairlead, "up", "--name", "fl-t-ipvs", "--proxy-mode", "ipvs"], {
+      env: { ...process.env, FAIRLEAD_HOME: home },
+    });
+    expect(stderr.toString()).toBe(
+      "error: --proxy-mode ipvs: this kernel has no IP Virtual Server (module ip_vs), which ipvs mode is made of\n" +
+        "Load it (modprobe ip_vs) if the kernel comes with it, or use --proxy-mode iptables.\n",
+    );
+    expect(exitCode).toBe(1);
+    expect(readdirSync(home)).toEqual([]);
+    rmSync(home, { recursive: true });
   });
 });
 

@@ -24,7 +24,8 @@ export async function missingIpvsSupport(run: Run, scheduler: Scheduler = "rr"):
       remedy: `Install it (Debian: apt-get install ${from}), or ${other}.`,
     };
   }
-  const apart = (...argv: string[]) => run(["unshare", "--net", ...argv]);
+  const apart = (...argv: string[]) =>
+    run(["sh", "-c", 'PATH="$PATH:/usr/sbin:/sbin" exec unshare --net "$@"', "sh", ...argv]);
   if ((await apart("ipvsadm", "-Ln")).code !== 0) {
     return {
       reason: "this kernel has no IP Virtual Server (module ip_vs), which ipvs mode is made of",
