@@ -3,7 +3,7 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { EndpointSlices, HTTPRoutes } from "../api/kinds.ts";
+import { CoreEndpoints, EndpointSlices, HTTPRoutes } from "../api/kinds.ts";
 import { resourceKey } from "../api/resource.ts";
 import { builtinScheme } from "../api/scheme.ts";
 import { type ApiServer, startApiServer } from "../apiserver/api-server.ts";
@@ -242,7 +242,7 @@ async function startApi(
     // Upstream's rule against endpoints on the host itself; on the loopback network that is where pods are.
     tolerates: (resource, { message }) =>
       settings.network === "loopback" &&
-      resource === resourceKey(EndpointSlices) &&
+      (resource === resourceKey(EndpointSlices) || resource === resourceKey(CoreEndpoints)) &&
       message.includes("may not be in the loopback range"),
     log: log.child("store"),
   });

@@ -1,12 +1,20 @@
-// The Service `default/kubernetes` and its EndpointSlice: how pods reach the API server (pkg/controlplane/controller/
+// The Service `default/kubernetes`, its EndpointSlice and its Endpoints: how pods reach the API server (pkg/controlplane/controller/
 // kubernetesservice, pkg/controlplane/reconcilers). Written once at start; running it again writes only what differs.
 
-import { type EndpointSlice, EndpointSlices, type Service, Services } from "../api/kinds.ts";
+import {
+  CoreEndpoints,
+  type EndpointSlice,
+  EndpointSlices,
+  type Endpoints,
+  type Service,
+  Services,
+} from "../api/kinds.ts";
 import { isStatusReason } from "../api/status-error.ts";
 import { addressAt, parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
 import { deepEqual } from "../collections/equal.ts";
 import type { Store } from "../store/store.ts";
+import { skipMirrorLabel } from "./endpoint-mirroring.ts";
 import { serviceNameLabel } from "./objects.ts";
 
 export interface ApiServerAddress {
@@ -17,8 +25,12 @@ export interface ApiServerAddress {
   readonly serviceCidr: string;
 }
 
-/** Both objects as they should be. */
-export function apiServerObjects(api: ApiServerAddress): { service: Service; slice: EndpointSlice } {
+/** The objects as they should be. */
+export function apiServerObjects(api: ApiServerAddress): {
+  service: Service;
+  slice: EndpointSlice;
+  endpoints: Endpoints;
+} {
   const cidr = parseCidr(api.serviceCidr);
   if (!cidr) throw new RangeError(`${api.serviceCidr} is no range of addresses`);
   const clusterIP = addressAt(cidr, 1);
@@ -51,12 +63,18 @@ export function apiServerObjects(api: ApiServerAddress): { service: Service; sli
       endpoints: [{ addresses: [api.address], conditions: { ready: true } }],
       ports: [{ name: "https", protocol: "TCP", port: api.port }],
     },
+    endpoints: {
+      apiVersion: "v1",
+      kind: "Endpoints",
+      metadata: { name: "kubernetes", namespace: "default", labels: { [skipMirrorLabel]: "true" } },
+      subsets: [{ addresses: [{ ip: api.address }], ports: [{ name: "https", protocol: "TCP", port: api.port }] }],
+    },
   };
 }
 
-/** Creates both, or corrects what stands. Tries again when somebody else writes at the same time. */
+/** Creates them, or corrects what stands. Tries again when somebody else writes at the same time. */
 export async function publishApiServer(store: Store, api: ApiServerAddress): Promise<void> {
-  const { service, slice } = apiServerObjects(api);
+  const { service, slice, endpoints } = apiServerObjects(api);
   for (let attempt = 0; ; attempt++) {
     try {
       const nowService = await store.get({ resource: Services, namespace: "default", name: "kubernetes" });
@@ -71,6 +89,12 @@ export async function publishApiServer(store: Store, api: ApiServerAddress): Pro
         await store.create(EndpointSlices, slice);
       } else if (!deepEqual([nowSlice["endpoints"], nowSlice["ports"]], [slice.endpoints, slice.ports])) {
         await store.update(EndpointSlices, { ...nowSlice, endpoints: slice.endpoints, ports: slice.ports });
+      }
+      const key = { resource: CoreEndpoints, namespace: "default", name: "kubernetes" };
+      const nowEndpoints = (await store.get(key)) as Endpoints | undefined;
+      if (!nowEndpoints) await store.create(CoreEndpoints, endpoints);
+      else if (!deepEqual(nowEndpoints.subsets, endpoints.subsets)) {
+        await store.update(CoreEndpoints, { ...nowEndpoints, subsets: endpoints.subsets });
       }
       return;
     } catch (error) {

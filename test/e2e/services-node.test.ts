@@ -147,3 +147,39 @@ spec:
     expect(endpoints.subsets[0].addresses[0].targetRef.name).toBe("web");
   });
 });
+
+describe("on the loopback network", () => {
+  const loopback = new TestStack("svcloop", "loopback");
+  afterAll(() => loopback.remove(), 30_000);
+
+  test("the same servers answer on the node's address, Endpoints are written, and a port of somebody else is told of", async () => {
+    const up = await loopback.upWith(objects.replaceAll("node-2", "node-1"));
+    expect(up).toMatchObject({ err: "", code: 0 });
+    const [node] = await loopback.list("nodes");
+    const address = node.status.addresses[0].address as string;
+    const health = () => fetch(`http://${address}:31234/`).then(async (answer) => [answer.status, await answer.json()]);
+    expect(await eventually(health, ([status]) => status === 200)).toMatchObject([200, { localEndpoints: 1 }]);
+    expect((await fetch(`http://${address}:10256/livez`)).status).toBe(200);
+    const metrics = await (await fetch(`http://${address}:10249/metrics`)).text();
+    expect(metrics).toContain("kubeproxy_sync_proxy_rules_service_changes_pending 0\n");
+    for (const name of ["web", "kubernetes"]) {
+      const { subsets } = await loopback.get("endpoints", name);
+      expect(subsets[0].addresses).toHaveLength(1);
+    }
+    const other = Bun.listen({ hostname: address, port: 31_080, socket: { data() {} } });
+    const taken = `
+apiVersion: v1
+kind: Service
+metadata: {name: taken}
+spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 31080}]}
+`;
+    expect((await loopback.apply(taken)).code).toBe(0);
+    const told = async () =>
+      (await loopback.list("events", "-n", "default")).filter((event) => event.reason === "FailedToListen");
+    expect((await eventually(told, (list) => list.length > 0))[0]).toMatchObject({
+      involvedObject: { kind: "Service", name: "taken" },
+      type: "Warning",
+    });
+    other.stop(true);
+  }, 60_000);
+});

@@ -1,6 +1,7 @@
 // Deletes stale UDP entries of connection tracking on one node, after the rules of a change are in the kernel: before, a client's
 // next packet would make the same entry again. Reads and deletes with `conntrack` (conntrack-tools); which, `stale.ts` says.
 
+import { backoff } from "../../base/backoff.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Disposable } from "../../base/disposal.ts";
 import { messageOf } from "../../base/errors.ts";
@@ -29,8 +30,8 @@ export interface ConntrackCleaner extends Disposable {
   settled(): Promise<void>;
 }
 
-/** Milliseconds until what failed is tried again. */
-const retryAfter = 1_000;
+/** Milliseconds until what failed is tried again: at first, and at most. */
+const retryAfter = { initial: 1_000, max: 60_000 };
 
 /** Starts with all Services there are: what became stale while nobody looked goes, too. */
 export function startConntrackCleaner(options: ConntrackCleanerOptions): ConntrackCleaner {
@@ -40,6 +41,7 @@ export function startConntrackCleaner(options: ConntrackCleanerOptions): Conntra
   let retry: Disposable | undefined;
   let disposed = false;
   let complaint: string | undefined;
+  let attempt = 0;
 
   async function work(): Promise<void> {
     await Promise.resolve();
@@ -50,12 +52,16 @@ export function startConntrackCleaner(options: ConntrackCleanerOptions): Conntra
       try {
         await clean(changes);
         complaint = undefined;
+        attempt = 0;
       } catch (error) {
         for (const change of changes) add(change, waiting.get(change.key));
         const message = messageOf(error);
-        if (message !== complaint) log.warn("stale UDP entries were not deleted; trying again", { error: message });
+        if (message !== complaint) {
+          const remedy = "is conntrack installed (Debian: apt-get install conntrack)?";
+          log.warn("stale UDP entries were not deleted; trying again", { error: message, remedy });
+        }
         complaint = message;
-        if (!disposed) retry = clock.after(retryAfter, start);
+        if (!disposed) retry = clock.after(backoff(attempt++, retryAfter), start);
         return;
       }
     }
