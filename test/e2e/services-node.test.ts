@@ -183,3 +183,61 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080
     other.stop(true);
   }, 60_000);
 });
+
+describe.skipIf(!isRoot)("in zones", () => {
+  const zones = new TestStack("svczone");
+  afterAll(() => zones.remove(), 30_000);
+  const service = (name: string, app: string) => `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}, annotations: {service.kubernetes.io/topology-mode: Auto}}
+spec: {selector: {app: ${app}}, ports: [{port: 80, targetPort: 8080}]}
+---`;
+  const pods = [1, 2, 1, 2, 1, 2].map((node, n) =>
+    workload(`even-${n}`, `node-${node}`, 8080).replace(`app: even-${n}`, "app: even"),
+  );
+
+  test("topology-mode Auto keeps traffic in its zone where that is fair, and says where it is not", async () => {
+    const up = await zones.upWith(
+      `${pods.join("")}${service("even", "even")}${workload("alone", "node-1", 8080)}${service("alone", "alone")}`,
+      ...["--nodes", "2", "--zones", "a,b"],
+    );
+    expect(up).toMatchObject({ err: "", code: 0 });
+    const hints = async (name: string) => {
+      const slices = await zones.list("endpointslices", "-n", "default", "-l", `kubernetes.io/service-name=${name}`);
+      return slices.flatMap((slice) =>
+        (slice.endpoints as { zone: string; hints?: { forZones: { name: string }[] } }[]).map((one) => [
+          one.zone,
+          one.hints?.forZones[0]?.name,
+        ]),
+      );
+    };
+    const even = await eventually(
+      () => hints("even"),
+      (list) => list.length === 6 && list.every(([, hint]) => hint !== undefined),
+    );
+    expect(even).toHaveLength(6);
+    for (const [zone, hint] of even) expect(hint).toBe(zone);
+    expect(await hints("alone")).toEqual([["a", undefined]]);
+    const events = async (name: string) =>
+      (await zones.list("events", "-n", "default"))
+        .filter((event) => event.involvedObject.name === name && event.involvedObject.kind === "Service")
+        .map((event) => `${event.reason}: ${event.message}`);
+    const enabled = "TopologyAwareHintsEnabled: Topology Aware Hints has been enabled, addressType: IPv4";
+    expect(
+      await eventually(
+        () => events("even"),
+        (list) => list.includes(enabled),
+      ),
+    ).toContain(enabled);
+    expect(await events("alone")).toContain(
+      "TopologyAwareHintsDisabled: Insufficient number of endpoints (1 endpoints, 2 zones), addressType: IPv4",
+    );
+    // From a pod of zone a only endpoints of zone a answer.
+    const { clusterIP } = (await zones.get("services", "even")).spec;
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, () => zones.exec("default/alone", "curl", "-s", `http://${clusterIP}/`)),
+    );
+    for (const { out } of answers) expect(JSON.parse(out).node).toBe("node-1");
+  }, 60_000);
+});
