@@ -146,6 +146,32 @@ spec:
     const endpoints = await stack.get("endpoints", "web");
     expect(endpoints.subsets[0].addresses[0].targetRef.name).toBe("web");
   });
+
+  test("a ServiceCIDR more makes room for Services that pods reach, and leaves when none is there", async () => {
+    const range = `
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: more}
+spec: {cidrs: [198.18.7.0/28]}
+`;
+    const service = `
+apiVersion: v1
+kind: Service
+metadata: {name: roomy}
+spec: {clusterIP: 198.18.7.5, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+`;
+    for (const one of [range, service]) expect(await stack.apply(one)).toMatchObject({ err: "", code: 0 });
+    const answer = await eventually(
+      () => curl("http://198.18.7.5/"),
+      (text) => text.includes(" 200 "),
+    );
+    expect(answer).toContain('"pod":"web"');
+    const cidrs = async () => (await stack.kubectl("get", "servicecidrs", "-o", "json")).out;
+    expect((await stack.kubectl("delete", "servicecidr", "more", "--wait=false")).code).toBe(0);
+    expect(await eventually(cidrs, (text) => text.includes("Terminating"))).toContain("There are still IPAddresses");
+    expect((await stack.kubectl("delete", "service", "roomy")).code).toBe(0);
+    expect(await eventually(cidrs, (text) => !text.includes('"more"'))).not.toContain('"more"');
+  }, 20_000);
 });
 
 describe("on the loopback network", () => {
