@@ -64,11 +64,17 @@ interface Load {
   readonly max: number;
 }
 
+/** What the client waits for a processor is not the server's time, and our server prefers itself: its peer may, too. */
+function preferred(nice: number): string[] {
+  return process.getuid?.() === 0 ? ["nice", "-n", String(nice)] : [];
+}
+
 const names = join(folder, "names");
 
 async function load(server: Server, duration: number, underWay: number, perSecond = 0): Promise<Load> {
   const words = ["127.0.0.1", server.port, names, duration, underWay, perSecond].map(String);
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "client.ts"), ...words], { stdout: "pipe" });
+  const client = [process.execPath, join(import.meta.dir, "client.ts"), ...words];
+  const child = Bun.spawn([...preferred(-10), ...client], { stdout: "pipe" });
   return JSON.parse(await new Response(child.stdout).text());
 }
 
@@ -199,7 +205,10 @@ try {
 }
 `,
     );
-    const peer = Bun.spawn([coredns, "-conf", join(folder, "Corefile")], { stdout: "ignore", stderr: "ignore" });
+    const peer = Bun.spawn([...preferred(-5), coredns, "-conf", join(folder, "Corefile")], {
+      stdout: "ignore",
+      stderr: "ignore",
+    });
     ends.push(() => peer.kill());
     const peerServer = { name: "coredns", pid: peer.pid, port: peerPort };
     await untilAnswered(peerServer, all.at(-1)!);
