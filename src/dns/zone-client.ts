@@ -39,16 +39,21 @@ export function followZone(options: ZoneClientOptions): Disposable {
   let disposed = false;
   let socket: Socket | undefined;
   let applied = -1;
+  /** False while a state is being sent: a part of it is not yet what its version says. */
+  let whole = false;
 
   function take(message: ToServer): void {
     if (message.type === "config") onConfig(message.config);
-    else if (message.type === "begin") table.begin();
-    else if (message.type === "end") {
+    else if (message.type === "begin") {
+      table.begin();
+      whole = false;
+    } else if (message.type === "end") {
       table.end();
+      whole = true;
       applied = message.version;
     } else {
       table.apply(message.changes);
-      applied = message.version;
+      if (whole) applied = message.version;
       for (const time of message.changes.triggered ?? []) onProgrammed?.((clock.now() - time) / 1000);
     }
   }
