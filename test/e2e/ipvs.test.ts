@@ -13,8 +13,9 @@ const longest = 60_000;
 const reason = cannotBoot(["ipvsadm", "ipset", "ip", "xtables-legacy-multi"]);
 const machine = reason ? undefined : await runInMachine(join(import.meta.dir, "../uml/ipvs-scenario.ts"), longest);
 const skipped = reason ?? whyNotBooted(machine);
+const stack = skipped ? undefined : await runInMachine(join(import.meta.dir, "../uml/up-scenario.ts"), longest);
 // What the machine printed explains a step that is not there.
-if (machine?.booted && !machine.steps.has("done")) console.log(machine.output);
+for (const run of [machine, stack]) if (run?.booted && !run.steps.has("done")) console.log(run.output);
 
 /** A host may forbid what User-Mode Linux does (ptrace, executable shared memory); that is no fault of the rules. */
 function whyNotBooted(run: MachineRun | undefined): string | undefined {
@@ -130,6 +131,25 @@ describe.skipIf(skipped !== undefined)("ipvs in User-Mode Linux", () => {
 
   test("removal leaves nothing", () => {
     expect(step("removed")).toEqual({ servers: "", sets: "", chains: [], device: 1 });
+  });
+});
+
+describe.skipIf(skipped !== undefined)("fairlead up --proxy-mode ipvs in User-Mode Linux", () => {
+  const said = (name: string) => (stack?.steps.get(name) as readonly string[] | undefined)?.[0] ?? "";
+
+  test("everything works, and goes again", () => {
+    expect(said("up")).toContain("Everything works.");
+    expect(said("down")).toContain('Stack "uml" is down');
+  });
+
+  test("a pod reaches its own Service by name, and the node its node port", () => {
+    expect(JSON.parse(said("by name"))).toMatchObject({ pod: "a", host: "web" });
+    expect(JSON.parse(said("by node port"))).toMatchObject({ pod: "a", host: "10.98.0.1:30080" });
+  });
+
+  test("ipvsadm shows the Services of the cluster", () => {
+    expect(said("listing")).toMatch(/TCP {2}10\.98\.0\.1:30080 rr\n {2}-> 10\.244\.0\.[0-9]+:8080 +Masq {4}1 /);
+    expect(said("listing")).toMatch(/UDP {2}10\.96\.0\.10:53 rr\n/);
   });
 });
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first process of the User-Mode Linux machine that test/e2e/ipvs.test.ts boots: the host's own files, read-only, with /run
-# as the only place to write. Runs FL_SCRIPT with FL_BUN and halts. Both come from the kernel's command line.
+# as the only place to write and a changeable view of /etc (ip netns has files there). Runs FL_SCRIPT with FL_BUN and halts. Both come from the kernel's command line.
 export PATH=/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -18,6 +18,10 @@ echo /run/bin/modprobe >/proc/sys/kernel/modprobe
 for tool in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
   ln -s "$(command -v xtables-legacy-multi)" "/run/bin/$tool"
 done
+
+mkdir /run/etc /run/etc-work
+/run/bin/modprobe overlay
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work /etc
 
 ip link set lo up
 echo "fl-uml: up"

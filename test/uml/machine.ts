@@ -31,7 +31,7 @@ export async function runInMachine(script: string, timeout: number): Promise<Mac
   const child = Bun.spawn(
     [
       Bun.which("linux.uml", { PATH: paths })!,
-      "mem=512M",
+      "mem=1024M",
       "root=/dev/root",
       "rootfstype=hostfs",
       "rootflags=/",
