@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { isRoot, type Result, run, TestStack } from "./stack.ts";
+import { eventually, isRoot, type Result, run, TestStack } from "./stack.ts";
 
 const why = !isRoot ? "it needs root" : Bun.which("kubectl") ? undefined : "kubectl is not installed";
 if (why) console.log(`skipped: kubectl against a stack: ${why}`);
@@ -109,10 +109,13 @@ describe.skipIf(why !== undefined)("kubectl against a stack", () => {
   }, 90_000);
 
   test("logs, also followed", async () => {
+    // The pods of the version before are still finishing.
+    const pods = async () => (await stack.list("pods", "-l", "app=web")).length;
+    expect(await eventually(pods, (count) => count === 3)).toBe(3);
     const service = await stack.get("services", "web");
     await run(["curl", "-s", `http://${service.spec.clusterIP}/from-the-test`]);
-    const log = await kubectl("logs", "-l", "app=web", "--tail=20");
-    expect(log).toContain("/from-the-test");
+    const log = () => kubectl("logs", "-l", "app=web", "--tail=20");
+    expect(await eventually(log, (text) => text.includes("/from-the-test"), 3000)).toContain("/from-the-test");
     const pod = (await kubectl("get", "pods", "-l", "app=web", "-o", "name")).split("\n")[0]!;
     const follow = run(["timeout", "2", "kubectl", "logs", "-f", pod, "--since=1s"], {
       env: { KUBECONFIG: join(stack.home, stack.name, "kubeconfig") },
