@@ -70,7 +70,12 @@ describe.skipIf(!isRoot)("a full disk", () => {
       expect(kept.every(({ data }) => data.a.length === 600_000)).toBe(true);
     } finally {
       await stack.fairlead("down");
-      await run(["umount", stack.home]);
+      // The kernel lets go of the mount a moment after the last process has ended.
+      const unmounted = await eventually(
+        () => run(["umount", stack.home]),
+        ({ code }) => code === 0,
+      );
+      expect(unmounted.err).toBe("");
       await stack.remove();
     }
   }, 60_000);
