@@ -181,7 +181,7 @@ describe("the record of sources", () => {
       namespace: "default",
       name: "orders",
       field: "spec.rules[0].matches[1]",
-      file: "/work/route.yaml",
+      file: "/home/me/route.yaml",
       line: 12,
     });
     expect(locate(record, { kind: "Service", namespace: "shop", name: "a", field: "" })).toMatchObject({ line: 20 });
