@@ -173,7 +173,7 @@ describe("the order of applying", () => {
 describe("the record of sources", () => {
   test("completes a provenance with file and line, also after a round trip through JSON", () => {
     const { manifests } = parseManifests(route, "route.yaml");
-    const record = JSON.parse(JSON.stringify(recordSources(emptySources, manifests, "/work")));
+    const record = JSON.parse(JSON.stringify(recordSources(emptySources, manifests, "/home/me")));
     expect(
       locate(record, { kind: "HTTPRoute", namespace: "default", name: "orders", field: "spec.rules[0].matches[1]" }),
     ).toEqual({
