@@ -2,42 +2,12 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { ServicePort } from "../../services/service-table.ts";
 import type { Rules } from "../service-rules.ts";
+import { port } from "../testing/rows.ts";
 import { difference } from "./difference.ts";
 import type { IptablesOptions } from "./fixed-chains.ts";
 import { IptablesRenderer, render } from "./renderer.ts";
 
 const options: IptablesOptions = { family: 4, localDetector: { kind: "cidr", cidr: "10.244.0.0/16" } };
-
-function port(service: number, endpoints: readonly number[], more: Partial<ServicePort> = {}): ServicePort {
-  const list = endpoints.map((one) => ({
-    address: `10.244.${service % 250}.${one}`,
-    port: 8080,
-    local: one % 2 === 0,
-  }));
-  return {
-    key: `ns/s${service}/TCP/4`,
-    name: `ns/s${service}`,
-    namespace: "ns",
-    service: `s${service}`,
-    family: 4,
-    protocol: "TCP",
-    port: 80,
-    clusterIP: `10.96.${service >> 8}.${service & 255}`,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: list,
-    localEndpoints: list.filter((one) => one.local),
-    hasEndpoints: list.length > 0,
-    localReady: 0,
-    ...more,
-  };
-}
 
 /** What `iptables-restore --noflush` does, as far as this backend uses it. Throws where the kernel would refuse. */
 function restore(now: Rules, text: string): Rules {

@@ -2,11 +2,11 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { ServicePort } from "../../services/service-table.ts";
 import type { Rules } from "../service-rules.ts";
+import { port, table } from "../testing/rows.ts";
 import { difference, stepsOf } from "./difference.ts";
 import type { IpvsOptions } from "./fixed-chains.ts";
 import { IpvsRenderer, render } from "./renderer.ts";
 import { parseAddresses, parseServers, parseSets, printRules } from "./save.ts";
-import { port, table } from "./test-rows.ts";
 
 const options: IpvsOptions = {
   family: 4,

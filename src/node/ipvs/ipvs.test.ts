@@ -2,11 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { FakeClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import type { Run } from "../service-rules.ts";
+import { port, table } from "../testing/rows.ts";
 import { Draining } from "./draining.ts";
 import type { IpvsOptions } from "./fixed-chains.ts";
 import { ipvs } from "./ipvs.ts";
 import { missingIpvsSupport } from "./support.ts";
-import { port, table } from "./test-rows.ts";
 
 const options: IpvsOptions = { family: 4, nodeAddresses: [] };
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import type { ServicePort } from "../../services/service-table.ts";
+import { port, table } from "../testing/rows.ts";
 import type { IpvsOptions } from "./fixed-chains.ts";
 import { setIds, setName } from "./names.ts";
 import { render } from "./renderer.ts";
 import { printRules } from "./save.ts";
-import { port, table } from "./test-rows.ts";
 
 const options: IpvsOptions = {
   family: 4,

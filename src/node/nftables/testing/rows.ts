@@ -1,39 +1,10 @@
-// Rows of a service table for tests of this backend.
+// Rows of a service table for tests of this backend, whose chains are named by their ports.
 
 import type { ServicePort } from "../../../services/service-table.ts";
+import { port as row } from "../../testing/rows.ts";
 
-/** A ClusterIP Service `ns/sN`, port `http`, with endpoints by their last number; even ones are on this node. */
-export function port(service: number, endpoints: readonly number[], more: Partial<ServicePort> = {}): ServicePort {
-  const list = endpoints.map((one) => ({
-    address: `10.244.${service % 250}.${one}`,
-    port: 8080,
-    local: one % 2 === 0,
-  }));
-  return {
-    key: `ns/s${service}:http/TCP/4`,
-    name: `ns/s${service}:http`,
-    namespace: "ns",
-    service: `s${service}`,
-    family: 4,
-    protocol: "TCP",
-    port: 80,
-    clusterIP: `10.96.${service >> 8}.${service & 255}`,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: list,
-    localEndpoints: list.filter((one) => one.local),
-    hasEndpoints: list.length > 0,
-    localReady: 0,
-    ...more,
-  };
-}
+export { table } from "../../testing/rows.ts";
 
-export function table(rows: readonly ServicePort[]): ReadonlyMap<string, ServicePort> {
-  return new Map(rows.map((row) => [row.key, row]));
-}
+/** A Service whose port is called `http`. */
+export const port = (service: number, endpoints: readonly number[], more: Partial<ServicePort> = {}) =>
+  row(service, endpoints, more, "http");

@@ -1,17 +1,26 @@
-// Rows of a service table for this folder's tests.
+// Rows of a service table for tests of the rule backends.
 
 import type { ServicePort } from "../../services/service-table.ts";
 
-/** A ClusterIP Service by number; endpoints with even numbers are on the node. */
-export function port(service: number, endpoints: readonly number[], more: Partial<ServicePort> = {}): ServicePort {
+/**
+ * A ClusterIP Service `ns/sN` with endpoints by their last number; even ones are on this node. `portName` is its port's name;
+ * it has none unless given.
+ */
+export function port(
+  service: number,
+  endpoints: readonly number[],
+  more: Partial<ServicePort> = {},
+  portName = "",
+): ServicePort {
   const list = endpoints.map((one) => ({
     address: `10.244.${service % 250}.${one}`,
     port: 8080,
     local: one % 2 === 0,
   }));
+  const name = `ns/s${service}${portName && `:${portName}`}`;
   return {
-    key: `ns/s${service}/TCP/4`,
-    name: `ns/s${service}`,
+    key: `${name}/TCP/4`,
+    name,
     namespace: "ns",
     service: `s${service}`,
     family: 4,
@@ -34,4 +43,6 @@ export function port(service: number, endpoints: readonly number[], more: Partia
   };
 }
 
-export const table = (rows: readonly ServicePort[]) => new Map(rows.map((row) => [row.key, row]));
+export function table(rows: readonly ServicePort[]): ReadonlyMap<string, ServicePort> {
+  return new Map(rows.map((row) => [row.key, row]));
+}
