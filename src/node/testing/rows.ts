@@ -43,6 +43,6 @@ export function port(
   };
 }
 
-export function table(rows: readonly ServicePort[]): ReadonlyMap<string, ServicePort> {
+export function table(rows: readonly ServicePort[]): Map<string, ServicePort> {
   return new Map(rows.map((row) => [row.key, row]));
 }
