@@ -106,6 +106,7 @@ describe.skipIf(reason !== undefined)("the nftables backend", () => {
     sink = startRulesSink({ table, rules: backend, clock: systemClock, log: silentLogger });
   });
   afterEach(async () => {
+    await sink.settled();
     sink.dispose();
     await backend.remove();
   });

@@ -93,6 +93,7 @@ describe.skipIf(reason !== undefined)("Service rules in the kernel", () => {
     sink = startRulesSink({ table, rules: backend, clock: systemClock, log: silentLogger });
   });
   afterEach(async () => {
+    await sink.settled();
     sink.dispose();
     await backend.remove();
   });
@@ -140,6 +141,7 @@ describe.skipIf(reason !== undefined)("Service rules in the kernel", () => {
   });
 
   test("a node port answers the node itself on 127.0.0.1 where that is wanted", async () => {
+    await sink.settled(); // what it writes first must not land on the other's
     sink.dispose();
     const rules = iptables(runIn(node), { ...options, localhostNodePorts: true });
     sink = startRulesSink({ table, rules, clock: systemClock, log: silentLogger });
