@@ -1,14 +1,11 @@
 // The database file of the SQLite engine: every revision of every object in one append-only table, and beside it which
 // revision of each object is the current one. Knows rows and transactions, nothing of Kubernetes.
 //
-// Durability: WAL with `synchronous=NORMAL`. A committed write is in the operating system before it is acknowledged, so
-// the end of this process (kill -9 too) loses none. The WAL is also forced to the disk in the background, at most
-// `syncAfter` milliseconds after a write: a power loss can take that much, and never leaves half a write behind.
+// Durability: WAL with `synchronous=FULL`. A committed write is on the disk before it is acknowledged: neither the end of this
+// process (kill -9 too) nor a power loss takes one.
 
 import { Database, type Statement } from "bun:sqlite";
-import { close, fdatasync, openSync } from "node:fs";
 import { StatusError } from "../../api/status-error.ts";
-import type { Clock } from "../../base/clock.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 
@@ -34,10 +31,7 @@ export interface ReplayRow extends RevisionRow {
 export interface DatabaseOptions {
   /** A file, or `:memory:`. */
   readonly path: string;
-  readonly clock: Clock;
   readonly log: Logger;
-  /** Milliseconds from a write to the next forced sync of the WAL. */
-  readonly syncAfter?: number;
 }
 
 const schemaVersion = 1;
@@ -47,8 +41,6 @@ export class ObjectDatabase {
   readonly #db: Database;
   readonly #options: DatabaseOptions;
   readonly #statements = new Map<string, Statement>();
-  #walFd: number | undefined;
-  #syncPlanned = false;
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
@@ -59,7 +51,7 @@ export class ObjectDatabase {
       // mode is entered, so that no shared-memory file is needed.
       if (options.path !== ":memory:") this.#db.run("PRAGMA locking_mode = EXCLUSIVE");
       this.#db.run("PRAGMA journal_mode = WAL");
-      this.#db.run("PRAGMA synchronous = NORMAL");
+      this.#db.run("PRAGMA synchronous = FULL");
       this.#migrate();
     } catch (error) {
       throw storageError(error, options.path);
@@ -157,7 +149,6 @@ export class ObjectDatabase {
       }
       throw storageError(error, this.#options.path);
     }
-    this.#planSync();
   }
 
   /**
@@ -184,26 +175,8 @@ export class ObjectDatabase {
   }
 
   close(): void {
-    if (this.#walFd !== undefined) close(this.#walFd, () => {});
-    this.#walFd = undefined;
     for (const statement of this.#statements.values()) statement.finalize();
     this.#db.close(true);
-  }
-
-  #planSync(): void {
-    if (this.#syncPlanned || this.#options.path === ":memory:") return;
-    this.#syncPlanned = true;
-    this.#options.clock.after(this.#options.syncAfter ?? 200, () => {
-      this.#syncPlanned = false;
-      try {
-        this.#walFd ??= openSync(`${this.#options.path}-wal`, "r+");
-      } catch {
-        return; // closed, and removed with the last checkpoint
-      }
-      fdatasync(this.#walFd, (error) => {
-        if (error) this.#options.log.error("the store could not be synced to the disk", { error: error.message });
-      });
-    });
   }
 }
 

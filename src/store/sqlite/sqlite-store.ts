@@ -76,7 +76,7 @@ export class SqliteStore implements Store {
     const { path, scheme, clock = systemClock, log = silentLogger, historyWindow = 100_000 } = options;
     this.scheme = scheme;
     this.#admissions = [...(options.admissions ?? [])];
-    this.#database = new ObjectDatabase({ path, clock, log });
+    this.#database = new ObjectDatabase({ path, log });
     this.#history = new History(this.#database, { window: historyWindow, inMemory: Math.min(2000, historyWindow) });
     this.#watches = new Watches(log);
     this.#objects = new Objects({ database: this.#database, history: this.#history, watches: this.#watches, log });
