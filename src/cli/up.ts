@@ -173,8 +173,6 @@ async function run(words: Words): Promise<number> {
 
 /** Prints each step with its time as it ends. */
 class StepPrinter {
-  readonly #began = performance.now();
-
   print(name: string, milliseconds: number, note = ""): void {
     print(`  ${name.padEnd(18)}${duration(milliseconds).padStart(9)}  ${dim(note)}`.trimEnd());
   }
@@ -184,10 +182,6 @@ class StepPrinter {
     const result = await work();
     this.print(name, performance.now() - began, note?.(result));
     return result;
-  }
-
-  total(): number {
-    return performance.now() - this.#began;
   }
 }
 

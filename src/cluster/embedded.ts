@@ -286,8 +286,7 @@ function startProxy(settings: StackSettings, paths: StackPaths, prefix: readonly
   return supervisor;
 }
 
-/** Resolves when the gateway proxy has taken what it should serve now. */
+/** Resolves when a proxy is connected. */
 async function connected(distribution: Distribution): Promise<void> {
-  await distribution.barrier([]);
   while (!distribution.proxyStates().some((state) => state.connected)) await Bun.sleep(5);
 }

@@ -17,9 +17,12 @@ import type { Rules } from "../../src/node/service-rules.ts";
 import type { ServicePort } from "../../src/services/service-table.ts";
 import {
   cannotRun,
+  cartRow,
+  clusterIP,
   connect,
   inside,
   makeNetwork,
+  names,
   node,
   nodeAddress,
   outside,
@@ -29,6 +32,7 @@ import {
   runIn,
   serve,
   type TestPod,
+  tally,
 } from "./service-network.ts";
 import { eventually, manifests, root, run, TestStack } from "./stack.ts";
 
@@ -43,7 +47,6 @@ const options: NftablesOptions = {
   serviceCidrs: ["10.96.0.0/16"],
 };
 const backend = nftables(runIn(node), options);
-const clusterIP = "10.96.9.9";
 
 let pods: readonly TestPod[] = [0, 1, 2, 3].map((n) => ({ namespace: "", address: `10.244.9.${n + 2}` }));
 let servers: { stop(): Promise<void> }[] = [];
@@ -53,31 +56,7 @@ let sink: RulesSink;
 const endpoints = (which: readonly number[], local = true) =>
   which.map((n) => ({ address: pods[n]!.address, port: 8080, local }));
 
-function row(which: readonly number[], more: Partial<ServicePort> = {}): ServicePort {
-  return {
-    key: "shop/cart:http/TCP/4",
-    name: "shop/cart:http",
-    namespace: "shop",
-    service: "cart",
-    family: 4,
-    protocol: "TCP",
-    port: 80,
-    clusterIP,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: endpoints(which),
-    localEndpoints: endpoints(which),
-    hasEndpoints: which.length > 0,
-    localReady: which.length,
-    ...more,
-  };
-}
+const row = (which: readonly number[], more: Partial<ServicePort> = {}): ServicePort => cartRow(endpoints(which), more);
 
 async function apply(...rows: ServicePort[]): Promise<void> {
   table.replace(rows.map((one) => [one.key, one] as const));
@@ -85,13 +64,6 @@ async function apply(...rows: ServicePort[]): Promise<void> {
 }
 
 const client = () => pods[3]!.namespace;
-const names = (answers: readonly string[]) => answers.map((answer) => answer.split(" ")[0]!);
-function tally(answers: readonly string[]): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const name of names(answers)) counts[name] = (counts[name] ?? 0) + 1;
-  return counts;
-}
-
 describe.skipIf(reason !== undefined)("the nftables backend", () => {
   beforeAll(async () => {
     pods = await makeNetwork(4);

@@ -2,6 +2,7 @@
 // bridged: an answer that took a short cut past the node's connection tracking would hide what is tested.
 
 import type { Run } from "../../src/node/service-rules.ts";
+import type { ServicePort, TableEndpoint } from "../../src/services/service-table.ts";
 
 /** Of this process, so that two runs at once do not take each other's namespaces away. */
 const prefix = `fl-t-svc${process.pid}`;
@@ -10,6 +11,7 @@ export const outside = `${prefix}-out`;
 export const nodeAddress = "192.0.2.1";
 export const outsideAddress = "192.0.2.2";
 export const podCidr = "10.244.9.0/24";
+export const clusterIP = "10.96.9.9";
 
 export interface TestPod {
   readonly namespace: string;
@@ -128,4 +130,43 @@ export async function connect(from: string, address: string, port: number, count
     for (let n = 0; n < ${count}; n++) all.push(await one());
     console.log(JSON.stringify(all)); process.exit(0);`;
   return JSON.parse(await inside(from, [process.execPath, "-e", program]));
+}
+
+/** Who answered, of what {@link connect} gives. */
+export function names(answers: readonly string[]): string[] {
+  return answers.map((answer) => answer.split(" ")[0]!);
+}
+
+/** How often each of them answered. */
+export function tally(answers: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names(answers)) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
+}
+
+/** The ClusterIP Service `shop/cart` with these endpoints, all on the node. */
+export function cartRow(endpoints: readonly TableEndpoint[], more: Partial<ServicePort> = {}): ServicePort {
+  return {
+    key: "shop/cart:http/TCP/4",
+    name: "shop/cart:http",
+    namespace: "shop",
+    service: "cart",
+    family: 4,
+    protocol: "TCP",
+    port: 80,
+    clusterIP,
+    externalIPs: [],
+    loadBalancerIPs: [],
+    sourceRanges: [],
+    nodePort: undefined,
+    healthCheckNodePort: undefined,
+    internalPolicyLocal: false,
+    externalPolicyLocal: false,
+    affinitySeconds: undefined,
+    clusterEndpoints: endpoints,
+    localEndpoints: endpoints,
+    hasEndpoints: endpoints.length > 0,
+    localReady: endpoints.length,
+    ...more,
+  };
 }

@@ -11,9 +11,12 @@ import { type RulesSink, startRulesSink } from "../../src/node/rules-sink.ts";
 import type { ServicePort } from "../../src/services/service-table.ts";
 import {
   cannotRun,
+  cartRow,
+  clusterIP,
   connect,
   inside,
   makeNetwork,
+  names,
   node,
   nodeAddress,
   outside,
@@ -23,6 +26,7 @@ import {
   runIn,
   serve,
   type TestPod,
+  tally,
 } from "./service-network.ts";
 
 const reason = cannotRun();
@@ -30,7 +34,6 @@ if (reason) console.log(`skipped: Service rules in the kernel: ${reason}`);
 
 const options: IptablesOptions = { family: 4, localDetector: { kind: "cidr", cidr: podCidr }, nodeAddress };
 const backend = iptables(runIn(node), options);
-const clusterIP = "10.96.9.9";
 
 let pods: readonly TestPod[];
 let servers: { stop(): Promise<void> }[] = [];
@@ -40,31 +43,7 @@ let sink: RulesSink;
 const endpoints = (which: readonly number[], local = true) =>
   which.map((n) => ({ address: pods[n]!.address, port: 8080, local }));
 
-function row(which: readonly number[], more: Partial<ServicePort> = {}): ServicePort {
-  return {
-    key: "shop/cart:http/TCP/4",
-    name: "shop/cart:http",
-    namespace: "shop",
-    service: "cart",
-    family: 4,
-    protocol: "TCP",
-    port: 80,
-    clusterIP,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: endpoints(which),
-    localEndpoints: endpoints(which),
-    hasEndpoints: which.length > 0,
-    localReady: which.length,
-    ...more,
-  };
-}
+const row = (which: readonly number[], more: Partial<ServicePort> = {}): ServicePort => cartRow(endpoints(which), more);
 
 async function apply(...rows: ServicePort[]): Promise<void> {
   table.replace(rows.map((one) => [one.key, one] as const));
@@ -72,13 +51,6 @@ async function apply(...rows: ServicePort[]): Promise<void> {
 }
 
 const client = () => pods[3]!.namespace;
-const names = (answers: readonly string[]) => answers.map((answer) => answer.split(" ")[0]!);
-function tally(answers: readonly string[]): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const name of names(answers)) counts[name] = (counts[name] ?? 0) + 1;
-  return counts;
-}
-
 describe.skipIf(reason !== undefined)("Service rules in the kernel", () => {
   beforeAll(async () => {
     pods = await makeNetwork(4);
