@@ -99,13 +99,17 @@ describe.skipIf(why !== undefined)("kubectl against a stack", () => {
     rolling = false;
     await load;
     expect(failed).toBe(0);
+    const gone = async () => (await stack.list("pods", "-l", "version=v1")).length;
+    expect(await eventually(gone, (count) => count === 0)).toBe(0);
     versions = new Set();
     for (let at = 0; at < 10; at++) versions.add(/"version":"(v\d)"/.exec((await run(["curl", "-s", url])).out)![1]!);
     expect([...versions]).toEqual(["v2"]);
     expect(await kubectl("rollout", "history", "deployment/web")).toMatch(/1 +<none>\n2 +<none>/);
     await kubectl("rollout", "undo", "deployment/web");
     await kubectl("rollout", "status", "deployment/web", "--timeout=30s");
-    expect((await run(["curl", "-s", url])).out).toContain('"version":"v1"');
+    // Rules follow the EndpointSlices, which follow the pods: a moment after the rollout says that it is over.
+    const answer = async () => (await run(["curl", "-s", url])).out;
+    expect(await eventually(answer, (text) => text.includes('"version":"v1"'), 2000)).toContain('"version":"v1"');
   }, 90_000);
 
   test("logs, also followed", async () => {
