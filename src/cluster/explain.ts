@@ -257,6 +257,7 @@ function filterInWords(filter: Filter): string {
     const path = filter.path ? [`path ${filter.path.kind === "prefix" ? "prefix " : ""}→ ${filter.path.value}`] : [];
     return [...(filter.host ? [`host → ${filter.host}`] : []), ...path].join(", ");
   }
+  if (!("change" in filter)) return filter.kind;
   const { set, add, remove } = filter.change;
   return [
     ...set.map(({ name, value }) => `set ${name}: ${value}`),

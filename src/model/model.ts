@@ -2,8 +2,24 @@
 // Five resource types, shown to operators under Envoy's names (LDS, RDS, CDS, EDS, SDS). Plain readonly data, serialisable
 // as JSON and compared by value. `validate.ts` says what is well formed, `decide.ts` what it means.
 
+import type { Filter } from "./filters.ts";
 import type { Provenance } from "./provenance.ts";
 import type { Redacted } from "./redacted.ts";
+import type {
+  Balance,
+  FailureAccrual,
+  HashKey,
+  HealthCheck,
+  Limits,
+  Locality,
+  OutlierDetection,
+  Persistence,
+  Retry,
+  RetryBudget,
+  UpstreamTls,
+} from "./upstream-policies.ts";
+
+export type { Filter } from "./filters.ts";
 
 export type ListenerName = string;
 export type RouteTableName = string;
@@ -21,6 +37,10 @@ export interface Listener {
   readonly address: string;
   readonly port: number;
   readonly transport: "tcp" | "udp";
+  /** Connections begin with a PROXY header (version 1 or 2), and their source is what it says. */
+  readonly proxyProtocol?: boolean;
+  /** Addresses in front of us (CIDRs) whose `x-forwarded-*` and `Forwarded` are believed; none: nobody's. */
+  readonly trusted?: readonly string[];
   /** Tried in order; the first whose `when` holds serves the connection. None: it is closed. */
   readonly chains: readonly FilterChain[];
 }
@@ -30,7 +50,13 @@ export interface FilterChain {
   readonly when: ChainCondition;
   /** Terminates TLS when present. A chain without it on a TLS connection can only serve `tcp`. */
   readonly tls?: TlsContext;
-  readonly serve: { readonly routes: RouteTableName } | { readonly tcp: readonly WeightedBackend[] };
+  readonly serve:
+    | { readonly routes: RouteTableName }
+    /** Also what is passed through without termination, and on a udp listener its datagrams. */
+    | {
+        readonly tcp: readonly WeightedBackend[] /** Without a byte either way; absent: one hour, of UDP one minute. */;
+        readonly idleTimeout?: number;
+      };
 }
 
 /** `sni` lists host patterns and implies TLS with a server name (even `*`); `tls` alone is TLS with any or no server name; `plain` is no TLS. */
@@ -45,6 +71,17 @@ export interface TlsContext {
   readonly minVersion?: "1.2" | "1.3";
   readonly maxVersion?: "1.2" | "1.3";
   readonly alpn: readonly string[];
+  /** OpenSSL names of TLS 1.2's; absent: forward secrecy and AEAD only. */
+  readonly ciphers?: readonly string[];
+  readonly clients?: {
+    /** `optional`: a client without a certificate passes, one with a bad certificate does not. */
+    readonly mode: "require" | "optional";
+    readonly authorities: SecretName;
+    /** One must fit a name of the certificate; none: any. */
+    readonly names?: readonly { readonly kind: "dns" | "uri"; readonly match: StringMatch }[];
+    /** What backends are told in `x-forwarded-client-cert` (what clients sent there is dropped); absent: nothing. */
+    readonly tell?: readonly ("hash" | "subject" | "uri" | "dns" | "cert")[];
+  };
 }
 
 // -------------------------------------------------------------------------------------------------------- RouteTable
@@ -78,6 +115,10 @@ export interface Rule {
   readonly filters: readonly Filter[];
   readonly action: Action;
   readonly timeouts?: Timeouts;
+  /** Absent: only what cannot harm (a connection that could not be made, a stale one). */
+  readonly retry?: Retry;
+  readonly hash?: readonly HashKey[];
+  readonly persistence?: Persistence;
 }
 
 export interface Match {
@@ -154,10 +195,14 @@ export interface Respond {
   readonly body?: string;
 }
 
-/** `prefix` replaces what the rule's `segments` match took, and is only valid with one. The query is kept. */
+/**
+ * `prefix` replaces what the rule's `segments` match took, and is only valid with one. `regex` replaces every match of an RE2
+ * pattern in the path; `\\1` is a group. The query is kept.
+ */
 export type PathRewrite =
   | { readonly kind: "full"; readonly value: string }
-  | { readonly kind: "prefix"; readonly value: string };
+  | { readonly kind: "prefix"; readonly value: string }
+  | { readonly kind: "regex"; readonly pattern: string; readonly value: string };
 
 export interface HeaderValue {
   readonly name: string;
@@ -171,17 +216,14 @@ export interface HeaderChange {
   readonly remove: readonly string[];
 }
 
-export type Filter =
-  | { readonly kind: "requestHeaders"; readonly from: Provenance; readonly change: HeaderChange }
-  | { readonly kind: "responseHeaders"; readonly from: Provenance; readonly change: HeaderChange }
-  | { readonly kind: "rewrite"; readonly from: Provenance; readonly host?: string; readonly path?: PathRewrite };
-
 /** Milliseconds; absent is the proxy's default, 0 is none. */
 export interface Timeouts {
   /** From the last byte of the request's head to the end of the answer. */
   readonly request?: number;
   /** One try against one endpoint. */
   readonly perTry?: number;
+  /** Without a byte either way. */
+  readonly idle?: number;
 }
 
 // ----------------------------------------------------------------------------------------------------------- Backend
@@ -191,14 +233,20 @@ export interface Backend {
   readonly name: BackendName;
   readonly from: Provenance;
   readonly protocol: "http1" | "h2c" | "tcp";
-  readonly balance: { readonly kind: "roundRobin" } | { readonly kind: "random" } | { readonly kind: "leastRequest" };
+  readonly balance: Balance;
+  readonly tls?: UpstreamTls;
   /** Milliseconds. */
   readonly connectTimeout: number;
-  readonly limits?: {
-    readonly connections?: number;
-    /** Requests that wait for a connection. */
-    readonly pending?: number;
-  };
+  readonly limits?: Limits;
+  readonly retryBudget?: RetryBudget;
+  readonly locality?: Locality;
+  readonly outlierDetection?: OutlierDetection;
+  readonly failureAccrual?: FailureAccrual;
+  readonly healthCheck?: HealthCheck;
+  /** Below so many per cent of healthy endpoints, all are used as if healthy (Envoy: 50; absent or 0: never). */
+  readonly panicPercent?: number;
+  /** Connections to endpoints begin with a PROXY header of this version. */
+  readonly proxyProtocol?: 1 | 2;
 }
 
 // --------------------------------------------------------------------------------------------------------- Endpoints
@@ -214,6 +262,8 @@ export interface Endpoint {
   readonly port: number;
   /** 1 unless told otherwise; 0 takes no new requests. */
   readonly weight: number;
+  /** 0 first; see `Locality`. Absent: 0. */
+  readonly priority?: number;
   readonly zone?: string;
   readonly node?: string;
   /** What stands behind it, for people: the pod. */
@@ -230,7 +280,9 @@ export interface Secret {
   readonly fingerprint: string;
   readonly content:
     | { readonly kind: "certificate"; readonly certificate: string; readonly privateKey: Redacted }
-    | { readonly kind: "authorities"; readonly certificates: string };
+    | { readonly kind: "authorities"; readonly certificates: string }
+    /** Lines of htpasswd. */
+    | { readonly kind: "users"; readonly lines: Redacted };
 }
 
 // ------------------------------------------------------------------------------------------------------------- Model

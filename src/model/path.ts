@@ -66,10 +66,16 @@ export function pathMatches(match: PathMatch, path: string): boolean {
 
 /**
  * The path after a rewrite. `prefix` replaces the segments that `match` took (whole segments; a trailing slash of either
- * side is ignored, and nothing at all becomes `/`); without a `segments` match it cannot be done and the path stays.
+ * side is ignored, and nothing at all becomes `/`); without a `segments` match it cannot be done and the path stays. What a
+ * `regex` makes begins with a slash, whatever it says.
  */
 export function rewritePath(rewrite: PathRewrite, path: string, match: PathMatch | undefined): string {
   if (rewrite.kind === "full") return rewrite.value;
+  if (rewrite.kind === "regex") {
+    const regex = compileRegex(rewrite.pattern);
+    const rewritten = regex.ok ? regex.replaceAll(path, rewrite.value) : path;
+    return rewritten.startsWith("/") ? rewritten : `/${rewritten}`;
+  }
   if (match?.kind !== "segments") return path;
   const rest = path.slice(withoutTrailingSlash(match.value).length);
   const rewritten = withoutTrailingSlash(rewrite.value) + rest;

@@ -5,7 +5,12 @@ import { RE2JS } from "re2js";
 import { messageOf } from "../base/errors.ts";
 
 export type CompiledRegex =
-  | { readonly ok: true; matches(text: string): boolean }
+  | {
+      readonly ok: true;
+      matches(text: string): boolean;
+      /** Every match, left to right, replaced by `value`, in which `\\0` to `\\9` are groups and `\\\\` is a backslash. */
+      replaceAll(text: string, value: string): string;
+    }
   /** What is wrong with it, as a sentence. */
   | { readonly ok: false; readonly problem: string };
 
@@ -47,8 +52,26 @@ function compile(source: string, ignoreCase: boolean): CompiledRegex {
         problem: `"${source}" makes a program of ${size} instructions; at most ${maxProgram} are taken: use smaller repetitions`,
       };
     }
-    return { ok: true, matches: (text) => program.testExact(text) };
+    return {
+      ok: true,
+      matches: (text) => program.testExact(text),
+      replaceAll: (text, value) => replaceAll(program, text, value),
+    };
   } catch (error) {
     return { ok: false, problem: `"${source}" is no RE2 expression: ${messageOf(error)}` };
   }
+}
+
+function replaceAll(program: RE2JS, text: string, value: string): string {
+  const matcher = program.matcher(text);
+  let result = "";
+  let at = 0;
+  while (matcher.find()) {
+    result += text.slice(at, matcher.start());
+    result += value.replace(/\\([0-9\\])/g, (_, what: string) =>
+      what === "\\" ? "\\" : Number(what) <= matcher.groupCount() ? (matcher.group(Number(what)) ?? "") : "",
+    );
+    at = matcher.end();
+  }
+  return result + text.slice(at);
 }

@@ -293,7 +293,7 @@ function checkFilter(problems: Problems, field: string, filter: Filter, path: Pa
     if (filter.path) checkRewrite(problems, `${field}.path`, filter.path, path, filter.from);
     return;
   }
-  checkHeaderChange(problems, `${field}.change`, filter.change, filter.from);
+  if ("change" in filter) checkHeaderChange(problems, `${field}.change`, filter.change, filter.from);
 }
 
 function checkHeaderChange(problems: Problems, field: string, change: HeaderChange, from: Provenance): void {
@@ -370,6 +370,7 @@ function checkEndpoints(problems: Problems, endpoints: Endpoints): void {
 function checkSecret(problems: Problems, secret: Secret): void {
   if (!/^[0-9a-f]{64}$/.test(secret.fingerprint)) problems.add("fingerprint", "is no SHA-256 in hexadecimal");
   const { content } = secret;
+  if (content.kind === "users") return;
   const certificates = content.kind === "certificate" ? content.certificate : content.certificates;
   if (!certificates.includes("-----BEGIN CERTIFICATE-----")) problems.add("content", "holds no PEM certificate");
   if (content.kind === "certificate" && !/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(content.privateKey.reveal())) {

@@ -9,6 +9,8 @@ import type { WireResource } from "./wire.ts";
 export function toWire<T extends ResourceType>(type: T, resource: ResourceOf[T]): WireResource {
   if (type !== "secrets") return resource as unknown as WireResource;
   const secret = resource as Secret;
+  if (secret.content.kind === "users")
+    return { ...secret, content: { kind: "users", lines: secret.content.lines.reveal() } };
   if (secret.content.kind !== "certificate") return secret as unknown as WireResource;
   return { ...secret, content: { ...secret.content, privateKey: secret.content.privateKey.reveal() } };
 }
@@ -16,7 +18,11 @@ export function toWire<T extends ResourceType>(type: T, resource: ResourceOf[T])
 /** The resource that {@link toWire} was given. */
 export function fromWire<T extends ResourceType>(type: T, wire: WireResource): ResourceOf[T] {
   if (type !== "secrets") return wire as unknown as ResourceOf[T];
-  const secret = wire as unknown as { content: { kind: string; privateKey?: string } };
+  const secret = wire as unknown as { content: { kind: string; privateKey?: string; lines?: string } };
+  if (secret.content.kind === "users") {
+    const lines = new Redacted(secret.content.lines ?? "");
+    return { ...wire, content: { kind: "users", lines } } as unknown as ResourceOf[T];
+  }
   if (secret.content.kind !== "certificate") return wire as unknown as ResourceOf[T];
   const content = { ...secret.content, privateKey: new Redacted(secret.content.privateKey ?? "") };
   return { ...wire, content } as unknown as ResourceOf[T];

@@ -23,6 +23,7 @@ import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
 import { isTls, type Listeners, type ResolvedListener } from "./listener/listeners.ts";
 import { type Certificate, loadCertificate } from "./listener/tls.ts";
 import type { ProxyRuntime } from "./runtime.ts";
+import { unsupportedBackend, unsupportedListener, unsupportedTable } from "./unsupported.ts";
 
 type Update = Extract<ToProxy, { type: "update" }>;
 type Have = Extract<FromProxy, { type: "hello" }>["have"];
@@ -187,7 +188,7 @@ export class Configuration {
     each("secrets", (secret) => this.#secretProblem(secret));
     each("backends", backendProblem);
     each("endpoints", () => undefined);
-    each("routeTables", () => undefined);
+    each("routeTables", unsupportedTable);
     each("listeners", (listener) => this.#listenerProblem(listener));
     return good;
   }
@@ -206,6 +207,8 @@ export class Configuration {
     if (!this.#scopes.has(listener.scope)) return `has scope ${listener.scope}, which this proxy does not serve`;
     if (listener.transport !== "tcp") return `transport ${listener.transport} is not served yet`;
     if (listener.chains.length === 0) return "has no chains";
+    const unsupported = unsupportedListener(listener);
+    if (unsupported) return unsupported;
     const plain = listener.chains.filter(({ when }) => when.kind === "plain").length;
     if (plain > 0 && plain < listener.chains.length)
       return "chains with and without TLS on one port are not served yet";
@@ -336,7 +339,7 @@ export class Configuration {
 }
 
 function backendProblem(backend: Backend): string | undefined {
-  return backend.protocol === "http1" ? undefined : `protocol ${backend.protocol} is not spoken yet`;
+  return backend.protocol === "http1" ? unsupportedBackend(backend) : `protocol ${backend.protocol} is not spoken yet`;
 }
 
 function namesOf(listener: Listener): string[] {

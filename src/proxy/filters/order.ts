@@ -20,6 +20,11 @@ function entry<Kind extends FilterConfig["kind"]>(filter: Filter<Kind>, because:
 
 const rank = new Map(order.map(({ filter }, index) => [filter.kind, { filter, index }]));
 
+/** Whether this proxy can do what a filter asks for. */
+export function isKnownFilter(kind: FilterConfig["kind"]): boolean {
+  return rank.has(kind);
+}
+
 /** The handlers of a rule or share, ready to run. */
 export class FilterChain {
   readonly #request: NonNullable<Handlers["request"]>[] = [];

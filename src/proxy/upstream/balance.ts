@@ -1,7 +1,7 @@
 // Which endpoint of a backend takes the next request. One function a policy, chosen when endpoints change; none of them looks
 // at anything but the endpoints' weights and what is under way to each.
 
-import type { Backend } from "../../model/model.ts";
+import type { Balance } from "../../model/upstream-policies.ts";
 import { WeightedChoice } from "./choice.ts";
 
 /** What a policy may know of an endpoint. */
@@ -16,7 +16,7 @@ export type Pick = () => number;
 
 /** `candidates` is not empty and its weights are above 0. */
 export function balance(
-  kind: Backend["balance"]["kind"],
+  kind: Balance["kind"],
   candidates: readonly Candidate[],
   random: () => number = Math.random,
 ): Pick {
@@ -28,6 +28,8 @@ export function balance(
       return weightedRandom(candidates, random);
     case "leastRequest":
       return leastRequest(candidates, random);
+    default:
+      throw new Error(`balance ${kind} is not supported by this proxy yet`);
   }
 }
 
