@@ -23,6 +23,8 @@ export async function openUdpPort(options: HttpPortOptions): Promise<UdpPort> {
           socket.send(`{${identity},${JSON.stringify(about).slice(1)}\n`, clientPort, client);
           if (log.wantsMore) log.line(`${client} datagram ${data.length}`, Date.now());
         },
+        // A client that did not wait for its answer: the kernel says so on the socket of all clients.
+        error() {},
       },
     }),
   );
