@@ -168,6 +168,39 @@ describe("the userspace Service forwarder", () => {
     expect(answers).toEqual(["first to true", "second to true"]);
   });
 
+  test("outlives UDP clients that do not wait for their answer", async () => {
+    const { promise: asked, resolve: answer } = Promise.withResolvers<() => void>();
+    const server = await Bun.udpSocket({
+      hostname: "127.244.200.1",
+      port: 18080,
+      socket: {
+        data(socket, data, port, address) {
+          const reply = () => void socket.send(`to ${data.toString()}`, port, address);
+          if (data.toString() === "gone") answer(reply);
+          else reply();
+        },
+      },
+    });
+    ends.push(() => server.close());
+    const { forwarder } = start(row(["127.244.200.1"], { protocol: "UDP", key: "shop/cart:http/UDP/4" }));
+    await forwarder.settled();
+    const leaving = await Bun.udpSocket({ connect: { hostname: service, port: 18000 } });
+    leaving.send("gone");
+    const reply = await asked;
+    leaving.close();
+    reply();
+    for (let n = 0; n < 3; n++) {
+      const { promise: answered, resolve } = Promise.withResolvers<string>();
+      const client = await Bun.udpSocket({
+        connect: { hostname: service, port: 18000 },
+        socket: { data: (_, data) => resolve(data.toString()) },
+      });
+      client.send("stay");
+      expect(await answered).toBe("to stay");
+      client.close();
+    }
+  });
+
   test("carries more than the sockets hold, without loss", async () => {
     endpoint("127.244.200.1");
     const { forwarder } = start(row(["127.244.200.1"]));

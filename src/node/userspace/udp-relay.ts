@@ -70,6 +70,8 @@ export async function openUdpRelay(
           () => {},
         );
       },
+      // A client that did not wait for its answer: the kernel says so on the socket of all clients.
+      error() {},
     },
   });
   const sweep = clock.every(idle / 4, () => {
