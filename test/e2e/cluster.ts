@@ -3,7 +3,6 @@
 
 import { join } from "node:path";
 import { parse } from "yaml";
-import { Pods } from "../../src/api/kinds.ts";
 import type { KubeObject } from "../../src/api/object.ts";
 import type { Resource } from "../../src/api/resource.ts";
 import { ControlClient } from "../../src/cluster/control-api.ts";
@@ -143,7 +142,12 @@ export class Cluster {
    * One HTTP request from `target`; the answer of a stand-in as an object, its error's code, `closed`, or `timeout`.
    * `path` may ask for more (`/?size=1m`); what is no JSON is given as `{ text }`.
    */
-  async http(target: string, host: string, port: number, path = "/", patience = 2_000): Promise<any> {
+  async http(
+    target: string,
+    host: string,
+    port: number,
+    { path = "/", body = "", patience = 2_000 }: { path?: string; body?: string; patience?: number } = {},
+  ): Promise<any> {
     const place = await this.place(target);
     return await new Promise((resolve) => {
       const parts: Uint8Array[] = [];
@@ -152,13 +156,18 @@ export class Cluster {
         clearTimeout(timer);
         resolve(answer);
       };
-      const request = `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+      const head = `${body ? "POST" : "GET"} ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n`;
+      let rest = Buffer.from(`${head}${body ? `Content-Length: ${body.length}\r\n` : ""}\r\n${body}`);
+      const send = (socket: { write(data: Uint8Array): number }) => {
+        rest = rest.subarray(Math.max(0, socket.write(rest)));
+      };
       inNetns(place, () =>
         Bun.connect({
           hostname: host,
           port,
           socket: {
-            open: (socket) => void socket.write(request),
+            open: send,
+            drain: send,
             data: (_, data) => void parts.push(new Uint8Array(data)),
             close: () => end(answerOf(Buffer.concat(parts).toString())),
             error: (_, error) => end((error as NodeJS.ErrnoException).code),
@@ -170,26 +179,26 @@ export class Cluster {
   }
 
   /** Which pods answer so many requests, one after the other, sorted, each once. What failed is among them. */
-  async answering(target: string, host: string, port: number, times = 12): Promise<string[]> {
+  async answering(target: string, host: string, port: number, times = 12, patience = 2_000): Promise<string[]> {
     const names = new Set<string>();
-    for (let n = 0; n < times; n++) names.add(podOf(await this.http(target, host, port)));
+    for (let n = 0; n < times; n++) names.add(podOf(await this.http(target, host, port, { patience })));
     return [...names].sort();
   }
 
   /** As {@link answering}, over UDP: each datagram from a port of its own. */
-  async answeringUdp(target: string, host: string, port: number, times = 12): Promise<string[]> {
+  async answeringUdp(target: string, host: string, port: number, times = 12, patience = 2_000): Promise<string[]> {
     const names = new Set<string>();
     for (let n = 0; n < times; n++) {
       const client = await this.udpClient(target, host, port);
-      names.add(await client.answerOfAnother());
+      names.add(await client.answerOfAnother(patience));
       client.close();
     }
     return [...names].sort();
   }
 
   /** A client that sends from one port for as long as it lives, every 20 ms. */
-  async udpClient(target: string, host: string, port: number): Promise<UdpClient> {
-    const client = new UdpClient(host, port);
+  async udpClient(target: string, host: string, port: number, text = "hello"): Promise<UdpClient> {
+    const client = new UdpClient(host, port, text);
     await client.open(await this.place(target));
     return client;
   }
@@ -225,12 +234,15 @@ export class UdpClient {
   answers = 0;
   readonly #host: string;
   readonly #port: number;
+  readonly #text: string;
+  readonly #listeners = new Set<() => void>();
   #socket: { close(): void } | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  constructor(host: string, port: number) {
+  constructor(host: string, port: number, text: string) {
     this.#host = host;
     this.#port = port;
+    this.#text = text;
   }
 
   async open(place: string): Promise<void> {
@@ -242,6 +254,7 @@ export class UdpClient {
             this.last = JSON.parse(data.toString());
             this.answers++;
             if (!this.seen.includes(this.last.pod)) this.seen.push(this.last.pod);
+            for (const listener of this.#listeners) listener();
           },
           error() {},
         },
@@ -250,7 +263,7 @@ export class UdpClient {
     this.#socket = socket;
     const send = () => {
       try {
-        socket.send("hello", this.#port, this.#host);
+        socket.send(this.#text, this.#port, this.#host);
       } catch {
         // Refused while there is no endpoint; the next one goes to whoever is there then.
       }
@@ -261,22 +274,29 @@ export class UdpClient {
 
   /** Waits until this pod has answered. */
   async heard(pod: string): Promise<boolean> {
-    return await eventually(
-      async () => this.seen.includes(pod),
-      (heard) => heard,
-      15_000,
-    );
+    return await this.#until(() => this.seen.includes(pod), 15_000);
   }
 
-  /** Who answers next; `timeout` after two seconds. */
-  async answerOfAnother(): Promise<string> {
+  /** Who answers next; `timeout` when nobody does for so many milliseconds. */
+  async answerOfAnother(patience = 2_000): Promise<string> {
     const before = this.answers;
-    const answered = await eventually(
-      async () => this.answers > before,
-      (yes) => yes,
-      2_000,
-    );
-    return answered ? this.last.pod : "timeout";
+    return (await this.#until(() => this.answers > before, patience)) ? this.last.pod : "timeout";
+  }
+
+  #until(holds: () => boolean, patience: number): Promise<boolean> {
+    if (holds()) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const end = (held: boolean) => {
+        clearTimeout(timer);
+        this.#listeners.delete(look);
+        resolve(held);
+      };
+      const look = () => {
+        if (holds()) end(true);
+      };
+      const timer = setTimeout(() => end(false), patience);
+      this.#listeners.add(look);
+    });
   }
 
   close(): void {
@@ -312,5 +332,3 @@ spec:
 ${spec}
 ---`;
 }
-
-export const podsOf = Pods;

@@ -23,6 +23,13 @@ const ETH_P_ALL_BIG_ENDIAN = 0x0300;
 const IPPROTO_RAW = 255;
 const MSG_DONTWAIT = 0x40;
 
+/** Whether this kernel has sockets of SCTP (RFC 9260). Rules about SCTP need none. */
+export function hasSctp(): boolean {
+  const fd = libc.socket(AF_INET, 1, 132);
+  if (fd >= 0) libc.close(fd);
+  return fd >= 0;
+}
+
 export interface Segment {
   readonly from: string;
   readonly fromPort: number;
