@@ -113,18 +113,3 @@ function editDistance(a: string, b: string): number {
 function firstSentence(text: string): string {
   return text.split(/\. |\n/)[0]!;
 }
-
-/** Milliseconds of `500ms`, `30s`, `2m`, `1h`, or combinations (`1m30s`). Throws a UserError naming `option`. */
-export function parseDuration(text: string, option: string): number {
-  const unit: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  let total = 0;
-  const rest = text.replace(/(\d+(?:\.\d+)?)(ms|s|m|h)/g, (_, count: string, name: string) => {
-    total += Number(count) * unit[name]!;
-    return "";
-  });
-  if (rest === "" && text !== "") return total;
-  throw new UserError(`${option} ${text}: not a duration`, {
-    remedy: "Write it as 500ms, 30s, 2m or 1m30s.",
-    exitCode: 2,
-  });
-}

@@ -2,6 +2,7 @@
 
 import { UserError } from "../base/errors.ts";
 import { ipFamily } from "../base/ip.ts";
+import { flagsIn, proxyFlags, rulesFlagNames } from "../cluster/proxy-flags.ts";
 import { rulesModes, rulesOfFiles } from "../cluster/rules-of-files.ts";
 import type { Command, Words } from "./command.ts";
 import { print, printError, yellow } from "./terminal.ts";
@@ -30,17 +31,12 @@ export const command: Command = {
       value: "ADDRESS",
       help: "The node's address. Default: the InternalIP of the Node in the files.",
     },
-    "cluster-cidr": {
-      type: "string",
-      value: "RANGE[,RANGE]",
-      help: "The pods' addresses: what comes from elsewhere is masqueraded on its way to a ClusterIP. Default: nothing is.",
-    },
     "service-cidr": {
       type: "string",
       value: "RANGE[,RANGE]",
       help: "The Services' addresses (nftables drops what goes to unused ones). Default: those of ServiceCIDRs in the files.",
     },
-    "masquerade-all": { type: "boolean", help: "Masquerade all traffic to ClusterIPs." },
+    ...Object.fromEntries(rulesFlagNames.map((name) => [name, proxyFlags[name]])),
     ipv6: { type: "boolean", help: "The IPv6 rules. Default: IPv4." },
   },
   examples: [
@@ -78,8 +74,7 @@ async function run(words: Words): Promise<number> {
   const { text, warnings } = await rulesOfFiles(files, {
     mode,
     family: words.flag("ipv6") ? 6 : 4,
-    clusterCidrs: words.text("cluster-cidr")?.split(",") ?? [],
-    masqueradeAll: words.flag("masquerade-all"),
+    flags: flagsIn(words, rulesFlagNames),
     ...(node === undefined ? {} : { node }),
     ...(zone === undefined ? {} : { zone }),
     ...(nodeAddress === undefined ? {} : { nodeAddress }),

@@ -3,6 +3,7 @@
 
 import { join } from "node:path";
 import type { KubeObject } from "../api/object.ts";
+import { parseDuration } from "../base/duration.ts";
 import { UserError } from "../base/errors.ts";
 import { ControlClient } from "../cluster/control-api.ts";
 import { curlLines } from "../cluster/curl-lines.ts";
@@ -10,6 +11,7 @@ import { fillManifests } from "../cluster/fill-stack.ts";
 import { launchControl } from "../cluster/launch.ts";
 import { type Manifest, readManifests } from "../cluster/manifests.ts";
 import { hostPrerequisites } from "../cluster/prerequisites.ts";
+import { flagsIn, proxyFlagNames, proxyFlags } from "../cluster/proxy-flags.ts";
 import { joinedSettings, newSettings, rangeOptions, type UpOptions } from "../cluster/settings-from-options.ts";
 import {
   checkStackName,
@@ -22,7 +24,7 @@ import {
 import { tearDown } from "../cluster/teardown.ts";
 import { apiPath, StackClient } from "./api-client.ts";
 import { type Applied, applyManifests } from "./applying.ts";
-import { type Command, nameOption, parseDuration, type Words } from "./command.ts";
+import { type Command, nameOption, type Words } from "./command.ts";
 import { recordSourcesOf } from "./recording.ts";
 import { bold, columns, dim, duration, green, print, printError, red, yellow } from "./terminal.ts";
 
@@ -71,6 +73,7 @@ export const command: Command = {
       value: "iptables|nftables|ipvs",
       help: "How Service addresses are served. Default: iptables; the loopback network has userspace only.",
     },
+    ...proxyFlags,
     image: {
       type: "string",
       value: "'PATTERN=COMMAND'",
@@ -252,6 +255,7 @@ function upOptions(name: string, words: Words): UpOptions {
     ...(nodes ? { nodes } : {}),
     ...(zones === undefined ? {} : { zones }),
     ...(proxyMode ? { proxyMode } : {}),
+    proxyFlags: flagsIn(words, proxyFlagNames),
     ...(dnsUpstream === undefined ? {} : { dnsUpstream }),
     images: words.texts("image"),
     ranges: Object.fromEntries(

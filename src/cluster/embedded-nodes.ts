@@ -6,6 +6,7 @@ import project from "../../package.json" with { type: "json" };
 import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AsyncDisposable, Disposable } from "../base/disposal.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
@@ -19,6 +20,7 @@ import { ipvs } from "../node/ipvs/ipvs.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import { type NftEvents, nftEvents } from "../node/netns/nft-events.ts";
+import { writeSettings } from "../node/netns/sysctl.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
 import { nftables } from "../node/nftables/nftables.ts";
 import { RulesMeasures } from "../node/rules-measures.ts";
@@ -36,6 +38,14 @@ import { endpointsGone, type NodeRules } from "./endpoints-gone.ts";
 import { startNodeHealth } from "./node-health.ts";
 import type { StackObjects } from "./objects.ts";
 import type { Pipeline } from "./pipeline.ts";
+import {
+  commonOptions,
+  conntrackSettings,
+  ipvsOptions,
+  localDetector,
+  localhostNodePorts,
+  nodePortAddresses,
+} from "./proxy-flags.ts";
 import type { StackPaths, StackSettings } from "./stack.ts";
 
 export interface MadeNetwork {
@@ -97,6 +107,8 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       settings.proxyMode === "userspace"
         ? userspaceRules(options, place, table, own)
         : kernelRules({ rules: nodeRules(options, place, own), table, clock, log: own, changedAt, events });
+    // Its settings are there once rules use connection tracking.
+    void sink.settled().then(() => setConntrack(options, place));
     return { table, sink };
   });
   const udp = udpServices(pipeline.inputs.resolved);
@@ -199,15 +211,36 @@ type NodeServiceRules = ServiceRules & Partial<Disposable>;
 /** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
 function nodeRules({ settings, network, clock }: NodesOptions, place: NodePlace, log: Logger): NodeServiceRules {
   const run = runOn(network, place);
+  const { proxyMode: mode, proxyFlags: flags = {} } = settings;
+  const family = 4;
+  const detector = localDetector(flags, family, { cluster: [network.ranges.pods], node: [place.podRange] });
+  const addresses = nodePortAddresses(flags, mode, family, [place.address]);
   const common = {
-    family: 4,
-    localDetector: { kind: "cidr", cidr: network.ranges.pods },
+    family,
+    ...commonOptions(flags),
+    ...(detector ? { localDetector: detector } : {}),
     nodeAddress: place.address,
+    ...(addresses ? { nodePortAddresses: addresses } : {}),
   } as const;
-  if (settings.proxyMode === "ipvs") return ipvs(run, { ...common, nodeAddresses: [place.address] }, { clock, log });
-  return settings.proxyMode === "nftables"
-    ? nftables(run, { ...common, nodePortAddresses: [place.address], serviceCidrs: [settings.ranges.services] })
-    : iptables(run, { ...common, localhostNodePorts: true, dropInvalid: true });
+  if (mode === "ipvs") {
+    return ipvs(run, { ...common, ...ipvsOptions(flags), nodeAddresses: addresses ?? [] }, { clock, log });
+  }
+  if (mode === "nftables") return nftables(run, { ...common, serviceCidrs: [settings.ranges.services] });
+  const localhost = localhostNodePorts(flags, family);
+  const dropInvalid = !flags["conntrack-tcp-be-liberal"];
+  return iptables(run, { ...common, localhostNodePorts: localhost, dropInvalid });
+}
+
+/** Connection tracking as kube-proxy sets it up. A kernel that has not all of it is told of, and works on as it is. */
+function setConntrack({ settings, network, log }: NodesOptions, place: NodePlace): void {
+  const path = network.place({ node: place.name })?.netns;
+  if (path === undefined) return;
+  try {
+    const missing = writeSettings(path, conntrackSettings(settings.proxyFlags ?? {}));
+    if (missing.length > 0) log.warn("this kernel has not all settings of connection tracking", { missing });
+  } catch (error) {
+    log.warn("connection tracking was not set up", { node: place.name, error: messageOf(error) });
+  }
 }
 
 function kernelRules(

@@ -188,6 +188,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
           mode: settings.proxyMode,
           podRanges: [settings.ranges.pods],
           serviceRanges: [settings.ranges.services],
+          ...(settings.proxyFlags ? { proxyFlags: settings.proxyFlags } : {}),
           firstNodeRanges: [settings.ranges.loadBalancers],
           nodes: places.map((place) => ({
             ...pipeline.inputs.nodes.get(place.name),

@@ -4,7 +4,7 @@
 import type { Pod } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
 import { UserError } from "../base/errors.ts";
-import { ipFamily } from "../base/ip.ts";
+import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { Collection } from "../collections/collection.ts";
 import { explainPacket, type PacketDecision } from "../services/packet.ts";
 import type { PacketMode } from "../services/packet-modes.ts";
@@ -13,6 +13,7 @@ import { type PacketPlace, type PacketQuestion, parsePacketQuestion } from "../s
 import type { ResolvedService } from "../services/resolved-service.ts";
 import { type NodePlace, type ServiceTable, servicePortsOf } from "../services/service-table.ts";
 import { ruleNames } from "./packet-names.ts";
+import { localhostNodePorts, nodePortAddresses, type ProxyFlagTexts } from "./proxy-flags.ts";
 
 export interface PacketRequest {
   readonly packet: string;
@@ -32,6 +33,7 @@ export interface PacketContext {
   readonly resolved: Pick<Collection<ResolvedService>, "get" | "values">;
   /** The table that a node's rules are made from; made from `resolved` unless given. */
   readonly table?: (node: string) => ServiceTable | undefined;
+  readonly proxyFlags?: ProxyFlagTexts;
   readonly notes?: readonly string[];
 }
 
@@ -61,8 +63,7 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
     names: ruleNames(mode),
     ...(podRanges ? { podRanges } : {}),
     ...(serviceRanges ? { serviceRanges } : {}),
-    // As the backends are set up in `embedded-nodes.ts`: kube-proxy's own defaults.
-    ...(mode === "iptables" ? { localhostNodePorts: true } : { nodePortAddresses: place.addresses }),
+    ...flagOptions(mode, context.proxyFlags ?? {}, node, ipFamily(packet.destination.address) ?? 4),
     resolved: (key) => resolved.get(key),
     nodeAt: (address) =>
       rangeWith(firstNodeRanges, address)
@@ -70,6 +71,21 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
         : nodes.find(({ addresses }) => addresses.includes(address))?.name,
   });
   return notes ? { ...decision, notes } : decision;
+}
+
+/** As the backends are set up in `embedded-nodes.ts`. */
+function flagOptions(mode: PacketMode, flags: ProxyFlagTexts, node: PacketContextNode, family: IpFamily) {
+  if (mode === "userspace") return { nodePortAddresses: node.addresses };
+  const addresses = nodePortAddresses(flags, mode, family, node.addresses);
+  const own = node.podRange === undefined ? [] : [node.podRange];
+  const detector = flags["detect-local-mode"] ?? "ClusterCIDR";
+  const ranges = detector === "ClusterCIDR" ? flags["cluster-cidr"]?.split(",") : own;
+  return {
+    ...(flags["masquerade-all"] ? { masqueradeAll: true } : {}),
+    ...(ranges ? { podRanges: ranges } : {}),
+    ...(mode === "iptables" ? { localhostNodePorts: localhostNodePorts(flags, family) } : {}),
+    ...(addresses ? { nodePortAddresses: addresses } : {}),
+  };
 }
 
 function nodeNamed({ nodes }: PacketContext, name: string): PacketContextNode {

@@ -7,6 +7,8 @@ import { hostRoutes } from "../node/netns/ip.ts";
 import { hostLink } from "../node/netns/names.ts";
 import { netnsSupport } from "../node/netns/netns-network.ts";
 import { checkRanges } from "../node/netns/ranges.ts";
+import type { Run } from "../node/service-rules.ts";
+import { ipvsOptions, type ProxyFlagTexts } from "./proxy-flags.ts";
 import type { StackSettings } from "./stack.ts";
 
 /** The API server's usual port, taken when it is free. */
@@ -44,18 +46,19 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
           remedy: `Install it (Debian: apt-get install ${packageName}).`,
         });
       }
-      if (settings.proxyMode === "ipvs") await checkIpvs();
+      if (settings.proxyMode === "ipvs") await checkIpvs(settings.proxyFlags ?? {});
       checkRanges(settings.ranges, await hostRoutes(), hostLink(settings.name));
     },
   };
 }
 
-async function checkIpvs(): Promise<void> {
-  const missing = await missingIpvsSupport(async (argv) => {
+async function checkIpvs(flags: ProxyFlagTexts): Promise<void> {
+  const run: Run = async (argv) => {
     const child = Bun.spawn([...argv], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
     const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
     return { code: await child.exited, stdout, stderr };
-  });
+  };
+  const missing = await missingIpvsSupport(run, ipvsOptions(flags).scheduler);
   if (missing) throw new UserError(`--proxy-mode ipvs: ${missing.reason}`, { remedy: missing.remedy });
 }
 

@@ -45,7 +45,7 @@ describe("fairlead rules", () => {
   });
 
   test("prints iptables-save text, with jumps and policies", async () => {
-    const { text } = await rules(cart, { mode: "iptables", clusterCidrs: ["fd00::/48", "10.244.0.0/16"] });
+    const { text } = await rules(cart, { mode: "iptables", flags: { "cluster-cidr": "fd00::/48,10.244.0.0/16" } });
     expect(text.match(/^(\*|COMMIT).*$/gm)).toEqual(["*mangle", "COMMIT", "*filter", "COMMIT", "*nat", "COMMIT"]);
     expect(text).toContain(":PREROUTING ACCEPT [0:0]");
     const parsed = parseSave(text);
@@ -96,7 +96,7 @@ describe("fairlead rules", () => {
       service("six", { clusterIP: "fd00:96::5", clusterIPs: ["fd00:96::5"], ipFamilies: ["IPv6"] }),
       slice("six", [{ addresses: ["fd00::5"] }], { addressType: "IPv6" }),
     ];
-    const { text } = await rules([...cart, ...six], { family: 6, clusterCidrs: ["10.244.0.0/16"] });
+    const { text } = await rules([...cart, ...six], { family: 6, flags: { "cluster-cidr": "10.244.0.0/16" } });
     expect(text).toContain("fd00:96::5 . tcp . 80 : goto service-");
     expect(text).not.toContain("10.96.0.5");
     expect(text).not.toContain("10.244.0.0/16");
@@ -131,8 +131,8 @@ describe("fairlead rules", () => {
   test("says what it can print, and what it needs", async () => {
     await expect(rules(cart, { mode: "ebpf" })).rejects.toThrow("--mode ebpf: there is no such mode");
     await expect(rules([cart[1] as KubeObject])).rejects.toThrow("no usable Service in -");
-    await expect(rules(cart, { clusterCidrs: ["10.244"] })).rejects.toThrow(
-      "--cluster-cidr 10.244: not an address range",
+    await expect(rules(cart, { flags: { "cluster-cidr": "10.244" } })).rejects.toThrow(
+      '--cluster-cidr 10.244: "10.244" is not an address range',
     );
   });
 });

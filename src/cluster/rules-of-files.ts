@@ -8,7 +8,6 @@ import { type KubeObject, objectName } from "../api/object.ts";
 import { resourceKey } from "../api/resource.ts";
 import { builtinScheme } from "../api/scheme.ts";
 import { validateCreate } from "../api/validation/validate.ts";
-import { parseCidr } from "../base/cidr.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { LocalDetector } from "../node/iptables/fixed-chains.ts";
@@ -21,7 +20,17 @@ import { isHeadless, serviceOfSlice, zoneLabel } from "../services/objects.ts";
 import { resolveService } from "../services/resolved-service.ts";
 import { type ServicePort, servicePortsOf } from "../services/service-table.ts";
 import { lineOf, type Manifest, type ReadOptions, readManifests } from "./manifests.ts";
+import {
+  checkFlags,
+  commonOptions,
+  ipvsOptions,
+  localDetector,
+  localhostNodePorts,
+  nodePortAddresses,
+  type ProxyFlagTexts,
+} from "./proxy-flags.ts";
 import { iptablesSaveText } from "./rules-text.ts";
+import type { ProxyMode } from "./stack.ts";
 
 export interface RulesRequest {
   readonly mode: string;
@@ -32,11 +41,10 @@ export interface RulesRequest {
   readonly zone?: string;
   /** Its address; otherwise that of a Node in the files. */
   readonly nodeAddress?: string;
-  /** The pods' ranges: traffic from them is not masqueraded on its way to a ClusterIP. */
-  readonly clusterCidrs?: readonly string[];
+  /** kube-proxy's flags; without --cluster-cidr or another way to know pods nothing is masqueraded on its way to a ClusterIP. */
+  readonly flags?: ProxyFlagTexts;
   /** The Services' ranges; otherwise those of ServiceCIDRs in the files. */
   readonly serviceCidrs?: readonly string[];
-  readonly masqueradeAll?: boolean;
 }
 
 export interface RulesOfFiles {
@@ -49,43 +57,47 @@ export interface RulesOfFiles {
 interface Given {
   readonly rows: readonly ServicePort[];
   readonly family: IpFamily;
+  readonly flags: ProxyFlagTexts;
   readonly localDetector: LocalDetector | undefined;
   readonly nodeAddress: string | undefined;
+  readonly nodePortAddresses: readonly string[] | undefined;
   readonly serviceCidrs: readonly string[];
-  readonly masqueradeAll: boolean;
 }
 
 /** The text of each mode's rules. */
 const modes: Readonly<Record<string, (given: Given) => string>> = {
   iptables: (given) =>
     iptablesSaveText(
-      renderIptables({ values: () => given.rows }, { ...commonOptions(given), localhostNodePorts: given.family === 4 }),
+      renderIptables(
+        { values: () => given.rows },
+        {
+          ...backendOptions(given),
+          localhostNodePorts: localhostNodePorts(given.flags, given.family),
+          dropInvalid: !given.flags["conntrack-tcp-be-liberal"],
+        },
+      ),
     ),
   nftables: (given) => {
-    const { family, nodeAddress, serviceCidrs } = given;
-    const options = {
-      ...commonOptions(given),
-      serviceCidrs,
-      // kube-proxy's default in this mode: only the node's primary address takes NodePorts.
-      ...(nodeAddress === undefined ? {} : { nodePortAddresses: [nodeAddress] }),
-    };
+    const { family, serviceCidrs } = given;
+    const options = { ...backendOptions(given), serviceCidrs };
     return listing(family, renderNftables({ values: () => given.rows }, options));
   },
   ipvs: (given) => {
-    const nodeAddresses = given.nodeAddress === undefined ? [] : [given.nodeAddress];
-    const rules = renderIpvs({ values: () => given.rows }, { ...commonOptions(given), nodeAddresses });
+    const { nodePortAddresses: nodeAddresses = [], ...common } = backendOptions(given);
+    const rules = renderIpvs({ values: () => given.rows }, { ...common, ...ipvsOptions(given.flags), nodeAddresses });
     return `${printRules(rules)}\n# iptables-save\n${iptablesSaveText(rules)}`;
   },
 };
 
 export const rulesModes: readonly string[] = Object.keys(modes);
 
-function commonOptions({ family, localDetector, nodeAddress, masqueradeAll }: Given) {
+function backendOptions({ family, flags, localDetector, nodeAddress, nodePortAddresses }: Given) {
   return {
     family,
-    masqueradeAll,
+    ...commonOptions(flags),
     ...(localDetector ? { localDetector } : {}),
     ...(nodeAddress === undefined ? {} : { nodeAddress }),
+    ...(nodePortAddresses === undefined ? {} : { nodePortAddresses }),
   };
 }
 
@@ -102,8 +114,8 @@ export async function rulesOfFiles(
       exitCode: 2,
     });
   }
-  const { family } = request;
-  const localDetector = detectorOf(request.clusterCidrs ?? [], family);
+  const { family, flags = {} } = request;
+  checkFlags(flags, request.mode as ProxyMode);
   const objects = new Objects(await readManifests(files, { ...options, lists: true }));
   if (objects.services.length === 0) {
     throw new UserError(`no usable Service in ${files.join(", ")}`, {
@@ -126,29 +138,27 @@ export async function rulesOfFiles(
   const addresses = node?.status?.addresses?.filter(({ type }) => type === "InternalIP").map((one) => one.address);
   const nodeAddress = request.nodeAddress ?? addresses?.find((one) => ipFamily(one) === family);
   if (request.mode === "ipvs" && nodeAddress === undefined) objects.noteUnboundNodePorts(rows, family);
+  const own = nodeAddress === undefined ? [] : [nodeAddress];
+  const known = own.length > 0 || flags["nodeport-addresses"] !== undefined;
   const text = print({
     rows: [...new Map(rows.map((row) => [row.key, row])).values()],
     family,
-    localDetector,
+    flags,
+    localDetector: localDetector(flags, family, { cluster: [], node: podRangesOf(node) }),
     nodeAddress,
+    // Where the node's address is not known, nftables is printed for all addresses.
+    nodePortAddresses: known ? nodePortAddresses(flags, request.mode as ProxyMode, family, own) : undefined,
     serviceCidrs: request.serviceCidrs ?? objects.serviceCidrs,
-    masqueradeAll: request.masqueradeAll ?? false,
   });
   return { text, warnings: objects.warnings };
 }
 
-function detectorOf(ranges: readonly string[], family: IpFamily): LocalDetector | undefined {
-  for (const range of ranges) {
-    const cidr = parseCidr(range);
-    if (!cidr) {
-      throw new UserError(`--cluster-cidr ${range}: not an address range in CIDR notation`, {
-        remedy: "Write it as 10.244.0.0/16, or with a range of each family as 10.244.0.0/16,fd00:10:244::/48.",
-        exitCode: 2,
-      });
-    }
-    if (cidr.family === family) return { kind: "cidr", cidr: range };
-  }
-  return undefined;
+function podRangesOf(node: Node | undefined): readonly string[] {
+  const { podCIDR, podCIDRs = podCIDR ? [podCIDR] : [] } = (node?.spec ?? {}) as {
+    podCIDR?: string;
+    podCIDRs?: readonly string[];
+  };
+  return podCIDRs;
 }
 
 /** The objects of the files as the API server would have them, and what is wrong with the others. */

@@ -4,6 +4,7 @@
 import { overlaps, parseCidr } from "../base/cidr.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { forwardOf } from "../dns/config-map.ts";
+import { checkFlags, type ProxyFlagTexts, proxyFlagNames } from "./proxy-flags.ts";
 import {
   defaultRanges,
   type ImageRule,
@@ -21,6 +22,7 @@ export interface UpOptions {
   /** Names joined by commas. */
   readonly zones?: string;
   readonly proxyMode?: string;
+  readonly proxyFlags?: ProxyFlagTexts;
   readonly images: readonly string[];
   /** Addresses joined by commas, or `none`. */
   readonly dnsUpstream?: string;
@@ -49,13 +51,17 @@ export function newSettings(
   const network = networkKind(options.network) ?? (privileged ? "netns" : "loopback");
   const ranges = { ...defaultRanges[network], ...dropUndefined(options.ranges) };
   checkRanges(ranges, network);
+  const mode = proxyMode(options.proxyMode, network);
+  const { proxyFlags = {} } = options;
+  checkFlags(proxyFlags, mode, ranges.nodes);
   return {
     name: options.name,
     network,
     ranges,
     nodes: nodeCount(options.nodes) ?? 1,
     ...(options.zones === undefined ? {} : { zones: zoneNames(options.zones) }),
-    proxyMode: proxyMode(options.proxyMode, network),
+    proxyMode: mode,
+    ...(Object.keys(proxyFlags).length > 0 ? { proxyFlags } : {}),
     images: options.images.map(imageRule),
     ...(options.dnsUpstream === undefined ? {} : { dnsUpstream: dnsUpstream(options.dnsUpstream) }),
     apiPort,
@@ -79,6 +85,9 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
   differs("--zones", existing.zones?.join(",") ?? "(none)", options.zones && zoneNames(options.zones).join(","));
   differs("--proxy-mode", existing.proxyMode, options.proxyMode);
   differs("--dns-upstream", existing.dnsUpstream ?? "host", options.dnsUpstream && dnsUpstream(options.dnsUpstream));
+  for (const flag of proxyFlagNames) {
+    differs(`--${flag}`, existing.proxyFlags?.[flag] ?? "as it is by default", options.proxyFlags?.[flag]);
+  }
   for (const range of Object.keys(rangeOptions) as (keyof Ranges)[]) {
     differs(rangeOptions[range], existing.ranges[range], options.ranges[range]);
   }

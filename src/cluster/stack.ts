@@ -14,6 +14,7 @@ import {
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { messageOf, UserError } from "../base/errors.ts";
+import type { ProxyFlagTexts } from "./proxy-flags.ts";
 
 export type NetworkKind = "netns" | "loopback";
 
@@ -44,6 +45,8 @@ export interface StackSettings {
   /** The zones that nodes are spread over, in turn (`topology.kubernetes.io/zone`); none unless given. */
   readonly zones?: readonly string[];
   readonly proxyMode: ProxyMode;
+  /** kube-proxy's flags that were given, by name; checked. */
+  readonly proxyFlags?: ProxyFlagTexts;
   readonly images: readonly ImageRule[];
   /** Where names outside of the cluster are asked (`dns/config-map.ts`, `forwardOf`); the host's resolvers unless given. */
   readonly dnsUpstream?: string;

@@ -24,6 +24,8 @@ export interface IpvsOptions {
   readonly excludeCidrs?: readonly string[];
   /** Answer ARP only on the device that has the address (load balancers that answer ARP themselves need it). */
   readonly strictArp?: boolean;
+  /** Seconds that idle connections are kept; 0 leaves the kernel's own. */
+  readonly timeouts?: { readonly tcp: number; readonly tcpFin: number; readonly udp: number };
 }
 
 /** Keys are `table/chain`. */

@@ -171,6 +171,10 @@ async function setSysctls(run: Run, options: IpvsOptions): Promise<void> {
   ];
   const { code, stderr } = await run(["sh", "-c", script.join("\n")]);
   if (code !== 0) throw new Error(`kernel settings of ipvs mode were not made: ${firstLine(stderr)}`);
+  if (!options.timeouts) return;
+  const { tcp, tcpFin, udp } = options.timeouts;
+  const set = await run(["ipvsadm", "--set", String(tcp), String(tcpFin), String(udp)]);
+  if (set.code !== 0) throw new Error(`timeouts of ipvs mode were not set: ${firstLine(set.stderr)}`);
 }
 
 function firstLine(text: string): string {

@@ -19,18 +19,10 @@ const listening: Readonly<Record<string, string>> = {
   "net/ipv4/tcp_migrate_req": "1",
 };
 
-const tracking: Readonly<Record<string, string>> = {
-  // As kube-proxy has them (pkg/proxy/conntrack/sysctls.go, its --conntrack-tcp-timeout-… options): a connection whose client does
-  // not close may take an hour, where the kernel would forget it after a minute and break it.
-  "net/netfilter/nf_conntrack_tcp_timeout_established": "86400",
-  "net/netfilter/nf_conntrack_tcp_timeout_close_wait": "3600",
-};
-
 /** A node forwards, and lets 127.0.0.1 be the target of rules (node ports from the node itself). */
 export const nodeSettings: Readonly<Record<string, string>> = {
   ...routing,
   ...listening,
-  ...tracking,
   "net/ipv4/conf/all/route_localnet": "1",
   "net/ipv4/conf/default/route_localnet": "1",
 };
@@ -45,15 +37,18 @@ export const podSettings: Readonly<Record<string, string>> = {
   "net/ipv4/conf/all/route_localnet": "1",
 };
 
-/** Writes `settings` in the namespace at `path`. Settings that this kernel does not know are passed over. */
-export function writeSettings(path: string, settings: Readonly<Record<string, string>>): void {
+/** Writes `settings` in the namespace at `path`. Settings that this kernel does not know are passed over and returned. */
+export function writeSettings(path: string, settings: Readonly<Record<string, string>>): readonly string[] {
+  const missing: string[] = [];
   inNetns(path, () => {
     for (const [name, value] of Object.entries(settings)) {
       try {
         writeFileSync(`/proc/sys/${name}`, value);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        missing.push(name);
       }
     }
   });
+  return missing;
 }
