@@ -3,6 +3,7 @@
 
 import type { udp } from "bun";
 import type { Clock } from "../../base/clock.ts";
+import { sendDatagram } from "../../base/datagram.ts";
 import type { RelayTarget } from "./relay.ts";
 
 /** Milliseconds without a datagram after which a session ends (conntrack's stream timeout is 120 s, its first 30 s). */
@@ -48,7 +49,7 @@ export async function openUdpRelay(
             connect: { hostname: to.hostname, port: to.port },
             socket: {
               data(_socket, answer) {
-                server.send(answer, clientPort, client);
+                sendDatagram(() => server.send(answer, clientPort, client));
               },
               error() {},
             },
@@ -66,7 +67,7 @@ export async function openUdpRelay(
         }
         const copy = Buffer.from(data);
         session.socket.then(
-          (socket) => socket.send(copy),
+          (socket) => void sendDatagram(() => socket.send(copy)),
           () => {},
         );
       },
