@@ -27,8 +27,9 @@ export const Kind = {
   requestId: 15,
   http2Settings: 16,
   date: 17,
+  cookie: 18,
 } as const;
-export const kindCount = 18;
+export const kindCount = 19;
 
 /** A table of the kinds that a serialisation leaves out. */
 export function kindSet(...kinds: readonly number[]): Uint8Array {
@@ -54,6 +55,8 @@ export class HeaderBlock {
   readonly #at = new Int16Array(kindCount);
   /** One bit for each kind that is there. */
   mask = 0;
+  /** One bit for each of the first 31 fields, and one for those behind, that must not enter a compression table (RFC 7541 §7.1.3). */
+  sensitive = 0;
   /** Fields that were put behind the others: names in lower case and values in turn. */
   extra: string[] | undefined = undefined;
   /** Finished lines behind all others, in two parts: what the proxy itself adds when nothing can change it any more. */
@@ -63,6 +66,7 @@ export class HeaderBlock {
   clear(): void {
     this.count = 0;
     this.mask = 0;
+    this.sensitive = 0;
     this.extra = undefined;
     this.tail = "";
     this.tailEnd = "";

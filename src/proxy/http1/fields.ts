@@ -45,11 +45,13 @@ for (const [name, kind] of [
   ["x-request-id", Kind.requestId],
   ["http2-settings", Kind.http2Settings],
   ["date", Kind.date],
+  ["cookie", Kind.cookie],
 ] as const) {
   known[name.length] = [...(known[name.length] ?? []), [new Uint8Array(Buffer.from(name)), kind]];
 }
 
-function kindOf(bytes: Uint8Array, start: number, length: number): number {
+/** What a field is to the proxy, by its name in any case. */
+export function kindOf(bytes: Uint8Array, start: number, length: number): number {
   const candidates = known[length];
   if (candidates === undefined) return Kind.other;
   next: for (let index = 0; index < candidates.length; index++) {
