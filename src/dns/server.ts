@@ -1,6 +1,7 @@
 // The cluster DNS server's sockets: UDP and TCP on one address and port (RFC 1035, 7766). What is answered is decided in
 // `answer.ts`; names of others go to the forwarder, and without one they are refused, as CoreDNS does without `forward`.
 
+import { sendDatagram } from "../base/datagram.ts";
 import { type AsyncDisposable, type Disposable, disposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -206,12 +207,12 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
             // A full send buffer loses the answer; the asker asks again.
             if (length === 0) {
               const send = (reply: Uint8Array) => {
-                if (!socket.closed) socket.send(reply, fromPort, fromAddress);
+                if (!socket.closed) sendDatagram(() => socket.send(reply, fromPort, fromAddress));
               };
               handleMessage(data, "udp", answering, send, fromAddress, cache);
               return;
             }
-            socket.send(cache!.out.subarray(0, length), fromPort, fromAddress);
+            sendDatagram(() => socket.send(cache!.out.subarray(0, length), fromPort, fromAddress));
             const { zone, type, rcode } = cache!.given;
             answering.metrics?.answered("udp", zone, type, rcode, (performance.now() - began!) / 1000);
           },

@@ -1,5 +1,6 @@
 // One UDP port of a stand-in: answers each datagram with JSON about it and about the pod.
 
+import { sendDatagram } from "../../base/datagram.ts";
 import { inNetns } from "../netns/setns.ts";
 import { identityOf } from "./answer.ts";
 import type { HttpPortOptions } from "./http-port.ts";
@@ -20,7 +21,8 @@ export async function openUdpPort(options: HttpPortOptions): Promise<UdpPort> {
       socket: {
         data(socket, data, clientPort, client) {
           const about = { request: data.toString("utf8"), length: data.length, client, clientPort };
-          socket.send(`{${identity},${JSON.stringify(about).slice(1)}\n`, clientPort, client);
+          const answer = `{${identity},${JSON.stringify(about).slice(1)}\n`;
+          sendDatagram(() => socket.send(answer, clientPort, client));
           if (log.wantsMore) log.line(`${client} datagram ${data.length}`, Date.now());
         },
         // A client that did not wait for its answer: the kernel says so on the socket of all clients.
