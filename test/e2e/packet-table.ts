@@ -1,0 +1,285 @@
+// Packets and what becomes of them: every source × destination × policy × kind of endpoints × protocol as one table of data
+// (what upstream's packet-flow tables mean: pkg/proxy/iptables/proxier_test.go TestInternalExternalMasquerade,
+// TestExternalTrafficPolicyLocal, TestNoEndpointsReject, TestLoadBalancer and others), and the run that sends them through a
+// stack and compares with what `explain --packet` says. It judges nothing: whoever runs it looks at what differs.
+
+import { ControlClient } from "../../src/cluster/control-api.ts";
+import type { PacketDecision } from "../../src/services/packet.ts";
+import type { Answer, Attempt, Attempts, Reached } from "./packet-client.ts";
+import { root, run, type TestStack } from "./stack.ts";
+
+/** Pods that serve, by the node they are on. */
+const endpointPods = {
+  web: { "web-1": "node-1", "web-2": "node-2", "web-3": "node-3" },
+  far: { "far-3": "node-3" },
+  none: {},
+} as const;
+type Endpoints = keyof typeof endpointPods;
+
+const policies = ["Cluster", "Local"] as const;
+type Policy = (typeof policies)[number];
+
+interface Case {
+  readonly service: string;
+  readonly endpoints: Endpoints;
+  readonly internal: Policy;
+  readonly external: Policy;
+  readonly nodePort: number;
+  /** The last part of two external IPs: one that the host has a way to, and one that only nodes can send to. */
+  readonly external4: number;
+  readonly ranges?: readonly ("host" | "pods" | "nowhere")[];
+}
+
+const cases: readonly Case[] = [
+  ...(Object.keys(endpointPods) as Endpoints[]).flatMap((endpoints, a) =>
+    policies.flatMap((internal, b) =>
+      policies.map((external, c): Case => {
+        const n = 4 * a + 2 * b + c;
+        const service = `${endpoints}-${internal}-${external}`.toLowerCase();
+        return { service, endpoints, internal, external, nodePort: 30_100 + n, external4: 10 + n };
+      }),
+    ),
+  ),
+  ...(["host", "pods", "nowhere"] as const).map(
+    (range, n): Case => ({
+      service: `ranges-${range}`,
+      endpoints: "web",
+      internal: "Cluster",
+      external: n === 0 ? "Local" : "Cluster",
+      nodePort: 30_200 + n,
+      external4: 40 + n,
+      ranges: [range],
+    }),
+  ),
+];
+
+/** Where connections begin: pods beside endpoints and away from them, endpoints themselves, nodes, and the host outside. */
+const places = {
+  "client-1": { exec: "default/client-1", from: "default/client-1" },
+  "client-2": { exec: "default/client-2", from: "default/client-2" },
+  "web-1": { exec: "default/web-1", from: "default/web-1" },
+  "far-3": { exec: "default/far-3", from: "default/far-3" },
+  "node-1": { exec: "node/node-1", from: "node/node-1" },
+  "node-2": { exec: "node/node-2", from: "node/node-2" },
+  host: { exec: undefined, from: undefined },
+} as const;
+export type Source = keyof typeof places;
+export const sources = Object.keys(places) as Source[];
+
+const nodes = ["node-1", "node-2", "node-3"] as const;
+const protocols = ["tcp", "udp"] as const;
+
+/** What can become of a packet. */
+export type End = "astray" | "drop" | "kept" | "masqueraded" | "pass" | "reject";
+
+/** A packet that did not go where it was said to go. */
+export interface Wrong {
+  readonly what: string;
+  readonly said: string;
+  readonly expected: string;
+  readonly came: readonly Answer[];
+}
+
+export interface PacketTableOptions {
+  readonly mode: string;
+  /** Milliseconds until a packet without an answer counts as lost. */
+  readonly patience?: number;
+  readonly atOnce?: number;
+  /** Packets to a Service port with several endpoints. */
+  readonly times?: number;
+}
+
+export class PacketTable {
+  /** How many packets came to which end. */
+  readonly seen = new Map<End, number>();
+  readonly #stack: TestStack;
+  readonly #options: PacketTableOptions;
+  readonly #control: ControlClient;
+  readonly #addresses = new Map<string, string>();
+  readonly #balancers: string;
+  readonly #pods: string;
+  readonly #host: string;
+
+  constructor(stack: TestStack, options: PacketTableOptions) {
+    this.#stack = stack;
+    this.#options = options;
+    this.#control = new ControlClient(stack.name);
+    const range = (option: string) => stack.rangeOptions[stack.rangeOptions.indexOf(option) + 1]!;
+    this.#balancers = range("--load-balancer-cidr").split(".").slice(0, 2).join(".");
+    this.#pods = range("--pod-cidr");
+    this.#host = range("--node-cidr").replace(/\.0\/24$/, ".254");
+  }
+
+  /** Makes the stack with three nodes, the pods and the Services. */
+  async up(): Promise<void> {
+    const pods = [
+      ...Object.entries(endpointPods).flatMap(([app, list]) =>
+        Object.entries(list).map(([name, node]) => pod(name, app, node)),
+      ),
+      pod("client-1", "client", "node-1"),
+      pod("client-2", "client", "node-2"),
+    ];
+    const text = [...pods, ...cases.map((one) => this.#service(one))].join("\n");
+    const up = await this.#stack.upWith(text, "--nodes", "3", "--proxy-mode", this.#options.mode);
+    // Services without endpoints are what some cases are about: `up` says that they do not work.
+    if (!up.out.includes("rules")) throw new Error(up.err);
+    for (const { metadata, spec, status } of await this.#stack.list("services")) {
+      this.#addresses.set(`${metadata.name} clusterIP`, spec.clusterIP);
+      this.#addresses.set(`${metadata.name} loadBalancerIP`, status.loadBalancer.ingress?.[0].ip);
+    }
+    for (const { metadata, status } of await this.#stack.list("nodes")) {
+      this.#addresses.set(metadata.name, status.addresses[0].address);
+    }
+  }
+
+  /** Sends all packets of one source; gives how many destinations that were, and which of them went another way. */
+  async send(source: Source): Promise<{ readonly packets: number; readonly wrong: readonly Wrong[] }> {
+    const { times: most = 4 } = this.#options;
+    const asked = await Promise.all(
+      protocols.flatMap((protocol) =>
+        cases.flatMap((one) =>
+          this.#destinations(one, source).map(async ({ name, ...to }) => {
+            const decision = await this.#decide(protocol, source, to.host, to.port);
+            const served = decision.endpoints.some(({ fails }) => !fails);
+            const fails = decision.endpoints.some((endpoint) => endpoint.fails);
+            const times = served && decision.endpoints.length > 1 ? (fails ? Math.min(2, most) : most) : 1;
+            const what = `${protocol} ${source} → ${one.service} by ${name} (${to.host}:${to.port})`;
+            return { what, attempt: { protocol, ...to, times }, decision };
+          }),
+        ),
+      ),
+    );
+    const answers = await this.#connect(
+      source,
+      asked.map(({ attempt }) => attempt),
+    );
+    for (const { decision } of asked) {
+      for (const end of endsOf(decision)) this.seen.set(end, (this.seen.get(end) ?? 0) + 1);
+    }
+    const sentByNode = source.startsWith("node-");
+    const wrong = asked.flatMap(({ what, attempt: { protocol }, decision }, at): Wrong[] => {
+      const came = answers[at]!.filter((answer) => !agrees(decision, { protocol, sentByNode }, answer));
+      return came.length === 0 ? [] : [{ what, said: decision.answer, came, expected: expectation(decision) }];
+    });
+    return { packets: asked.length, wrong };
+  }
+
+  #service({ service: name, endpoints, internal, external, nodePort, external4, ranges }: Case): string {
+    const sourceRanges = ranges?.map(
+      (range) => ({ host: `${this.#host}/32`, pods: this.#pods, nowhere: "192.0.2.0/24" })[range],
+    );
+    return `
+apiVersion: v1
+kind: Service
+metadata: { name: ${name} }
+spec:
+  type: LoadBalancer
+  internalTrafficPolicy: ${internal}
+  externalTrafficPolicy: ${external}
+  externalIPs: [${this.#externalIP(external4)}, 198.51.100.${external4}]
+  ${sourceRanges ? `loadBalancerSourceRanges: [${sourceRanges.join(", ")}]` : ""}
+  selector: { app: ${endpoints} }
+  ports:
+    - { name: http, port: 80, targetPort: 8080, nodePort: ${nodePort} }
+    - { name: talk, port: 80, targetPort: 8080, nodePort: ${nodePort}, protocol: UDP }
+---`;
+  }
+
+  #externalIP(last: number): string {
+    return `${this.#balancers}.255.${last}`;
+  }
+
+  /** Where a Service is reached, from this source. */
+  #destinations(one: Case, source: Source): readonly { name: string; host: string; port: number }[] {
+    const address = (name: string) => this.#addresses.get(name)!;
+    return [
+      { name: "cluster IP", host: address(`${one.service} clusterIP`), port: 80 },
+      { name: "load-balancer IP", host: address(`${one.service} loadBalancerIP`), port: 80 },
+      { name: "external IP", host: this.#externalIP(one.external4), port: 80 },
+      // The host's own way to that address leads out of the machine.
+      ...(source === "host" ? [] : [{ name: "external IP elsewhere", host: `198.51.100.${one.external4}`, port: 80 }]),
+      ...nodes.map((node) => ({ name: `node port of ${node}`, host: address(node), port: one.nodePort })),
+      ...(source.startsWith("node-")
+        ? [{ name: "node port on localhost", host: "127.0.0.1", port: one.nodePort }]
+        : []),
+    ];
+  }
+
+  /** The decision of the node that decides: what passes one on the way to another is asked there. */
+  async #decide(protocol: string, source: Source, host: string, port: number): Promise<PacketDecision> {
+    const from = host === "127.0.0.1" ? "127.0.0.1" : (places[source].from ?? this.#host);
+    const packet = `${protocol} ${from} -> ${host}:${port}`;
+    const local = host === "127.0.0.1" ? { node: source } : {};
+    const decision = await this.#control.explainPacket({ packet, ...local });
+    if (decision.outcome !== "pass" || decision.node === "node-1" || !host.startsWith(this.#balancers)) return decision;
+    return await this.#control.explainPacket({ packet, node: "node-1" });
+  }
+
+  async #connect(source: Source, attempts: readonly Attempt[]): Promise<Answer[][]> {
+    const { patience = 1_200, atOnce = 96 } = this.#options;
+    const target = places[source].exec;
+    const client = [process.execPath, `${root}/test/e2e/packet-client.ts`];
+    const argv =
+      target === undefined
+        ? client
+        : [`${root}/bin/fairlead`, "exec", "--name", this.#stack.name, target, "--", ...client];
+    const input: Attempts = { patience, atOnce, attempts };
+    const env = { FAIRLEAD_HOME: this.#stack.home };
+    const { out, err, code } = await run(argv, { stdin: JSON.stringify(input), env });
+    if (code !== 0) throw new Error(err);
+    return JSON.parse(out) as Answer[][];
+  }
+}
+
+const pod = (name: string, app: string, node: string) => `
+apiVersion: v1
+kind: Pod
+metadata: { name: ${name}, labels: { app: ${app} } }
+spec:
+  nodeName: ${node}
+  containers:
+    - { name: main, image: example.org/${app}:1, ports: [{ containerPort: 8080 }, { containerPort: 8080, protocol: UDP }] }
+---`;
+
+/** What a decision says that can become of the packet. */
+function endsOf({ outcome, endpoints }: PacketDecision): ReadonlySet<End> {
+  if (outcome !== "endpoints") return new Set([outcome]);
+  return new Set(endpoints.map(({ source, fails }) => (fails ? "astray" : source.kept ? "kept" : "masqueraded")));
+}
+
+interface Sent {
+  readonly protocol: "tcp" | "udp";
+  readonly sentByNode: boolean;
+}
+
+/** Whether a connection ended as the decision says. */
+function agrees(decision: PacketDecision, { protocol, sentByNode }: Sent, answer: Answer): boolean {
+  // The kernel tells whoever sends a datagram when its own rules do not let it out, and TCP tries again.
+  const notLetOut = protocol === "udp" && sentByNode && answer === "EPERM";
+  switch (decision.outcome) {
+    case "reject":
+      return answer === "ECONNREFUSED" || notLetOut;
+    case "drop":
+      return answer === "timeout" || notLetOut;
+    case "pass":
+      // A socket for datagrams need not be told that its packets lead nowhere.
+      return answer === "EHOSTUNREACH" || answer === "ECONNREFUSED" || (protocol === "udp" && answer === "timeout");
+    case "endpoints":
+      return decision.endpoints.some(({ target, source, fails }) =>
+        fails
+          ? typeof answer === "string"
+          : isReached(answer) && answer.pod === target?.name && answer.client === source.address,
+      );
+  }
+}
+
+function isReached(answer: Answer): answer is Reached {
+  return typeof answer !== "string";
+}
+
+function expectation({ outcome, endpoints }: PacketDecision): string {
+  const all = endpoints.map(({ target, source, fails }) =>
+    fails ? "fails" : `${target?.name} sees ${source.address}`,
+  );
+  return [outcome, ...all].join("; ");
+}
