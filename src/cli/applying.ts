@@ -4,7 +4,8 @@
 import type { KubeObject } from "../api/object.ts";
 import type { Resource } from "../api/resource.ts";
 import { isStatusReason, StatusError } from "../api/status-error.ts";
-import { UserError } from "../base/errors.ts";
+import { type Cidr, contains, parseCidr } from "../base/cidr.ts";
+import { messageOf, UserError } from "../base/errors.ts";
 import { lineOf, type Manifest, orderForApply } from "../cluster/manifests.ts";
 import { apiPath, isNotFound, type StackClient, typeName } from "./api-client.ts";
 
@@ -92,6 +93,10 @@ async function checkManifests(client: StackClient, manifests: readonly Manifest[
       .filter(({ object }) => object.kind === "CustomResourceDefinition")
       .map(({ object }) => `${object.spec?.group}/${object.spec?.names?.kind}`),
   );
+  const rangesMadeHere = manifests
+    .filter(({ object }) => object.kind === "ServiceCIDR")
+    .flatMap(({ object }) => ((object.spec?.cidrs ?? []) as readonly unknown[]).map((text) => parseCidr(String(text))))
+    .filter((cidr) => cidr !== undefined);
   for (const manifest of manifests) {
     const { object } = manifest;
     if (kindsMadeHere.has(`${object.apiVersion.split("/")[0]}/${object.kind}`)) continue;
@@ -99,7 +104,14 @@ async function checkManifests(client: StackClient, manifests: readonly Manifest[
       const resource = await resourceOrFail(client, manifest);
       const home = object.metadata.namespace ?? namespace;
       const missing = resource.scope === "Namespaced" && madeHere.has(home) && !(await exists(client, home));
-      await dryRun(client, object, resource, missing ? undefined : home);
+      const there = missing ? undefined : home;
+      try {
+        await dryRun(client, object, resource, there);
+      } catch (error) {
+        const anywhere = withoutAddresses(object, rangesMadeHere);
+        if (!anywhere || !messageOf(error).includes("does not match the current range")) throw error;
+        await dryRun(client, anywhere, resource, there);
+      }
     } catch (error) {
       problems.push(located(manifest, error).message);
     }
@@ -111,6 +123,20 @@ async function checkManifests(client: StackClient, manifests: readonly Manifest[
       ? "Nothing was applied. Add the namespaces to the files, or let them be made up: fairlead up --fill"
       : "Nothing was applied.",
   });
+}
+
+/**
+ * A Service that wants addresses of ranges that the same files make, as it is without its wish: until the ranges are there the
+ * server cannot say more of it. Undefined when it wants others, too.
+ */
+function withoutAddresses(object: KubeObject, ranges: readonly Cidr[]): KubeObject | undefined {
+  if (object.kind !== "Service" || object.apiVersion !== "v1") return undefined;
+  const { clusterIP, clusterIPs, ...spec } = (object.spec ?? {}) as Record<string, unknown>;
+  const wanted = [clusterIP, ...((clusterIPs as readonly unknown[] | undefined) ?? [])].filter(
+    (one) => one !== undefined,
+  );
+  const inside = (one: unknown) => ranges.some((range) => typeof one === "string" && contains(range, one));
+  return wanted.length > 0 && wanted.every(inside) ? { ...object, spec } : undefined;
 }
 
 const knownNamespaces = new Map<string, Promise<boolean>>();
@@ -170,7 +196,7 @@ async function resourceOrFail(client: StackClient, { object }: Manifest): Promis
 
 /** `shop.yaml:14: Service shop/cart: …`, at the line of the field that the message names. */
 function located({ object, source }: Manifest, error: unknown, remedy?: string): UserError {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const field = /\b(?:spec|metadata|data|status|stringData)(?:\.[\w$-]+|\[[^\]]*\])+/.exec(message)?.[0] ?? "";
   const name = object.metadata.namespace
     ? `${object.metadata.namespace}/${object.metadata.name}`

@@ -298,7 +298,7 @@ const applyOrder: readonly ReadonlySet<string>[] = [
   new Set([
     ...["GatewayClass", "IngressClass", "StorageClass", "PriorityClass", "RuntimeClass", "ReferenceGrant"],
     ...["ServiceAccount", "Secret", "ConfigMap", "ResourceQuota", "LimitRange", "PersistentVolume"],
-    ...["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "PersistentVolumeClaim"],
+    ...["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "PersistentVolumeClaim", "ServiceCIDR"],
   ]),
   new Set(["Service", "EndpointSlice", "Endpoints"]),
   new Set(["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod"]),
