@@ -6,6 +6,7 @@ import { messageOf, UserError } from "../base/errors.ts";
 import { silentLogger } from "../base/log.ts";
 import { listenerStateSource } from "../distribution/distribution.ts";
 import { serviceAdmission } from "../services/allocation.ts";
+import { serviceCidrAdmission } from "../services/service-cidrs.ts";
 import { openSqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { type ExplainRequest, type Explanation, explain } from "./explain.ts";
 import { explainContext } from "./explain-context.ts";
@@ -32,7 +33,7 @@ export async function explainFiles(
   const store = openSqliteStore({
     path: ":memory:",
     scheme,
-    admissions: [serviceAdmission({ serviceCidr: ranges.services })],
+    admissions: [serviceAdmission({ serviceCidr: ranges.services }), serviceCidrAdmission()],
   });
   try {
     const manifests = orderForApply([...made, ...given]);
