@@ -170,7 +170,7 @@ try {
       process.execPath,
       join(root, "src/cluster/dns-main.ts"),
       ...dnsArgv({
-        ...{ control, address: "127.0.0.1", port, metricsPort: await freePort(), clients: [], ownAddresses: [] },
+        ...{ control, addresses: ["127.0.0.1"], port, metricsPort: await freePort(), clients: [], ownAddresses: [] },
         netns: undefined,
       }),
     ],

@@ -52,6 +52,11 @@ export function parseIPv6(text: string): bigint | undefined {
   return value;
 }
 
+/** `192.0.2.1` of `::ffff:192.0.2.1`, as a socket for both families names IPv4 peers (RFC 4291, 2.5.5.2); others as they are. */
+export function unmapped(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, "");
+}
+
 /** The one text of an address that has several (RFC 5952); text that is no address comes back as it is. */
 export function canonicalAddress(text: string): string {
   const value = text.includes(":") ? parseIPv6(text) : undefined;

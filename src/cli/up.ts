@@ -12,7 +12,8 @@ import { launchControl } from "../cluster/launch.ts";
 import { type Manifest, readManifests } from "../cluster/manifests.ts";
 import { hostPrerequisites } from "../cluster/prerequisites.ts";
 import { flagsIn, proxyFlagNames, proxyFlags } from "../cluster/proxy-flags.ts";
-import { joinedSettings, newSettings, rangeOptions, type UpOptions } from "../cluster/settings-from-options.ts";
+import { rangeOptions } from "../cluster/ranges-from-options.ts";
+import { joinedSettings, newSettings, type UpOptions } from "../cluster/settings-from-options.ts";
 import {
   checkStackName,
   defaultStackName,
@@ -85,25 +86,30 @@ export const command: Command = {
       value: "ADDRESS[,…]|host|none",
       help: "Where pods' questions about names outside of the cluster go. Default: host, the resolvers of /etc/resolv.conf.",
     },
+    "ip-families": {
+      type: "string",
+      value: "ipv4|ipv6|ipv4,ipv6|ipv6,ipv4",
+      help: "IP families of nodes, pods and Services; of two, the first is the primary one. Default: those of the ranges, or ipv4.",
+    },
     "pod-cidr": {
       type: "string",
-      value: "RANGE",
-      help: "Pod addresses. Default: 10.244.0.0/16 (loopback: 127.244.0.0/16).",
+      value: "RANGE[,RANGE]",
+      help: "Pod addresses, a range of each family. Default: 10.244.0.0/16 (loopback: 127.244.0.0/16), fd00:10:244::/56.",
     },
     "service-cidr": {
       type: "string",
-      value: "RANGE",
-      help: "Service addresses. Default: 10.96.0.0/16 (loopback: 127.96.0.0/16).",
+      value: "RANGE[,RANGE]",
+      help: "Service addresses. Default: 10.96.0.0/16 (loopback: 127.96.0.0/16), fd00:10:96::/112.",
     },
     "load-balancer-cidr": {
       type: "string",
-      value: "RANGE",
-      help: "Addresses of Gateways and LoadBalancer Services. Default: 10.97.0.0/16 (loopback: 127.97.0.0/16).",
+      value: "RANGE[,RANGE]",
+      help: "Addresses of Gateways and LoadBalancer Services. Default: 10.97.0.0/16 (loopback: 127.97.0.0/16), fd00:10:97::/112.",
     },
     "node-cidr": {
       type: "string",
-      value: "RANGE",
-      help: "Node addresses. Default: 10.98.0.0/24 (loopback: 127.98.0.0/24).",
+      value: "RANGE[,RANGE]",
+      help: "Node addresses. Default: 10.98.0.0/24 (loopback: 127.98.0.0/24), fd00:10:98::/64.",
     },
     wait: {
       type: "string",
@@ -120,6 +126,7 @@ export const command: Command = {
       "Three nodes, and a real program for some images",
     ],
     ["fairlead up --nodes 3 --zones a,b,c -f shop.yaml", "Three zones with a node each"],
+    ["fairlead up --ip-families ipv4,ipv6 -f shop.yaml", "Dual stack: pods, nodes and Services have both families"],
   ],
   run,
 };
@@ -246,6 +253,7 @@ function upOptions(name: string, words: Words): UpOptions {
   const network = words.text("network");
   const nodes = words.text("nodes");
   const zones = words.text("zones");
+  const ipFamilies = words.text("ip-families");
   const proxyMode = words.text("proxy-mode");
   const dnsUpstream = words.text("dns-upstream");
   const range = (option: string) => words.text(option.slice(2));
@@ -254,6 +262,7 @@ function upOptions(name: string, words: Words): UpOptions {
     ...(network ? { network } : {}),
     ...(nodes ? { nodes } : {}),
     ...(zones === undefined ? {} : { zones }),
+    ...(ipFamilies === undefined ? {} : { ipFamilies }),
     ...(proxyMode ? { proxyMode } : {}),
     proxyFlags: flagsIn(words, proxyFlagNames),
     ...(dnsUpstream === undefined ? {} : { dnsUpstream }),

@@ -53,7 +53,7 @@ export async function startDnsAlone(options: DnsAloneOptions): Promise<DnsServic
   const table = new ZoneTable({ zone: zones[0]!, nameservers: [address], ttl, pods });
   const { objects, ready } = "files" in from ? await ofFiles(from.files) : await ofCluster(from.kubeconfig, log);
   const service = await startDnsService({
-    ...{ table, config: options.config, address, port, clients, clock: systemClock, log },
+    ...{ table, config: options.config, addresses: [address], port, clients, clock: systemClock, log },
     ...(metricsPort === undefined ? {} : { metricsPort }),
   });
   const inputs = serviceInputs(objects);

@@ -7,6 +7,7 @@ import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AsyncDisposable, Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
+import type { IpFamily } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
@@ -14,6 +15,9 @@ import { resolvConf } from "../dns/resolv-conf.ts";
 import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
 import { type ConntrackCleaner, startConntrackCleaner } from "../node/conntrack/cleaner.ts";
 import { type UdpService, udpServices } from "../node/conntrack/udp-services.ts";
+import type { HostPorts } from "../node/host-ports/host-ports.ts";
+import { kernelHostPorts } from "../node/host-ports/kernel.ts";
+import { userspaceHostPorts } from "../node/host-ports/userspace.ts";
 import { iptables } from "../node/iptables/iptables.ts";
 import { speaksNftables } from "../node/iptables/variant.ts";
 import { ipvs } from "../node/ipvs/ipvs.ts";
@@ -34,7 +38,7 @@ import { serviceTable } from "../services/node-table.ts";
 import type { ServicePort } from "../services/service-table.ts";
 import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { dnsAddress } from "./dns-service.ts";
-import { endpointsGone, type NodeRules } from "./endpoints-gone.ts";
+import { endpointsGone, type NodeRules, type RulesOfFamily } from "./endpoints-gone.ts";
 import { startNodeHealth } from "./node-health.ts";
 import type { StackObjects } from "./objects.ts";
 import type { Pipeline } from "./pipeline.ts";
@@ -46,6 +50,7 @@ import {
   localhostNodePorts,
   nodePortAddresses,
 } from "./proxy-flags.ts";
+import { familiesOfRanges } from "./ranges-from-options.ts";
 import type { StackPaths, StackSettings } from "./stack.ts";
 
 export interface MadeNetwork {
@@ -96,24 +101,35 @@ export interface StackNodes extends AsyncDisposable {
 export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const { settings, paths, store, objects, pipeline, network, places, distribution, clock, log } = options;
   const changedAt = endpointsChangedAt(pipeline.inputs);
+  const families = familiesOfRanges(settings.ranges);
   const tellsChanges =
     settings.proxyMode === "nftables" ||
     (settings.proxyMode === "iptables" && (await speaksNftables(runOn(network, places[0]!))));
   const rules = places.map((place) => {
     const table = serviceTable(pipeline.inputs, place.name);
-    const events = tellsChanges ? nftEvents(network.place({ node: place.name })?.netns) : undefined;
+    const netns = network.place({ node: place.name })?.netns;
     const own = log.child("rules", { node: place.name });
+    const ofFamily = (family: IpFamily) =>
+      kernelRules({
+        ...{ table, clock, log: own, changedAt },
+        rules: nodeRules(options, place, family, own),
+        events: tellsChanges ? nftEvents(netns, family) : undefined,
+      });
     const sink =
       settings.proxyMode === "userspace"
         ? userspaceRules(options, place, table, own)
-        : kernelRules({ rules: nodeRules(options, place, own), table, clock, log: own, changedAt, events });
+        : together(families.map(ofFamily));
     // Its settings are there once rules use connection tracking.
     void sink.settled().then(() => setConntrack(options, place));
     return { table, sink };
   });
   const udp = udpServices(pipeline.inputs.resolved);
   const cleaners =
-    settings.network === "netns" ? places.map((place, at) => cleaner(options, udp, place, rules[at]!)) : [];
+    settings.network === "netns"
+      ? places.flatMap((place, at) =>
+          rules[at]!.sink.families.map((family) => cleaner(options, udp, place, rules[at]!, family)),
+        )
+      : [];
   const health = places.map((place, at) =>
     startNodeHealth({
       ...{ settings, network, place, objects, clock, rules: rules[at]! },
@@ -122,7 +138,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     }),
   );
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
-  const nameserver = dnsAddress(settings.ranges.services);
+  const nameservers = settings.ranges.map(({ services }) => dnsAddress(services));
   const all = await Promise.all(
     places.map(async (place, at): Promise<StackNode> => {
       const standIns = new StandInProcess({
@@ -142,14 +158,15 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
         sources: objects,
         network,
         standIns,
+        hostPorts: hostPorts(options, place),
         commands: settings.images,
         stateDir: nodeDirectory(paths, place.name),
         workingDir: settings.workingDirectory,
         clock,
         log,
-        resolvConf: (pod) => resolvConf({ namespace: pod.metadata.namespace ?? "default", nameserver }),
+        resolvConf: (pod) => resolvConf({ namespace: pod.metadata.namespace ?? "default", nameservers }),
         endpointsGone: async (pod: Pod) => {
-          if (pod.status?.podIP) await gone(pod.status.podIP);
+          await Promise.all((pod.status?.podIPs ?? []).map(({ ip }) => gone(ip)));
         },
       });
       return { place, rules: rules[at]!, standIns, agent };
@@ -193,15 +210,32 @@ function cleaner(
   services: Collection<UdpService>,
   place: NodePlace,
   { sink }: NodeRules,
+  { family, measures }: RulesOfFamily,
 ): ConntrackCleaner {
   return startConntrackCleaner({
     services,
+    family,
     settled: () => sink.settled(),
     run: runOn(network, place),
-    nodeAddresses: [place.address, "127.0.0.1"],
-    measures: sink.measures,
+    nodeAddresses: [...place.addresses, "127.0.0.1", "::1"],
+    measures,
     clock,
     log: log.child("conntrack", { node: place.name }),
+  });
+}
+
+/** Host ports are told to the kernel with the tool that the node's Service rules are written with. */
+function hostPorts({ settings, network, clock }: NodesOptions, place: NodePlace): HostPorts {
+  if (settings.network === "loopback") {
+    const effectivePort = (port: number) => network.effectivePort(port);
+    return userspaceHostPorts({ nodeAddress: place.addresses[0]!, effectivePort, clock });
+  }
+  const foreign = settings.ranges.flatMap(({ services, loadBalancers }) => [services, loadBalancers]);
+  return kernelHostPorts({
+    tool: settings.proxyMode === "nftables" ? "nftables" : "iptables",
+    run: runOn(network, place),
+    families: familiesOfRanges(settings.ranges),
+    foreign: (family) => foreign.filter((range) => range.includes(":") === (family === 6)),
   });
 }
 
@@ -209,23 +243,32 @@ function cleaner(
 type NodeServiceRules = ServiceRules & Partial<Disposable>;
 
 /** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
-function nodeRules({ settings, network, clock }: NodesOptions, place: NodePlace, log: Logger): NodeServiceRules {
+function nodeRules(
+  { settings, network, clock }: NodesOptions,
+  place: NodePlace,
+  family: IpFamily,
+  log: Logger,
+): NodeServiceRules {
   const run = runOn(network, place);
   const { proxyMode: mode, proxyFlags: flags = {} } = settings;
-  const family = 4;
-  const detector = localDetector(flags, family, { cluster: [network.ranges.pods], node: [place.podRange] });
-  const addresses = nodePortAddresses(flags, mode, family, [place.address]);
+  const ofFamily = (texts: readonly string[]) => texts.filter((text) => text.includes(":") === (family === 6));
+  const detector = localDetector(flags, family, {
+    cluster: network.ranges.map(({ pods }) => pods),
+    node: place.podRanges,
+  });
+  const addresses = nodePortAddresses(flags, mode, family, ofFamily(place.addresses));
   const common = {
     family,
     ...commonOptions(flags),
     ...(detector ? { localDetector: detector } : {}),
-    nodeAddress: place.address,
+    nodeAddress: ofFamily(place.addresses)[0]!,
     ...(addresses ? { nodePortAddresses: addresses } : {}),
   } as const;
   if (mode === "ipvs") {
     return ipvs(run, { ...common, ...ipvsOptions(flags), nodeAddresses: addresses ?? [] }, { clock, log });
   }
-  if (mode === "nftables") return nftables(run, { ...common, serviceCidrs: [settings.ranges.services] });
+  if (mode === "nftables")
+    return nftables(run, { ...common, serviceCidrs: ofFamily(settings.ranges.map(({ services }) => services)) });
   const localhost = localhostNodePorts(flags, family);
   const dropInvalid = !flags["conntrack-tcp-be-liberal"];
   return iptables(run, { ...common, localhostNodePorts: localhost, dropInvalid });
@@ -247,15 +290,29 @@ function kernelRules(
   options: RulesSinkOptions & { readonly rules: NodeServiceRules; readonly events: NftEvents | undefined },
 ): NodeRules["sink"] {
   const sink = startRulesSink(options);
+  const { family } = options.rules;
   return {
     settled: () => sink.settled(),
     problems: () => (sink.state.inSync || sink.state.lastError === undefined ? [] : [sink.state.lastError]),
-    measures: sink.state.measures,
-    rules: () => sink.rules,
+    families: [{ family, measures: sink.state.measures, rules: () => sink.rules }],
     dispose: async () => {
       sink.dispose();
       options.events?.dispose();
       options.rules.dispose?.();
+    },
+  };
+}
+
+/** The rules of all families of a node as one. */
+function together(sinks: readonly NodeRules["sink"][]): NodeRules["sink"] {
+  return {
+    families: sinks.flatMap(({ families }) => families),
+    problems: () => sinks.flatMap((sink) => sink.problems()),
+    settled: async () => {
+      await Promise.all(sinks.map((sink) => sink.settled()));
+    },
+    dispose: async () => {
+      await Promise.all(sinks.map((sink) => sink.dispose()));
     },
   };
 }
@@ -276,7 +333,7 @@ function userspaceRules(
   };
   const forwarder = new UserspaceForwarder({
     table,
-    nodeAddresses: [place.address],
+    nodeAddresses: place.addresses,
     effectivePort,
     clock,
     log,
@@ -294,7 +351,7 @@ function userspaceRules(
   void forwarder.settled().then(() => measures.begin()(clock.now()));
   return {
     settled: () => forwarder.settled(),
-    measures,
+    families: [{ family: 4, measures }],
     problems: () => [...forwarder.problems()].map(([where, problem]) => `${where}: ${problem}`),
     dispose() {
       following.dispose();

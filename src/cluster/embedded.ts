@@ -18,6 +18,7 @@ import { serveProxies } from "../distribution/proxy-server.ts";
 import type { Authority } from "../identity/authority.ts";
 import { keptCertificate, openAuthority } from "../identity/authority-store.ts";
 import { inNetns } from "../node/netns/setns.ts";
+import type { NetworkRanges } from "../node/network.ts";
 import { PodLogFiles } from "../node/pod-logs.ts";
 import { Supervisor } from "../node/supervisor.ts";
 import { serviceAdmission } from "../services/allocation.ts";
@@ -70,6 +71,7 @@ const proxyProgram = [process.execPath, join(import.meta.dir, "../proxy/main.ts"
 /** Starts all parts. When one fails, the error says which; what was started ends with the process. */
 export async function startEmbedded(settings: StackSettings, log: Logger, step: Step): Promise<Embedded> {
   const clock = systemClock;
+  const rangesOf = (name: keyof NetworkRanges) => settings.ranges.map((ranges) => ranges[name]);
   const paths = stackPaths(settings.name);
   defaultGraph.onComputeError = (error) =>
     log.warn("a value could not be computed; the last good one stays", { ...error });
@@ -79,7 +81,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
 
   const { store, objects, authority, api } = await step("api server", () => startApi(settings, paths, log));
   const listenerStates = listenerStateSource();
-  const pipeline = startPipeline({ objects, loadBalancers: settings.ranges.loadBalancers, listenerStates, log });
+  const pipeline = startPipeline({ objects, loadBalancers: rangesOf("loadBalancers"), listenerStates, log });
   const { network: pods, places } = await network;
   const first = places[0]!;
   const effectivePort = (port: number) => pods.effectivePort(port);
@@ -97,7 +99,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
 
   const dns = startStackDns({
     ...{ settings, paths, store, objects, inputs: pipeline.inputs, clock, log: log.child("dns") },
-    ...{ address: first.address, port: effectivePort(53), metricsPort: effectivePort(9153) },
+    ...{ addresses: first.addresses, port: effectivePort(53), metricsPort: effectivePort(9153) },
     netns: pods.place({ node: first.name })?.netns,
   });
 
@@ -119,15 +121,20 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   const bind = <T>(open: () => T): T => inNetns(pods.place({ node: first.name })?.netns, open);
   const apiPort = effectivePort(inClusterApiPort);
   const relay = startRelay({
-    address: first.address,
+    addresses: first.addresses,
     port: apiPort,
     bind,
     to: { address: apiAddress, port: api.port },
   });
-  await publishApiServer(store, { address: first.address, port: apiPort, serviceCidr: settings.ranges.services });
+  await publishApiServer(store, {
+    addresses: first.addresses,
+    port: apiPort,
+    serviceCidrs: rangesOf("services"),
+  });
   await step("dns", async () => {
-    const listening = await dns.started();
-    await publishDns(store, settings.ranges.services, { ...listening, metricsPort: effectivePort(9153) });
+    const { port } = await dns.started();
+    const metricsPort = effectivePort(9153);
+    await publishDns(store, rangesOf("services"), { addresses: first.addresses, port, metricsPort });
   });
 
   const serviceControllers = startServiceControllers({ objects, pipeline, store, clock, log });
@@ -186,14 +193,13 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       explainPacketOn(
         {
           mode: settings.proxyMode,
-          podRanges: [settings.ranges.pods],
-          serviceRanges: [settings.ranges.services],
+          podRanges: rangesOf("pods"),
+          serviceRanges: rangesOf("services"),
           ...(settings.proxyFlags ? { proxyFlags: settings.proxyFlags } : {}),
-          firstNodeRanges: [settings.ranges.loadBalancers],
+          firstNodeRanges: rangesOf("loadBalancers"),
           nodes: places.map((place) => ({
             ...pipeline.inputs.nodes.get(place.name),
             ...place,
-            addresses: [place.address],
           })),
           pods: objects.pods,
           resolved: pipeline.inputs.resolved,
@@ -225,9 +231,10 @@ async function startApi(
   log: Logger,
 ): Promise<{ store: SqliteStore; objects: StackObjects; authority: Authority; api: ApiServer }> {
   const authority = await openAuthority(paths.pki, `fairlead ${settings.name}`);
-  const serviceCidr = parseCidr(settings.ranges.services)!;
+  const [serviceCidr = "", secondaryServiceCidr] = settings.ranges.map(({ services }) => services);
   const serverNames = [
-    ...[apiAddress, "localhost", addressAt(serviceCidr, 1)],
+    ...[apiAddress, "localhost"],
+    ...settings.ranges.map(({ services }) => addressAt(parseCidr(services)!, 1)),
     ...["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"],
   ];
   const [server, admin] = await Promise.all([
@@ -239,7 +246,10 @@ async function startApi(
   const store = openSqliteStore({
     path: paths.store,
     scheme: builtinScheme(),
-    admissions: [serviceAdmission({ serviceCidr: settings.ranges.services }), serviceCidrAdmission()],
+    admissions: [
+      serviceAdmission({ serviceCidr, ...(secondaryServiceCidr ? { secondaryServiceCidr } : {}) }),
+      serviceCidrAdmission(),
+    ],
     // Upstream's rule against endpoints on the host itself; on the loopback network that is where pods are.
     tolerates: (resource, { message }) =>
       settings.network === "loopback" &&

@@ -3,6 +3,7 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
+import type { IpFamily } from "../base/ip.ts";
 import type { Collection, Index } from "../collections/collection.ts";
 import { index } from "../collections/index.ts";
 import type { Distribution } from "../distribution/distribution.ts";
@@ -18,11 +19,17 @@ export interface NodeRules {
     settled(): Promise<void>;
     /** What could not be put in force, in words. */
     problems(): readonly string[];
-    readonly measures: RulesMeasures;
-    /** The rules as they should be; userspace has none. */
-    rules?(): Rules;
+    readonly families: readonly RulesOfFamily[];
     dispose(): Promise<void>;
   };
+}
+
+/** For metrics and health. */
+export interface RulesOfFamily {
+  readonly family: IpFamily;
+  readonly measures: RulesMeasures;
+  /** The rules as they should be; userspace has none. */
+  rules?(): Rules;
 }
 
 export interface EndpointsGoneOptions {

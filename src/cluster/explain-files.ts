@@ -28,12 +28,15 @@ export async function explainFiles(
 ): Promise<Explanation> {
   const given = await readManifests(files);
   const made = options.fill ? (await fillManifests(given, "default", undefined, async () => [])).manifests : [];
-  const ranges = defaultRanges.netns;
+  const ranges = [defaultRanges[4], defaultRanges[6]];
   const scheme = builtinScheme();
   const store = openSqliteStore({
     path: ":memory:",
     scheme,
-    admissions: [serviceAdmission({ serviceCidr: ranges.services }), serviceCidrAdmission()],
+    admissions: [
+      serviceAdmission({ serviceCidr: defaultRanges[4].services, secondaryServiceCidr: defaultRanges[6].services }),
+      serviceCidrAdmission(),
+    ],
   });
   try {
     const manifests = orderForApply([...made, ...given]);
@@ -59,7 +62,7 @@ export async function explainFiles(
     const objects = await followObjects(store);
     const pipeline = startPipeline({
       objects,
-      loadBalancers: ranges.loadBalancers,
+      loadBalancers: ranges.map(({ loadBalancers }) => loadBalancers),
       listenerStates: listenerStateSource(),
       log: silentLogger,
     });

@@ -119,10 +119,10 @@ function nodeOf(node: Node): PacketContextNode[] {
     type === "InternalIP" && ipFamily(address) !== undefined ? [address] : [],
   );
   const zone = labels?.[zoneLabel];
-  const podRange = podRangesOf(node)[0];
+  const podRanges = podRangesOf(node);
   return addresses.length === 0
     ? []
-    : [{ name, addresses, ...(zone ? { zone } : {}), ...(podRange ? { podRange } : {}) }];
+    : [{ name, addresses, ...(zone ? { zone } : {}), ...(podRanges.length > 0 ? { podRanges } : {}) }];
 }
 
 function podRangesOf({ spec }: Node): readonly string[] {

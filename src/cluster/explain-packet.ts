@@ -40,7 +40,7 @@ export interface PacketContext {
 export interface PacketContextNode extends NodePlace {
   /** Of files, a node may have none. */
   readonly addresses: readonly string[];
-  readonly podRange?: string;
+  readonly podRanges?: readonly string[];
 }
 
 /** Throws a UserError when the text is no packet, or names what is not there. */
@@ -55,8 +55,9 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
   const place: PacketNode = {
     name: node.name,
     addresses: node.addresses,
-    ...(node.podRange ? { podRange: node.podRange } : {}),
+    ...(node.podRanges ? { podRanges: node.podRanges } : {}),
     localRanges: node === nodes[0] ? firstNodeRanges : [],
+    gateway: node === nodes[0] && firstNodeRanges.length > 0,
   };
   const decision = explainPacket(packet, place, context.table?.(node.name) ?? { values: rows }, {
     mode,
@@ -77,7 +78,7 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
 function flagOptions(mode: PacketMode, flags: ProxyFlagTexts, node: PacketContextNode, family: IpFamily) {
   if (mode === "userspace") return { nodePortAddresses: node.addresses };
   const addresses = nodePortAddresses(flags, mode, family, node.addresses);
-  const own = node.podRange === undefined ? [] : [node.podRange];
+  const own = node.podRanges ?? [];
   const detector = flags["detect-local-mode"] ?? "ClusterCIDR";
   const ranges = detector === "ClusterCIDR" ? flags["cluster-cidr"]?.split(",") : own;
   return {
@@ -117,7 +118,7 @@ function decidingNode(packet: Packet, { nodes, pods }: PacketContext): PacketCon
     if (node) return node;
   }
   // A pod that is not there (any more) would be on the node that has its range.
-  return nodes.find(({ podRange }) => podRange && rangeWith([podRange], packet.source.address)) ?? nodes[0]!;
+  return nodes.find((one) => rangeWith(one.podRanges ?? [], packet.source.address)) ?? nodes[0]!;
 }
 
 function addressed(question: PacketQuestion, context: PacketContext, node: PacketContextNode): Packet {

@@ -4,6 +4,7 @@
 import type { Node, Service } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
+import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
 import { startHealthServers } from "../node/health/health-servers.ts";
 import { metricsText } from "../node/health/metrics.ts";
@@ -30,22 +31,28 @@ export function startNodeHealth(options: NodeHealthOptions): Disposable {
   const { settings, network, place, rules, objects, record, clock, log } = options;
   const { table, sink } = rules;
   const netns = network.place({ node: place.name })?.netns;
+  const has = (family: IpFamily) => place.addresses.some((address) => ipFamily(address) === family);
   return startHealthServers({
     table,
-    progress: () => [{ family: 4, lastApplied: sink.measures.lastApplied, pendingSince: sink.measures.pendingSince }],
+    progress: () =>
+      sink.families.map(({ family, measures: { lastApplied, pendingSince } }) => ({
+        family,
+        lastApplied,
+        pendingSince,
+      })),
     eligible: () => isEligible(objects.nodes.get(place.name) as Node | undefined),
     mode: settings.proxyMode,
     metrics: (answers) =>
       metricsText({
         mode: settings.proxyMode,
-        measures: sink.measures,
-        rows: table.values(),
-        ...(sink.rules ? { rules: sink.rules() } : {}),
+        families: sink.families,
+        rows: [...table.values()],
         ...answers,
       }),
     // Where nodes are namespaces, all their addresses are theirs alone; elsewhere a node has one address of the host's loopback.
-    address: netns === undefined ? place.address : "0.0.0.0",
-    metricsAddress: netns === undefined ? place.address : "127.0.0.1",
+    addresses: netns === undefined ? place.addresses : [has(6) ? "::" : "0.0.0.0"],
+    metricsAddresses:
+      netns === undefined ? place.addresses : [...(has(4) ? ["127.0.0.1"] : []), ...(has(6) ? ["::1"] : [])],
     effectivePort: (port) => network.effectivePort(port),
     bind: (open) => inNetns(netns, open),
     failed({ namespace, service, port }, message) {

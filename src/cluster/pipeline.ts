@@ -11,13 +11,20 @@ import type { Model } from "../model/model.ts";
 import type { ListenerState } from "../model/status-update.ts";
 import { serviceBackends } from "../services/backends.ts";
 import { type ServiceInputs, serviceInputs } from "../services/inputs.ts";
-import { type AddressFailure, gatewayWants, keepAllocations, serviceWants } from "../services/load-balancer.ts";
-import { type LoadBalancerPool, loadBalancerPool } from "../services/load-balancer-pool.ts";
+import {
+  type AddressAllocation,
+  type AddressFailure,
+  gatewayWants,
+  keepAllocations,
+  serviceWants,
+} from "../services/load-balancer.ts";
+import { loadBalancerPool } from "../services/load-balancer-pool.ts";
 import type { StackObjects } from "./objects.ts";
 
 export interface Pipeline extends Disposable {
   readonly inputs: ServiceInputs;
-  readonly pool: LoadBalancerPool;
+  /** Load-balancer addresses by owner. */
+  readonly addresses: Collection<AddressAllocation>;
   /** Who could not be given an address, and why. */
   readonly addressFailures: Collection<AddressFailure>;
   readonly gatewayApi: GatewayApi;
@@ -26,7 +33,8 @@ export interface Pipeline extends Disposable {
 
 export interface PipelineOptions {
   readonly objects: StackObjects;
-  readonly loadBalancers: string;
+  /** Ranges of load-balancer addresses, one of each family, the primary one first. */
+  readonly loadBalancers: readonly string[];
   readonly listenerStates: Collection<ListenerState>;
   readonly log: Logger;
 }
@@ -34,12 +42,11 @@ export interface PipelineOptions {
 export function startPipeline({ objects, loadBalancers, listenerStates, log }: PipelineOptions): Pipeline {
   const inputs = serviceInputs(objects);
   const { backends, endpoints } = serviceBackends(inputs);
-  const pool = loadBalancerPool({ range: loadBalancers });
   const wants = union("addresses wanted", [serviceWants(objects.services), gatewayWants(objects.gateways)]);
-  const allocations = keepAllocations(pool, wants, log.child("addresses"));
+  const allocations = keepAllocations(loadBalancers.map(loadBalancerPool), wants, log.child("addresses"));
   const gateways = gatewayApi({
     ...objects,
-    addresses: pool.allocations,
+    addresses: allocations.allocations,
     addressFailures: allocations.failures,
     listenerStates,
     adopt: "any",
@@ -47,7 +54,7 @@ export function startPipeline({ objects, loadBalancers, listenerStates, log }: P
   const { listeners, routeTables, secrets } = gateways;
   return {
     inputs,
-    pool,
+    addresses: allocations.allocations,
     addressFailures: allocations.failures,
     gatewayApi: gateways,
     model: { listeners, routeTables, secrets, backends, endpoints },

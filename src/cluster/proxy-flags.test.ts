@@ -44,7 +44,7 @@ describe("kube-proxy's flags", () => {
       "no link can have that name",
     ],
   ] as [ProxyFlagTexts, ProxyMode, string][])("refuse %j in mode %s", (flags, mode, message) => {
-    expect(() => checkFlags(flags, mode, "10.98.0.0/24")).toThrow(message);
+    expect(() => checkFlags(flags, mode, ["10.98.0.0/24"])).toThrow(message);
   });
 
   test("of node ports: all addresses in iptables mode, else the primary one, unless ranges are given", () => {

@@ -187,7 +187,7 @@ export function flagsIn(
 }
 
 /** Throws a UserError (exit code 2) for a flag of another mode, a value that none can have, or flags that do not go together. */
-export function checkFlags(flags: ProxyFlagTexts, mode: ProxyMode, nodes?: string): void {
+export function checkFlags(flags: ProxyFlagTexts, mode: ProxyMode, nodes?: readonly string[]): void {
   for (const name of proxyFlagNames) {
     const text = flags[name];
     if (text === undefined) continue;
@@ -206,12 +206,12 @@ export function checkFlags(flags: ProxyFlagTexts, mode: ProxyMode, nodes?: strin
   const addresses = flags["nodeport-addresses"];
   if (nodes !== undefined && addresses !== undefined && addresses !== "primary") {
     const all = addresses.split(",").flatMap((one) => parseCidr(one) ?? []);
-    const own = [nodes, "127.0.0.0/8"].flatMap((one) => parseCidr(one) ?? []);
+    const own = [...nodes, "127.0.0.0/8"].flatMap((one) => parseCidr(one) ?? []);
     const meets = all.some((a) =>
       own.some((b) => a.family === b.family && a.first < b.first + b.size && b.first < a.first + a.size),
     );
     if (!meets) {
-      const remedy = `Give a range that has some of them (they are in ${nodes}), or primary.`;
+      const remedy = `Give a range that has some of them (they are in ${nodes.join(", ")}), or primary.`;
       throw wrong(`--nodeport-addresses ${addresses}: no node has an address there`, "nodeport-addresses", remedy);
     }
   }

@@ -21,7 +21,7 @@ import type { Pipeline } from "./pipeline.ts";
 
 export interface ServiceControllersOptions {
   readonly objects: StackObjects;
-  readonly pipeline: Pick<Pipeline, "inputs" | "pool" | "addressFailures">;
+  readonly pipeline: Pick<Pipeline, "inputs" | "addresses" | "addressFailures">;
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
@@ -29,7 +29,7 @@ export interface ServiceControllersOptions {
 
 export function startServiceControllers(options: ServiceControllersOptions): Disposable {
   const { objects, pipeline, store, clock, log } = options;
-  const { inputs, pool, addressFailures } = pipeline;
+  const { inputs, addresses, addressFailures } = pipeline;
   const objectsOfUsers = fromStore(store, CoreEndpoints);
   const endpoints = objectsOfUsers as Collection<Endpoints>;
   const common = { store, clock, log };
@@ -43,7 +43,7 @@ export function startServiceControllers(options: ServiceControllersOptions): Dis
   return disposeAll([
     objectsOfUsers,
     startEndpointSliceController({ inputs, ...common }),
-    startLoadBalancerStatus({ services: objects.services, pool, ...common }),
+    startLoadBalancerStatus({ services: objects.services, allocations: addresses, ...common }),
     startEndpointsController({ inputs, endpoints, ...common }),
     startSliceWriter({ plans: mirrorPlans(inputs, endpoints), slices: inputs.slicesByService.of, ...common }),
     startServiceEvents({ inputs, addressFailures, recorder }),

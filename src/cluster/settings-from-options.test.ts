@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { joinedSettings, newSettings, type UpOptions } from "./settings-from-options.ts";
+import { defaultRanges } from "./stack.ts";
 
 const options = (more: Partial<UpOptions> = {}): UpOptions => ({ name: "default", images: [], ranges: {}, ...more });
 
@@ -37,14 +38,58 @@ describe("the settings of a new stack", () => {
       { images: ["nginx"] },
       "--image 'nginx': write it as PATTERN=COMMAND, for example 'nginx*=python3 -m http.server 80'",
     ],
-    [{ ranges: { pods: "10.244.0.0" } }, "--pod-cidr 10.244.0.0: not an address range in CIDR notation (10.96.0.0/16)"],
-    [{ ranges: { pods: "10.96.0.0/12" } }, "--pod-cidr 10.96.0.0/12: it overlaps --service-cidr 10.96.0.0/16"],
     [
-      { network: "loopback", ranges: { pods: "10.1.0.0/16" } },
-      "--pod-cidr 10.1.0.0/16: the loopback network has only addresses of 127.0.0.0/8",
+      { ranges: { pods: "10.244.0.0" } },
+      "--pod-cidr 10.244.0.0: not an address range in CIDR notation (10.96.0.0/16, or",
     ],
+    [{ ranges: { pods: "10.96.0.0/12" } }, "the Service range 10.96.0.0/16 overlaps the pod range 10.96.0.0/12"],
+    [{ network: "loopback", ranges: { pods: "10.1.0.0/16" } }, "the pods range 10.1.0.0/16 is not within 127.0.0.0/8"],
   ] as [Partial<UpOptions>, string][])("refuse %j", (wrong, message) => {
     expect(() => newSettings(options(wrong), host)).toThrow(message);
+  });
+});
+
+describe("the IP families of a new stack", () => {
+  const rangesOf = (more: Partial<UpOptions>) => newSettings(options(more), host).ranges;
+
+  test("are IPv4 unless something else is asked for", () => {
+    expect(rangesOf({})).toEqual([defaultRanges[4]]);
+    expect(rangesOf({ ipFamilies: "IPv6" })).toEqual([defaultRanges[6]]);
+    expect(rangesOf({ ipFamilies: "ipv6, ipv4" })).toEqual([defaultRanges[6], defaultRanges[4]]);
+  });
+
+  test("are those of the ranges, the Service range's first one being the primary one", () => {
+    const ranges = { services: "fd00:1::/112,10.1.0.0/16", pods: "10.2.0.0/16" };
+    expect(rangesOf({ ranges })).toEqual([
+      { ...defaultRanges[6], services: "fd00:1::/112" },
+      { ...defaultRanges[4], services: "10.1.0.0/16", pods: "10.2.0.0/16" },
+    ]);
+  });
+
+  test.each([
+    [{ ipFamilies: "ipv5" }, "--ip-families ipv5: there are ipv4, ipv6, and both joined by a comma"],
+    [{ ipFamilies: "ipv4,ipv4" }, "--ip-families ipv4,ipv4: there are"],
+    [
+      { ipFamilies: "ipv4", ranges: { pods: "fd00:2::/56" } },
+      "--pod-cidr fd00:2::/56: this is IPv6, and --ip-families is ipv4",
+    ],
+    [{ ranges: { nodes: "10.1.0.0/24,10.2.0.0/24" } }, "--node-cidr 10.1.0.0/24,10.2.0.0/24: two ranges of IPv4"],
+    [
+      { ranges: { services: "fd00:2::/60" } },
+      "--service-cidr fd00:2::/60: too large, an IPv6 Service range has a prefix length",
+    ],
+    [{ network: "loopback", ipFamilies: "ipv4,ipv6" }, "--ip-families ipv4,ipv6: the loopback network has no IPv6"],
+  ] as [Partial<UpOptions>, string][])("refuse %j", (wrong, message) => {
+    expect(() => newSettings(options(wrong), host)).toThrow(message);
+  });
+
+  test("stay as they are when the stack is joined", () => {
+    const existing = newSettings(options({ ipFamilies: "ipv6,ipv4" }), host);
+    expect(joinedSettings(existing, options({ ipFamilies: "ipv6,ipv4" }))).toBe(existing);
+    expect(joinedSettings(existing, options({ ranges: { pods: "10.244.0.0/16, fd00:10:244::/56" } }))).toBe(existing);
+    expect(() => joinedSettings(existing, options({ ipFamilies: "ipv4" }))).toThrow(
+      'stack "default" was made with --ip-families ipv6,ipv4, not ipv4',
+    );
   });
 });
 

@@ -1,21 +1,23 @@
 // From the options of `up` to the settings of a stack: defaults, checks, and what may not change while a stack exists. Pure,
 // but for the port that the API server gets.
 
-import { overlaps, parseCidr } from "../base/cidr.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { forwardOf } from "../dns/config-map.ts";
+import type { NetworkRanges } from "../node/network.ts";
 import { checkFlags, type ProxyFlagTexts, proxyFlagNames } from "./proxy-flags.ts";
 import {
-  defaultRanges,
-  type ImageRule,
-  type NetworkKind,
-  type ProxyMode,
-  type Ranges,
-  type StackSettings,
-} from "./stack.ts";
+  askedText,
+  familiesOfRanges,
+  familiesText,
+  parseFamilies,
+  type RangeOptions,
+  rangeOptions,
+  rangesFromOptions,
+} from "./ranges-from-options.ts";
+import type { ImageRule, NetworkKind, ProxyMode, StackSettings } from "./stack.ts";
 
 /** What the user said; absent is not said. */
-export interface UpOptions {
+export interface UpOptions extends RangeOptions {
   readonly name: string;
   readonly network?: string;
   readonly nodes?: string;
@@ -26,16 +28,7 @@ export interface UpOptions {
   readonly images: readonly string[];
   /** Addresses joined by commas, or `none`. */
   readonly dnsUpstream?: string;
-  readonly ranges: { readonly [R in keyof Ranges]?: string };
 }
-
-/** Which option sets which range. */
-export const rangeOptions: Readonly<Record<keyof Ranges, string>> = {
-  pods: "--pod-cidr",
-  services: "--service-cidr",
-  loadBalancers: "--load-balancer-cidr",
-  nodes: "--node-cidr",
-};
 
 const mostNodes = 16;
 
@@ -49,11 +42,14 @@ export function newSettings(
 ): StackSettings {
   const { privileged, apiPort, workingDirectory } = host;
   const network = networkKind(options.network) ?? (privileged ? "netns" : "loopback");
-  const ranges = { ...defaultRanges[network], ...dropUndefined(options.ranges) };
-  checkRanges(ranges, network);
   const mode = proxyMode(options.proxyMode, network);
   const { proxyFlags = {} } = options;
-  checkFlags(proxyFlags, mode, ranges.nodes);
+  const ranges = rangesFromOptions(options, network);
+  checkFlags(
+    proxyFlags,
+    mode,
+    ranges.map(({ nodes }) => nodes),
+  );
   return {
     name: options.name,
     network,
@@ -88,8 +84,16 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
   for (const flag of proxyFlagNames) {
     differs(`--${flag}`, existing.proxyFlags?.[flag] ?? "as it is by default", options.proxyFlags?.[flag]);
   }
-  for (const range of Object.keys(rangeOptions) as (keyof Ranges)[]) {
-    differs(rangeOptions[range], existing.ranges[range], options.ranges[range]);
+  const families = familiesOfRanges(existing.ranges);
+  differs(
+    "--ip-families",
+    familiesText(families),
+    options.ipFamilies && familiesText(parseFamilies(options.ipFamilies)),
+  );
+  for (const name of Object.keys(rangeOptions) as (keyof NetworkRanges)[]) {
+    const asked = options.ranges[name];
+    const has = existing.ranges.map((ranges) => ranges[name]).join(",");
+    differs(rangeOptions[name], has, asked && askedText(name, asked, families));
   }
   const added = options.images
     .map(imageRule)
@@ -151,35 +155,6 @@ function imageRule(text: string): ImageRule {
   const at = text.indexOf("=");
   if (at > 0 && at < text.length - 1) return { pattern: text.slice(0, at), command: text.slice(at + 1) };
   throw wrong(`--image '${text}'`, "write it as PATTERN=COMMAND, for example 'nginx*=python3 -m http.server 80'");
-}
-
-function checkRanges(ranges: Ranges, network: NetworkKind): void {
-  const names = Object.keys(rangeOptions) as (keyof Ranges)[];
-  const parsed = names.map((name) => {
-    const cidr = parseCidr(ranges[name]);
-    if (!cidr)
-      throw wrong(`${rangeOptions[name]} ${ranges[name]}`, "not an address range in CIDR notation (10.96.0.0/16)");
-    if (cidr.family !== 4) throw wrong(`${rangeOptions[name]} ${ranges[name]}`, "IPv6 ranges come in a later version");
-    const smallest = name === "nodes" ? 28 : 20;
-    if (cidr.prefix > smallest || cidr.prefix < 8) {
-      throw wrong(`${rangeOptions[name]} ${ranges[name]}`, `a prefix length from 8 to ${smallest} is wanted`);
-    }
-    if (network === "loopback" && !ranges[name].startsWith("127.")) {
-      throw wrong(`${rangeOptions[name]} ${ranges[name]}`, "the loopback network has only addresses of 127.0.0.0/8");
-    }
-    return cidr;
-  });
-  for (let a = 0; a < names.length; a++) {
-    for (let b = a + 1; b < names.length; b++) {
-      if (!overlaps(parsed[a]!, parsed[b]!)) continue;
-      const [one, other] = [names[a]!, names[b]!];
-      throw wrong(`${rangeOptions[one]} ${ranges[one]}`, `it overlaps ${rangeOptions[other]} ${ranges[other]}`);
-    }
-  }
-}
-
-function dropUndefined<T extends object>(object: T): T {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
 }
 
 function wrong(what: string, why: string): UserError {

@@ -29,7 +29,7 @@ export interface StackDnsOptions {
   readonly objects: StackObjects;
   readonly inputs: ServiceInputs;
   /** Where it listens, and in which network namespace. */
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly port: number;
   readonly metricsPort: number;
   readonly netns: string | undefined;
@@ -50,7 +50,7 @@ const configMapKey = "kube-system/fairlead-dns";
 const program = [process.execPath, join(import.meta.dir, "dns-main.ts")];
 
 export function startStackDns(options: StackDnsOptions): StackDns {
-  const { settings, paths, objects, inputs, address, port, metricsPort, netns, clock, log } = options;
+  const { settings, paths, objects, inputs, addresses, port, metricsPort, netns, clock, log } = options;
   const base: DnsConfig = {
     ...defaultConfig,
     ...(settings.dnsUpstream === undefined ? {} : { forward: forwardOf(settings.dnsUpstream) }),
@@ -83,7 +83,6 @@ export function startStackDns(options: StackDnsOptions): StackDns {
     }
   });
 
-  const { pods, services, loadBalancers, nodes } = settings.ranges;
   const exits = Promise.withResolvers<never>();
   exits.promise.catch(() => {}); // awaited by those who start
   const supervisor = new Supervisor(
@@ -93,12 +92,14 @@ export function startStackDns(options: StackDnsOptions): StackDns {
         ...program,
         ...dnsArgv({
           control,
-          address,
+          addresses,
           port,
           metricsPort,
           netns,
-          clients: [pods, services, loadBalancers, nodes],
-          ownAddresses: [dnsAddress(services)],
+          clients: settings.ranges.flatMap(({ pods, services, loadBalancers, nodes }) => [
+            ...[pods, services, loadBalancers, nodes],
+          ]),
+          ownAddresses: settings.ranges.map(({ services }) => dnsAddress(services)),
         }),
       ],
       logFile: join(paths.logs, "dns.log"),
@@ -109,7 +110,7 @@ export function startStackDns(options: StackDnsOptions): StackDns {
       clock,
       onExit: (reason) =>
         exits.reject(
-          new UserError(`the DNS server at ${address}:${port} does not start: ${reason}`, {
+          new UserError(`the DNS server at ${addresses.join(", ")}, port ${port}, does not start: ${reason}`, {
             remedy: `See why with: fairlead logs dns --name ${settings.name}`,
           }),
         ),

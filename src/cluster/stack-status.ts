@@ -6,11 +6,13 @@ import type { Collection } from "../collections/collection.ts";
 import { defaultGraph } from "../collections/graph.ts";
 import type { Distribution } from "../distribution/distribution.ts";
 import type { Finding } from "../model/status-update.ts";
+import type { NetworkRanges } from "../node/network.ts";
 import type { SupervisedState, Supervisor } from "../node/supervisor.ts";
 import type { ProcessStatus, StackStatus } from "./control-api.ts";
 import type { StackNodes } from "./embedded-nodes.ts";
 import { findingInWords } from "./explain.ts";
 import type { StackObjects } from "./objects.ts";
+import { rangeOptions } from "./ranges-from-options.ts";
 import type { StackSettings } from "./stack.ts";
 import type { StackDns } from "./stack-dns.ts";
 
@@ -37,10 +39,15 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
     nodes: nodes.all.map(({ place }) => ({
       name: place.name,
       ready: isReady(objects.nodes.get(place.name)?.status?.conditions),
-      address: place.address,
+      address: place.addresses.join(", "),
       pods: podsOn.get(place.name) ?? 0,
     })),
-    ranges: { ...settings.ranges },
+    ranges: Object.fromEntries(
+      Object.keys(rangeOptions).map((name) => [
+        name,
+        settings.ranges.map((ranges) => ranges[name as keyof NetworkRanges]).join(", "),
+      ]),
+    ),
     apiServer: api.url,
     processes: [
       { component: "control", pid: process.pid, state: "running", restarts: 0 },

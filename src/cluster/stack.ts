@@ -14,20 +14,14 @@ import {
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { messageOf, UserError } from "../base/errors.ts";
+import type { IpFamily } from "../base/ip.ts";
+import type { NetworkRanges } from "../node/network.ts";
 import type { ProxyFlagTexts } from "./proxy-flags.ts";
 
 export type NetworkKind = "netns" | "loopback";
 
 /** How Service addresses are served: by the kernel in one of three ways, or without privileges by this process. */
 export type ProxyMode = "iptables" | "nftables" | "ipvs" | "userspace";
-
-/** Address ranges in CIDR notation. */
-export interface Ranges {
-  readonly pods: string;
-  readonly services: string;
-  readonly loadBalancers: string;
-  readonly nodes: string;
-}
 
 /** `--image PATTERN=COMMAND`: containers whose image fits `pattern` (with `*`) run `command` on the host instead. */
 export interface ImageRule {
@@ -39,7 +33,8 @@ export interface ImageRule {
 export interface StackSettings {
   readonly name: string;
   readonly network: NetworkKind;
-  readonly ranges: Ranges;
+  /** One of each IP family that the stack has, the primary one first. */
+  readonly ranges: readonly NetworkRanges[];
   /** How many nodes, 1 to 16. */
   readonly nodes: number;
   /** The zones that nodes are spread over, in turn (`topology.kubernetes.io/zone`); none unless given. */
@@ -56,14 +51,22 @@ export interface StackSettings {
   readonly workingDirectory: string;
 }
 
-export const defaultRanges: Record<NetworkKind, Ranges> = {
-  netns: { pods: "10.244.0.0/16", services: "10.96.0.0/16", loadBalancers: "10.97.0.0/16", nodes: "10.98.0.0/24" },
-  loopback: {
-    pods: "127.244.0.0/16",
-    services: "127.96.0.0/16",
-    loadBalancers: "127.97.0.0/16",
-    nodes: "127.98.0.0/24",
+/** Those of IPv6 are unique local ones (RFC 4193), of the sizes that kind has. */
+export const defaultRanges: Readonly<Record<IpFamily, NetworkRanges>> = {
+  4: { pods: "10.244.0.0/16", services: "10.96.0.0/16", loadBalancers: "10.97.0.0/16", nodes: "10.98.0.0/24" },
+  6: {
+    pods: "fd00:10:244::/56",
+    services: "fd00:10:96::/112",
+    loadBalancers: "fd00:10:97::/112",
+    nodes: "fd00:10:98::/64",
   },
+};
+
+export const defaultLoopbackRanges: NetworkRanges = {
+  pods: "127.244.0.0/16",
+  services: "127.96.0.0/16",
+  loadBalancers: "127.97.0.0/16",
+  nodes: "127.98.0.0/24",
 };
 
 /** The places of one stack. `directory` survives reboots; `runtime` has sockets and pid files (Unix socket paths are short). */
@@ -126,7 +129,9 @@ export function readSettings(name: string): StackSettings | undefined {
   const { settings } = stackPaths(name);
   if (!existsSync(settings)) return undefined;
   try {
-    return JSON.parse(readFileSync(settings, "utf8")) as StackSettings;
+    const read = JSON.parse(readFileSync(settings, "utf8")) as StackSettings;
+    // Stacks that were made before there was IPv6 have one object here.
+    return { ...read, ranges: [read.ranges].flat() };
   } catch (error) {
     throw new UserError(`${settings} cannot be read: ${messageOf(error)}`, {
       remedy: `Remove what is left of the stack with: fairlead down --name ${name}`,

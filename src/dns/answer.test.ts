@@ -222,14 +222,14 @@ describe("other names of the zone", () => {
 
 describe("resolv.conf", () => {
   test("searches the pod's namespace, Services, the zone, and then the host's domains", () => {
-    expect(resolvConf({ namespace: "shop", nameserver: "10.96.0.10", hostSearch: ["example.com"] })).toBe(
+    expect(resolvConf({ namespace: "shop", nameservers: ["10.96.0.10"], hostSearch: ["example.com"] })).toBe(
       "search shop.svc.cluster.local svc.cluster.local cluster.local example.com\nnameserver 10.96.0.10\noptions ndots:5\n",
     );
   });
 
   test("keeps to what a C library takes", () => {
     const hostSearch = Array.from({ length: 60 }, (_, at) => `${"x".repeat(60)}${at}.example.com`);
-    const [search] = resolvConf({ namespace: "shop", nameserver: "10.96.0.10", hostSearch }).split("\n");
+    const [search] = resolvConf({ namespace: "shop", nameservers: ["10.96.0.10"], hostSearch }).split("\n");
     expect(search!.length).toBeLessThanOrEqual(2048 + 7);
     expect(search!.split(" ").length).toBeLessThanOrEqual(33);
   });

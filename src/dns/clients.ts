@@ -2,6 +2,7 @@
 
 import { contains, parseCidr } from "../base/cidr.ts";
 import { UserError } from "../base/errors.ts";
+import { unmapped } from "../base/ip.ts";
 
 /** Addresses of the machine itself. */
 const itself = ["127.0.0.0/8", "::1/128"];
@@ -16,13 +17,11 @@ export function clientsWithin(ranges: readonly string[]): (address: string) => b
     if (!cidr) throw new UserError(`${range} is no address range`, { remedy: "write it as 10.244.0.0/16" });
     return cidr;
   });
-  // A socket for both families names IPv4 clients so (RFC 4291, 2.5.5.2).
-  const plain = (address: string) => address.replace(/^::ffff:(?=\d+\.)/i, "");
   const known = new Map<string, boolean>();
   return (address) => {
     const before = known.get(address);
     if (before !== undefined) return before;
-    const within = parsed.some((cidr) => contains(cidr, plain(address)));
+    const within = parsed.some((cidr) => contains(cidr, unmapped(address)));
     if (known.size >= mostKnown) known.clear();
     known.set(address, within);
     return within;

@@ -5,26 +5,37 @@
 import type { Disposable } from "../base/disposal.ts";
 
 export interface MetricsServerOptions {
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly port: number;
   readonly text: () => string;
   readonly ready: () => boolean;
 }
 
 export function serveMetrics(options: MetricsServerOptions): Disposable & { readonly port: number } {
-  const { address, port, text, ready } = options;
-  const server = Bun.serve({
-    hostname: address,
-    port,
-    fetch(request) {
-      const { pathname } = new URL(request.url);
-      if (request.method !== "GET" && request.method !== "HEAD") return new Response("", { status: 405 });
-      if (pathname === "/metrics")
-        return new Response(text(), { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
-      if (pathname === "/health") return new Response("OK");
-      if (pathname === "/ready") return ready() ? new Response("OK") : new Response("kubernetes", { status: 503 });
-      return new Response("404 page not found\n", { status: 404 });
-    },
-  });
-  return { port: server.port ?? port, dispose: () => void server.stop(true) };
+  const { text, ready } = options;
+  const servers: Bun.Server<undefined>[] = [];
+  let port = options.port;
+  const serve = (hostname: string) => Bun.serve({ hostname, port, fetch });
+  const dispose = () => {
+    for (const server of servers) void server.stop(true);
+  };
+  function fetch(request: Request): Response {
+    const { pathname } = new URL(request.url);
+    if (request.method !== "GET" && request.method !== "HEAD") return new Response("", { status: 405 });
+    if (pathname === "/metrics")
+      return new Response(text(), { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
+    if (pathname === "/health") return new Response("OK");
+    if (pathname === "/ready") return ready() ? new Response("OK") : new Response("kubernetes", { status: 503 });
+    return new Response("404 page not found\n", { status: 404 });
+  }
+  try {
+    for (const address of options.addresses) {
+      servers.push(serve(address));
+      port = servers[0]?.port ?? port;
+    }
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+  return { port, dispose };
 }

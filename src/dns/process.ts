@@ -16,7 +16,7 @@ const priority = -5;
 
 export interface DnsArguments {
   readonly control: string;
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly port: number;
   readonly metricsPort: number;
   readonly clients: readonly string[];
@@ -24,7 +24,7 @@ export interface DnsArguments {
   readonly netns: string | undefined;
 }
 
-/** `--control SOCKET --address A --port P --metrics-port P --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
+/** `--control SOCKET --address A,… --port P --metrics-port P --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
 export function dnsArguments(argv: readonly string[]): DnsArguments {
   const { values } = parseArgs({
     args: [...argv],
@@ -42,7 +42,7 @@ export function dnsArguments(argv: readonly string[]): DnsArguments {
     throw new UserError("dns: --control and --address are needed", { exitCode: 2 });
   return {
     control: values.control,
-    address: values.address,
+    addresses: values.address.split(","),
     port: Number(values.port),
     metricsPort: Number(values["metrics-port"]),
     clients: values.clients.split(",").filter(Boolean),
@@ -54,7 +54,7 @@ export function dnsArguments(argv: readonly string[]): DnsArguments {
 /** The arguments that `dnsArguments` reads. */
 export function dnsArgv(options: DnsArguments): string[] {
   return [
-    ...["--control", options.control, "--address", options.address, "--port", String(options.port)],
+    ...["--control", options.control, "--address", options.addresses.join(","), "--port", String(options.port)],
     ...["--metrics-port", String(options.metricsPort), "--clients", options.clients.join(",")],
     ...["--own", options.ownAddresses.join(","), ...(options.netns === undefined ? [] : ["--netns", options.netns])],
   ];
@@ -71,11 +71,11 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
   } catch {
     // Not allowed without privileges; then DNS has its turn with all the others.
   }
-  const { address, port, metricsPort, clients, ownAddresses } = options;
+  const { addresses, port, metricsPort, clients, ownAddresses } = options;
   const config = defaultConfig;
   const table = new ZoneTable({
     zone: config.zones[0]!,
-    nameservers: [address],
+    nameservers: addresses,
     ttl: config.ttl,
     pods: config.pods,
   });
@@ -83,7 +83,7 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
     table,
     // Until the control process says where to ask, nobody is asked.
     config: { ...config, forward: { to: "nobody" } },
-    address,
+    addresses,
     port,
     metricsPort,
     clients,
@@ -95,13 +95,13 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
   const zone = followZone({
     path: options.control,
     table,
-    listening: { pid: process.pid, address, port: service.port },
+    listening: { pid: process.pid, address: addresses[0]!, port: service.port },
     clock: systemClock,
     log,
     onConfig: (next) => service.configure(next),
     onProgrammed: (seconds) => service.metrics.programmed(seconds),
   });
-  log.info("listening", { address, port: service.port, metricsPort: service.metricsPort });
+  log.info("listening", { addresses, port: service.port, metricsPort: service.metricsPort });
   const end = () => {
     zone.dispose();
     void service.dispose().then(() => process.exit(0));

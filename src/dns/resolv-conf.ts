@@ -2,8 +2,8 @@
 
 export interface ResolvConfOptions {
   readonly namespace: string;
-  /** The cluster DNS server's address. */
-  readonly nameserver: string;
+  /** The cluster DNS server's addresses. */
+  readonly nameservers: readonly string[];
   readonly zone?: string;
   /** The host's own search domains, tried last. */
   readonly hostSearch?: readonly string[];
@@ -12,9 +12,10 @@ export interface ResolvConfOptions {
 /** The C library's limits that kubelet keeps to. */
 const maxSearches = 32;
 const maxSearchLength = 2048;
+const maxNameservers = 3;
 
 export function resolvConf(options: ResolvConfOptions): string {
-  const { namespace, nameserver, zone = "cluster.local", hostSearch = [] } = options;
+  const { namespace, nameservers, zone = "cluster.local", hostSearch = [] } = options;
   const search: string[] = [];
   let length = 0;
   for (const one of [`${namespace}.svc.${zone}`, `svc.${zone}`, zone, ...hostSearch]) {
@@ -22,5 +23,6 @@ export function resolvConf(options: ResolvConfOptions): string {
     if (search.length >= maxSearches || length > maxSearchLength) break;
     if (!search.includes(one)) search.push(one);
   }
-  return `search ${search.join(" ")}\nnameserver ${nameserver}\noptions ndots:5\n`;
+  const servers = nameservers.slice(0, maxNameservers).map((address) => `nameserver ${address}\n`);
+  return `search ${search.join(" ")}\n${servers.join("")}options ndots:5\n`;
 }

@@ -35,8 +35,8 @@ export interface Answering {
 export interface DnsServerOptions {
   /** Asked for each question, so that another configuration counts from the next one on. */
   readonly answering: Answering | (() => Answering);
-  /** A literal address. */
-  readonly address: string;
+  /** Literal addresses, at least one; all have the same port. */
+  readonly addresses: readonly string[];
   /** 53 unless given; 0 takes a free one. */
   readonly port?: number;
   /** Runs `open` where the sockets belong (inside a node's network namespace). */
@@ -45,7 +45,6 @@ export interface DnsServerOptions {
 }
 
 export interface DnsServer extends AsyncDisposable {
-  readonly address: string;
   readonly port: number;
 }
 
@@ -186,42 +185,16 @@ function shuffled(reply: Reply, random: () => number): Reply {
   return { ...reply, answers };
 }
 
-/** Opens both sockets. Rejects with a UserError when the address or port cannot be had. */
+/** Opens both sockets on each address. Rejects with a UserError when an address or the port cannot be had. */
 export async function startDnsServer(options: DnsServerOptions): Promise<DnsServer> {
-  const { address, port = 53, bind = <T>(open: () => T) => open(), log } = options;
+  const { addresses, port = 53, bind = <T>(open: () => T) => open(), log } = options;
   const current = typeof options.answering === "function" ? options.answering : () => options.answering as Answering;
   const parts: Disposable[] = [];
   const { names, random = Math.random } = current();
   const cache = names instanceof ZoneTable ? new AnswerCache(names, random) : undefined;
   if (cache) parts.push(cache);
-  try {
-    const udp = await bind(() =>
-      Bun.udpSocket({
-        hostname: address,
-        port,
-        socket: {
-          data(socket, data, fromPort, fromAddress) {
-            const answering = current();
-            const began = answering.metrics && performance.now();
-            const length = cache?.answer(data, 512, offersRecursion(answering, fromAddress)) ?? 0;
-            // A full send buffer loses the answer; the asker asks again.
-            if (length === 0) {
-              const send = (reply: Uint8Array) => {
-                if (!socket.closed) sendDatagram(() => socket.send(reply, fromPort, fromAddress));
-              };
-              handleMessage(data, "udp", answering, send, fromAddress, cache);
-              return;
-            }
-            sendDatagram(() => socket.send(cache!.out.subarray(0, length), fromPort, fromAddress));
-            const { zone, type, rcode } = cache!.given;
-            answering.metrics?.answered("udp", zone, type, rcode, (performance.now() - began!) / 1000);
-          },
-          error(_socket, error) {
-            log.debug("DNS over UDP", { error: messageOf(error) });
-          },
-        },
-      }),
-    );
+  const open = async (address: string, port: number): Promise<number> => {
+    const udp = await bind(() => Bun.udpSocket({ hostname: address, port, socket: handlers }));
     parts.push(disposable(() => udp.close()));
     const tcp = bind(() =>
       serveTcp(address, udp.port, (message, send, client) =>
@@ -229,16 +202,45 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
       ),
     );
     parts.push(tcp);
+    return udp.port;
+  };
+  const handlers: Bun.udp.SocketHandler<"buffer"> = {
+    data(socket, data, fromPort, fromAddress) {
+      const answering = current();
+      const began = answering.metrics && performance.now();
+      const length = cache?.answer(data, 512, offersRecursion(answering, fromAddress)) ?? 0;
+      // A full send buffer loses the answer; the asker asks again.
+      if (length === 0) {
+        const send = (reply: Uint8Array) => {
+          if (!socket.closed) sendDatagram(() => socket.send(reply, fromPort, fromAddress));
+        };
+        handleMessage(data, "udp", answering, send, fromAddress, cache);
+        return;
+      }
+      sendDatagram(() => socket.send(cache!.out.subarray(0, length), fromPort, fromAddress));
+      const { zone, type, rcode } = cache!.given;
+      answering.metrics?.answered("udp", zone, type, rcode, (performance.now() - began!) / 1000);
+    },
+    error(_socket, error) {
+      log.debug("DNS over UDP", { error: messageOf(error) });
+    },
+  };
+  let opening = addresses[0] ?? "";
+  try {
+    let opened = port;
+    for (const address of addresses) {
+      opening = address;
+      opened = await open(address, opened);
+    }
     return {
-      address,
-      port: udp.port,
+      port: opened,
       async dispose() {
         for (const part of parts.splice(0).reverse()) part.dispose();
       },
     };
   } catch (error) {
     for (const part of parts.reverse()) part.dispose();
-    throw new UserError(`DNS server ${address}:${port}: cannot listen: ${messageOf(error)}`, {
+    throw new UserError(`DNS server ${opening}:${port}: cannot listen: ${messageOf(error)}`, {
       remedy: "free the port, or choose another address",
       cause: error,
     });

@@ -17,8 +17,8 @@ import { viewAs, type ZoneTable } from "./zone-table.ts";
 export interface DnsServiceOptions {
   readonly table: ZoneTable;
   readonly config: DnsConfig;
-  /** A literal address. */
-  readonly address: string;
+  /** Literal addresses, at least one. */
+  readonly addresses: readonly string[];
   readonly port: number;
   /** Where metrics and health are served; nowhere unless given. 0 takes a free port. */
   readonly metricsPort?: number;
@@ -32,7 +32,6 @@ export interface DnsServiceOptions {
 }
 
 export interface DnsService extends AsyncDisposable {
-  readonly address: string;
   readonly port: number;
   readonly metricsPort: number | undefined;
   readonly metrics: DnsMetrics;
@@ -41,7 +40,8 @@ export interface DnsService extends AsyncDisposable {
 
 /** Opens the sockets. Rejects with a UserError when the address or port cannot be had. */
 export async function startDnsService(options: DnsServiceOptions): Promise<DnsService> {
-  const { table, address, log, clock, bind = <T>(open: () => T) => open() } = options;
+  const { table, addresses, log, clock, bind = <T>(open: () => T) => open() } = options;
+  const address = addresses[0]!;
   const allows = options.clients.length > 0 ? clientsWithin(options.clients) : undefined;
   let metrics = new DnsMetrics(options.config.zones, address, options.port);
   let config = options.config;
@@ -49,7 +49,7 @@ export async function startDnsService(options: DnsServiceOptions): Promise<DnsSe
 
   const server: DnsServer = await (async () => {
     setUp();
-    return startDnsServer({ answering: () => answering, address, port: options.port, bind, log });
+    return startDnsServer({ answering: () => answering, addresses, port: options.port, bind, log });
   })();
 
   function setUp(): void {
@@ -78,7 +78,9 @@ export async function startDnsService(options: DnsServiceOptions): Promise<DnsSe
     const otherwise =
       forward.to === "nobody"
         ? undefined
-        : make(forward.to === "host" ? hostResolvers([address, ...(options.ownAddresses ?? [])]) : forward.upstreams);
+        : make(
+            forward.to === "host" ? hostResolvers([...addresses, ...(options.ownAddresses ?? [])]) : forward.upstreams,
+          );
     return otherwise || stubs.length > 0 ? routedForwarder(stubs, otherwise) : undefined;
   }
 
@@ -94,7 +96,7 @@ export async function startDnsService(options: DnsServiceOptions): Promise<DnsSe
     if (port === undefined) return undefined;
     try {
       const text = () => metrics.text(gauges);
-      return bind(() => serveMetrics({ address, port, text, ready: () => table.synced }));
+      return bind(() => serveMetrics({ addresses, port, text, ready: () => table.synced }));
     } catch (error) {
       log.error("no metrics are served", { address, port, error: messageOf(error) });
       return undefined;
@@ -102,7 +104,6 @@ export async function startDnsService(options: DnsServiceOptions): Promise<DnsSe
   }
 
   return {
-    address,
     port: server.port,
     metricsPort: web?.port,
     get metrics() {

@@ -35,6 +35,11 @@ export class AddressPool {
     return undefined;
   }
 
+  /** Whether an address is of this range. */
+  has(address: string): boolean {
+    return offsetOf(this.#range, address) !== undefined;
+  }
+
   of(owner: string): string | undefined {
     for (const [address, by] of this.#taken) if (by === owner) return address;
     return undefined;

@@ -53,6 +53,12 @@ const collected = [Pods, ConfigMaps, Secrets, Services];
 let folder: string;
 let store: SqliteStore;
 let standIns: FakeStandIns;
+const ranges = {
+  pods: "127.244.0.0/16",
+  services: "127.96.0.0/16",
+  loadBalancers: "127.97.0.0/16",
+  nodes: "127.98.0.0/24",
+};
 let network: LoopbackNetwork;
 let agent: NodeAgent;
 let leave: () => void;
@@ -92,7 +98,7 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "fl-agent-"));
   store = openSqliteStore({ path: ":memory:", scheme: builtinScheme() });
   standIns = new FakeStandIns();
-  network = new LoopbackNetwork({ lowPortsAllowed: false });
+  network = new LoopbackNetwork({ ranges: [ranges], lowPortsAllowed: false });
   await startAgent();
 });
 
@@ -146,7 +152,7 @@ describe("the agent of a node", () => {
     const ready = await until("web", isReady);
     expect(ready?.status).toMatchObject({ phase: "Running", podIP: "127.244.0.2", hostIP: "127.98.0.1" });
     const served = [...standIns.pods.values()][0];
-    expect(served).toMatchObject({ name: "web", labels: { app: "web" }, listenAddress: "127.244.0.2" });
+    expect(served).toMatchObject({ name: "web", labels: { app: "web" }, listenAddresses: ["127.244.0.2"] });
     expect(served?.containers[0]?.ports).toEqual([{ protocol: "TCP", port: 80, listenPort: 8080 }]);
     expect(await events()).toEqual(["Started: Started a stand-in that serves 80/TCP"]);
   });

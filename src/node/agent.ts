@@ -18,6 +18,7 @@ import { deepEqual } from "../collections/equal.ts";
 import type { Store } from "../store/store.ts";
 import { AddressPool } from "./addresses.ts";
 import { Batcher } from "./batcher.ts";
+import { type HostPorts, podHostPorts } from "./host-ports/host-ports.ts";
 import type { ImageCommand } from "./image-commands.ts";
 import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
 import { registerNode } from "./node-object.ts";
@@ -40,6 +41,8 @@ export interface AgentOptions {
   readonly sources: PodSources;
   readonly network: PodNetwork;
   readonly standIns: StandIns;
+  /** Serves host ports; without it a pod that wants some comes up without them. */
+  readonly hostPorts?: HostPorts;
   readonly commands: readonly ImageCommand[];
   /** This node's own; pods' files are kept under `pods/`. */
   readonly stateDir: string;
@@ -74,7 +77,8 @@ class Agent implements NodeAgent {
   readonly #options: AgentOptions;
   readonly #log: Logger;
   readonly #workers = new Map<string, PodWorker>();
-  readonly #addresses: AddressPool;
+  /** One of each of the node's pod ranges. */
+  readonly #addresses: readonly AddressPool[];
   readonly #host: WorkerHost;
   readonly #subscriptions: { dispose(): void }[] = [];
 
@@ -83,9 +87,11 @@ class Agent implements NodeAgent {
     this.node = place.name;
     this.#options = options;
     this.#log = options.log.child("node", { node: place.name });
-    const range = parseCidr(place.podRange);
-    if (!range) throw new Error(`${place.podRange} is no range of pod addresses`);
-    this.#addresses = new AddressPool(range);
+    this.#addresses = place.podRanges.map((text) => {
+      const range = parseCidr(text);
+      if (!range) throw new Error(`${text} is no range of pod addresses`);
+      return new AddressPool(range);
+    });
     const services = options.sources.services && servicesBySelector(options.sources.services, place.name);
     if (services) this.#subscriptions.push(services);
     const adding = new Batcher<PodSandbox>((sandboxes) => network.addPods(sandboxes));
@@ -94,8 +100,8 @@ class Agent implements NodeAgent {
       ...options,
       log: this.#log,
       extraPorts: (pod) => (services ? servicePortsFor(pod, services) : []),
-      takeAddress: (pod) => this.#addresses.take(pod.metadata.uid ?? "", pod.status?.podIP),
-      releaseAddress: (pod) => this.#addresses.release(pod.metadata.uid ?? ""),
+      takeAddresses: (pod) => this.#takeAddresses(pod),
+      releaseAddresses: (pod) => this.#releaseAddresses(pod),
       addSandbox: (sandbox) => adding.add(sandbox),
       removeSandbox: (uid) => removing.add(uid),
       event: (pod, type, reason, message) => this.#event(pod, type, reason, message),
@@ -112,7 +118,8 @@ class Agent implements NodeAgent {
     const all = [...pods.values()].map(({ metadata }) => ({ uid: metadata.uid ?? "", name: metadata.name }));
     await this.#options.network.removePodsExcept(all);
     // Addresses in use first, so that no new pod gets one of them.
-    for (const pod of own) if (pod.status?.podIP && !pod.spec?.hostNetwork) this.#host.takeAddress(pod);
+    for (const pod of own) if (pod.status?.podIP && !pod.spec?.hostNetwork) this.#takeAddresses(pod);
+    await this.#loadHostPorts(own);
     this.#subscriptions.push(
       standIns.onState((state) => this.#workers.get(state.uid)?.standInState(state)),
       pods.subscribe((batch) => this.#follow(batch)),
@@ -122,6 +129,41 @@ class Agent implements NodeAgent {
     const services = sources.services?.subscribe((batch) => this.#servicesChanged(batch));
     if (services) this.#subscriptions.push(services);
     for (const pod of own) this.#take(pod);
+  }
+
+  async #loadHostPorts(own: readonly Pod[]): Promise<void> {
+    const known = own.map((pod) =>
+      podHostPorts(
+        pod,
+        (pod.status?.podIPs ?? []).map(({ ip }) => ip),
+      ),
+    );
+    try {
+      await this.#options.hostPorts?.load(known);
+    } catch (error) {
+      // The pods' workers try again, and say it in Events.
+      this.#log.warn("host ports could not be taken over", { error: messageOf(error) });
+    }
+  }
+
+  /** All or none: a pod that lacks a family would answer on half of its Services. */
+  #takeAddresses(pod: Pod): readonly string[] | undefined {
+    const owner = pod.metadata.uid ?? "";
+    const had = pod.status?.podIPs?.map(({ ip }) => ip) ?? [];
+    const taken = this.#addresses.map((pool) =>
+      pool.take(
+        owner,
+        had.find((ip) => pool.has(ip)),
+      ),
+    );
+    const addresses = taken.filter((address) => address !== undefined);
+    if (addresses.length === taken.length) return addresses;
+    this.#releaseAddresses(pod);
+    return undefined;
+  }
+
+  #releaseAddresses(pod: Pod): void {
+    for (const pool of this.#addresses) pool.release(pod.metadata.uid ?? "");
   }
 
   async dispose(): Promise<void> {

@@ -29,7 +29,7 @@ const pod = {
   metadata: { name: "cart-1", namespace: "shop", uid: "u", labels: { app: "cart" } },
   spec: { containers: [], serviceAccountName: "cart" },
 } as unknown as Pod;
-const facts = { podIP: "10.244.0.5", hostIP: "10.98.0.1", node: "node-1" };
+const facts = { podIPs: ["10.244.0.5"], hostIPs: ["10.98.0.1"], node: "node-1" };
 
 describe("the environment of a container", () => {
   test("has values, fields of the pod, and keys of ConfigMaps and Secrets, with $(NAME) expanded in order", () => {

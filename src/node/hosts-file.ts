@@ -2,7 +2,7 @@
 
 import type { Pod } from "../api/kinds.ts";
 
-export function hostsFile(pod: Pod, address: string): string {
+export function hostsFile(pod: Pod, addresses: readonly string[]): string {
   const { hostname, subdomain, hostAliases = [] } = pod.spec ?? {};
   const host = hostname ?? pod.metadata.name;
   const namespace = pod.metadata.namespace ?? "default";
@@ -10,7 +10,7 @@ export function hostsFile(pod: Pod, address: string): string {
   const lines = [
     "127.0.0.1\tlocalhost",
     "::1\tlocalhost ip6-localhost ip6-loopback",
-    `${address}\t${full}${host}`,
+    ...addresses.map((address) => `${address}\t${full}${host}`),
     ...hostAliases.map(({ ip, hostnames = [] }) => [ip, ...hostnames].join("\t")),
   ];
   return `${lines.join("\n")}\n`;

@@ -2,7 +2,7 @@
 // (127.x addresses, needs nothing). A network gives nodes and pods a place to listen and to run commands in; it knows no
 // Kubernetes objects, allocates no pod addresses, and has no Service rules.
 
-/** Address ranges in CIDR notation. */
+/** Address ranges of one family in CIDR notation. */
 export interface NetworkRanges {
   readonly pods: string;
   readonly services: string;
@@ -13,10 +13,10 @@ export interface NetworkRanges {
 /** A node as the network made it. */
 export interface NodePlace {
   readonly name: string;
-  /** The node's own address (InternalIP). */
-  readonly address: string;
-  /** The part of the pod range that this node's pods get addresses from. */
-  readonly podRange: string;
+  /** The node's own addresses (InternalIP), one of each family; the first is the one it is known by. */
+  readonly addresses: readonly string[];
+  /** The parts of the pod ranges that this node's pods get addresses from, by family as `addresses`. */
+  readonly podRanges: readonly string[];
 }
 
 /** What a pod needs to have a network of its own. */
@@ -25,8 +25,8 @@ export interface PodSandbox {
   readonly namespace: string;
   readonly name: string;
   readonly node: string;
-  /** From the node's `podRange`. Ignored for `hostNetwork`, which has its node's. */
-  readonly address: string;
+  /** One from each of the node's `podRanges`. Ignored for `hostNetwork`, which has its node's. */
+  readonly addresses: readonly string[];
   readonly hostNetwork?: boolean;
   /** The text of `/etc/resolv.conf` for commands that run in the pod. */
   readonly resolvConf?: string;
@@ -36,10 +36,10 @@ export interface PodSandbox {
 
 export type NetworkTarget = { readonly node: string } | { readonly pod: string /* uid */ };
 
-/** Where a listener is opened: inside the namespace at this path (or in ours when there is none), on this address. */
+/** Where listeners are opened: inside the namespace at this path (or in ours when there is none), on these addresses. */
 export interface Place {
   readonly netns: string | undefined;
-  readonly address: string;
+  readonly addresses: readonly string[];
 }
 
 export interface CommandResult {
@@ -57,7 +57,8 @@ export interface RunOptions {
 
 export interface PodNetwork {
   readonly kind: "netns" | "loopback";
-  readonly ranges: NetworkRanges;
+  /** One of each family that the network has, the primary one first. */
+  readonly ranges: readonly NetworkRanges[];
 
   /** Makes the nodes, in this order, and what joins them. What is there already stays as it is. The first one is node 1. */
   ensureNodes(names: readonly string[]): Promise<readonly NodePlace[]>;
@@ -73,8 +74,6 @@ export interface PodNetwork {
   place(target: NetworkTarget): Place | undefined;
   /** Where listeners for load-balancer addresses are opened; the address is the caller's. */
   loadBalancerNetns(): string | undefined;
-  /** Makes an address local to a node (the DNS server's), so that one can listen on it there. Idempotent. */
-  addNodeAddress(node: string, address: string): Promise<void>;
   /** The port a listener for `port` really gets; only a network without privileges moves some. */
   effectivePort(port: number): number;
 

@@ -53,7 +53,7 @@ export function nodeObject(identity: NodeIdentity, before: Node | undefined, now
         ...before?.metadata.labels,
       },
     },
-    spec: { ...before?.spec, podCIDR: place.podRange, podCIDRs: [place.podRange] },
+    spec: { ...before?.spec, podCIDR: place.podRanges[0], podCIDRs: place.podRanges },
     status: {
       ...before?.status,
       capacity: resources,
@@ -65,7 +65,7 @@ export function nodeObject(identity: NodeIdentity, before: Node | undefined, now
         condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
       ],
       addresses: [
-        { type: "InternalIP", address: place.address },
+        ...place.addresses.map((address) => ({ type: "InternalIP", address })),
         { type: "Hostname", address: place.name },
       ],
       daemonEndpoints: { kubeletEndpoint: { Port: 0 } },

@@ -5,8 +5,8 @@ import type { Container, Pod } from "../api/kinds.ts";
 
 /** What the agent knows before the status says so. */
 export interface PodFacts {
-  readonly podIP: string;
-  readonly hostIP: string;
+  readonly podIPs: readonly string[];
+  readonly hostIPs: readonly string[];
   readonly node: string;
 }
 
@@ -31,11 +31,13 @@ export function podField(pod: Pod, facts: PodFacts, path: string): string | unde
     case "spec.serviceAccountName":
       return spec?.serviceAccountName ?? "default";
     case "status.hostIP":
+      return facts.hostIPs[0] ?? "";
     case "status.hostIPs":
-      return facts.hostIP;
+      return facts.hostIPs.join(",");
     case "status.podIP":
+      return facts.podIPs[0] ?? "";
     case "status.podIPs":
-      return facts.podIP;
+      return facts.podIPs.join(",");
     default:
       return undefined;
   }

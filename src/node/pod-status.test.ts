@@ -46,7 +46,7 @@ const ended = (exitCode: number): ContainerLife => ({
 });
 
 function view(containers: readonly ContainerView[], initContainers: readonly ContainerView[] = []): PodView {
-  return { hostIP: "10.98.0.1", podIP: "10.244.0.5", startTime: now, containers, initContainers };
+  return { hostIPs: ["10.98.0.1"], podIPs: ["10.244.0.5"], startTime: now, containers, initContainers };
 }
 
 const conditionsOf = (of: Pod, seen: PodView) =>

@@ -36,9 +36,9 @@ export type ContainerLife =
 
 /** A pod as it stands on its node. */
 export interface PodView {
-  readonly hostIP: string;
-  /** Undefined until its sandbox is there. */
-  readonly podIP: string | undefined;
+  readonly hostIPs: readonly string[];
+  /** None until its sandbox is there. */
+  readonly podIPs: readonly string[];
   readonly startTime: number;
   readonly initContainers: readonly ContainerView[];
   readonly containers: readonly ContainerView[];
@@ -55,9 +55,9 @@ export function podStatus(pod: Pod, view: PodView, now: number): PodStatus {
     ...(observedGeneration === undefined ? {} : { observedGeneration }),
     phase,
     conditions: conditionsOf(pod, view, phase, now),
-    hostIP: view.hostIP,
-    hostIPs: [{ ip: view.hostIP }],
-    ...(view.podIP === undefined ? {} : { podIP: view.podIP, podIPs: [{ ip: view.podIP }] }),
+    hostIP: view.hostIPs[0],
+    hostIPs: view.hostIPs.map((ip) => ({ ip })),
+    ...(view.podIPs.length === 0 ? {} : { podIP: view.podIPs[0], podIPs: view.podIPs.map((ip) => ({ ip })) }),
     startTime: before.startTime ?? formatTime(view.startTime),
     ...(view.initContainers.length > 0 ? { initContainerStatuses: view.initContainers.map(containerStatus) } : {}),
     containerStatuses: view.containers.map(containerStatus).sort((a, b) => (a.name < b.name ? -1 : 1)),
@@ -149,7 +149,7 @@ function conditionsOf(pod: Pod, view: PodView, phase: Phase, now: number): reado
     ready = { status: "False", reason: "ReadinessGatesNotReady", message: messages.join(", ") };
   }
   const wanted: readonly (readonly [string, Verdict])[] = [
-    ["PodReadyToStartContainers", { status: view.podIP !== undefined && !finished ? "True" : "False" }],
+    ["PodReadyToStartContainers", { status: view.podIPs.length > 0 && !finished ? "True" : "False" }],
     [
       "Initialized",
       initialized || (finished && phase === "Succeeded")

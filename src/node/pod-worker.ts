@@ -12,6 +12,7 @@ import { deepEqual } from "../collections/equal.ts";
 import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer, StandInRun } from "./container.ts";
 import { environmentOf } from "./environment.ts";
+import { podHostPorts } from "./host-ports/host-ports.ts";
 import { hostsFile } from "./hosts-file.ts";
 import { commandFor } from "./image-commands.ts";
 import type { PodFacts } from "./pod-fields.ts";
@@ -33,7 +34,8 @@ export class PodWorker implements ContainerHost {
   readonly #files: PodFiles;
   readonly #startTime: number;
   readonly #writer: PodStatusWriter;
-  #podIP: string | undefined;
+  /** None until its sandbox is there. */
+  #podIPs: readonly string[] = [];
   #init: RunningContainer[] = [];
   #containers: RunningContainer[] = [];
   #ending = false;
@@ -47,7 +49,7 @@ export class PodWorker implements ContainerHost {
 
   constructor(pod: Pod, host: WorkerHost) {
     this.uid = pod.metadata.uid ?? "";
-    this.#podIP = pod.status?.podIP;
+    this.#podIPs = (pod.status?.podIPs ?? []).map(({ ip }) => ip);
     this.#host = host;
     this.clock = host.clock;
     this.#files = podFiles(host.stateDir, this.uid);
@@ -93,7 +95,7 @@ export class PodWorker implements ContainerHost {
     }
     if (this.#ending) return;
     const standInSees = before.metadata.labels !== pod.metadata.labels;
-    if (standInSees && this.#podIP !== undefined) this.#serveStandIns();
+    if (standInSees && this.#podIPs.length > 0) this.#serveStandIns();
     if (this.#volumesWritten && !deepEqual(before.metadata.annotations, pod.metadata.annotations)) this.poke();
     if (pod.metadata.generation !== before.metadata.generation || !deepEqual(before.status, pod.status)) this.changed();
   }
@@ -130,7 +132,7 @@ export class PodWorker implements ContainerHost {
 
   /** More or fewer ports are wanted of its stand-ins. */
   portsChanged(): void {
-    if (this.#podIP !== undefined && !this.#ending) this.#serveStandIns();
+    if (this.#podIPs.length > 0 && !this.#ending) this.#serveStandIns();
   }
 
   /** What the stand-in process says of this pod. */
@@ -169,7 +171,7 @@ export class PodWorker implements ContainerHost {
   probeTarget(container: Container) {
     const { network, sources } = this.#host;
     return {
-      address: this.#podIP ?? "",
+      address: this.#podIPs[0] ?? "",
       container,
       effectivePort: (port: number) => network.effectivePort(port),
       exec: (argv: readonly string[], timeout: number) =>
@@ -189,29 +191,39 @@ export class PodWorker implements ContainerHost {
   }
 
   async #makeSandbox(): Promise<boolean> {
+    let told = "";
     for (let attempt = 0; !this.#ending; attempt++) {
       try {
         const hostNetwork = this.pod().spec?.hostNetwork === true;
-        const address = hostNetwork ? this.#host.place.address : this.#host.takeAddress(this.pod());
-        if (address === undefined) throw new Error(`no address is left in ${this.#host.place.podRange}`);
+        const addresses = hostNetwork ? this.#host.place.addresses : this.#host.takeAddresses(this.pod());
+        if (!addresses) throw new Error(`no address is left in ${this.#host.place.podRanges.join(", ")}`);
         await this.#host.addSandbox({
           uid: this.uid,
           namespace: this.pod().metadata.namespace ?? "default",
           name: this.pod().metadata.name,
           node: this.#host.place.name,
-          address,
+          addresses,
           hostNetwork,
           resolvConf: this.#host.resolvConf(this.pod()),
-          hosts: hostsFile(this.pod(), address),
+          hosts: hostsFile(this.pod(), addresses),
         });
-        this.#podIP = address;
+        await this.#mapHostPorts(addresses);
+        this.#podIPs = addresses;
         return !this.#ending;
       } catch (error) {
-        this.event("Warning", "FailedCreatePodSandBox", `Failed to create pod sandbox: ${messageOf(error)}`);
+        const message = `Failed to create pod sandbox: ${messageOf(error)}`;
+        if (message !== told) this.event("Warning", "FailedCreatePodSandBox", message);
+        told = message;
         await this.#pause(backoff(attempt, { initial: 200, max: 10_000 }));
       }
     }
     return false;
+  }
+
+  /** As a CNI plugin does: after the sandbox, before the first container. */
+  async #mapHostPorts(podIPs: readonly string[]): Promise<void> {
+    const problems = (await this.#host.hostPorts?.add(podHostPorts(this.pod(), podIPs))) ?? [];
+    for (const problem of problems) this.event("Warning", "HostPortNotServed", problem);
   }
 
   async #makeVolumes(): Promise<boolean> {
@@ -342,6 +354,7 @@ export class PodWorker implements ContainerHost {
     this.#host.standIns.remove(this.uid);
     await this.#sandboxing;
     try {
+      await this.#host.hostPorts?.remove(this.uid);
       await this.#host.removeSandbox(this.uid);
     } catch (error) {
       this.#host.log.error("a sandbox could not be removed", {
@@ -349,7 +362,7 @@ export class PodWorker implements ContainerHost {
         error: messageOf(error),
       });
     }
-    this.#host.releaseAddress(this.pod());
+    this.#host.releaseAddresses(this.pod());
     rmSync(this.#files.folder, { recursive: true, force: true });
   }
 
@@ -370,8 +383,8 @@ export class PodWorker implements ContainerHost {
 
   #status(pod: Pod): PodStatus {
     const view = {
-      hostIP: this.#host.place.address,
-      podIP: this.#podIP,
+      hostIPs: this.#host.place.addresses,
+      podIPs: this.#podIPs,
       startTime: this.#startTime,
       initContainers: this.#init.map((one) => one.view()),
       containers: this.#containers.map((one) => one.view()),
@@ -381,7 +394,7 @@ export class PodWorker implements ContainerHost {
 
   #facts(): PodFacts {
     const { place } = this.#host;
-    return { podIP: this.#podIP ?? "", hostIP: place.address, node: place.name };
+    return { podIPs: this.#podIPs, hostIPs: place.addresses, node: place.name };
   }
 
   #wake(): void {

@@ -11,6 +11,7 @@ import type { Rules, ServiceRules, Transaction } from "./service-rules.ts";
 /** A kernel that keeps one piece a row, and does what a test tells it to go wrong. */
 class FakeRules implements ServiceRules {
   readonly mode = "fake";
+  readonly family = 4;
   kernel = new Map<string, readonly string[]>();
   refuse = 0;
   reads = 0;
@@ -67,7 +68,7 @@ class FakeRules implements ServiceRules {
   }
 }
 
-const row = (n: number, clusterIP = `10.96.0.${n}`) => ({ key: `s${n}`, clusterIP }) as ServicePort;
+const row = (n: number, clusterIP = `10.96.0.${n}`) => ({ key: `s${n}`, clusterIP, family: 4 }) as ServicePort;
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 async function turns(): Promise<void> {
   for (let n = 0; n < 5; n++) await turn();

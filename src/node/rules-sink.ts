@@ -13,6 +13,7 @@ import { RulesMeasures } from "./rules-measures.ts";
 import type { Rules, ServiceRules } from "./service-rules.ts";
 
 export interface RulesSinkOptions {
+  /** Rows of other families than that of `rules` are not looked at. */
   readonly table: Collection<ServicePort>;
   readonly rules: ServiceRules;
   readonly clock: Clock;
@@ -212,7 +213,9 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   }
 
   const subscription = table.subscribe(
-    (batch) => {
+    (all) => {
+      const batch = all.filter(({ before, after }) => (after ?? before)?.family === rules.family);
+      if (batch.length === 0) return;
       for (const name of renderer.apply(batch)) dirty.add(name);
       measures.queued(batch, clock.now(), options.changedAt);
       // All batches of one turn of the event loop go into one transaction.

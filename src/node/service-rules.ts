@@ -1,6 +1,7 @@
 // How a node makes the kernel serve Services: five calls that each backend (iptables, nftables, ipvs) answers in its own
 // folder, and what they need of the node. `rules-sink.ts` drives them; nothing here knows a tool.
 
+import type { IpFamily } from "../base/ip.ts";
 import type { Batch } from "../collections/collection.ts";
 import type { ServicePort, ServiceTable } from "../services/service-table.ts";
 
@@ -34,6 +35,8 @@ export interface Renderer {
 export interface ServiceRules {
   /** `iptables`, …: shown in `status` and messages. */
   readonly mode: string;
+  /** Rows of the other family are none of its. */
+  readonly family: IpFamily;
   /** All rules of a table. Pure. */
   render(table: ServiceTable): Rules;
   /** An empty table's rules, ready to take rows in. Pure. */

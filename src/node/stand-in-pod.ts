@@ -2,6 +2,7 @@
 // declared, and the first one also what Services send to without a declaration.
 
 import type { Container, Pod } from "../api/kinds.ts";
+import { ipFamily } from "../base/ip.ts";
 import type { Place } from "./network.ts";
 import type { PodFiles } from "./pod-files.ts";
 import type { WantedPort } from "./service-ports.ts";
@@ -43,9 +44,12 @@ export function standInPod(input: StandInPodInput): StandInPod {
     node,
     serviceAccount: spec?.serviceAccountName ?? "default",
     labels: metadata.labels ?? {},
-    address: place.address,
+    addresses: place.addresses,
     // All addresses of a namespace of its own, 127.0.0.1 included; elsewhere only what is the pod's.
-    listenAddress: place.netns !== undefined && !spec?.hostNetwork ? "0.0.0.0" : place.address,
+    listenAddresses:
+      place.netns !== undefined && !spec?.hostNetwork
+        ? [place.addresses.some((address) => ipFamily(address) === 6) ? "::" : "0.0.0.0"]
+        : place.addresses,
     ...(place.netns === undefined ? {} : { netns: place.netns }),
     ...(netnsId === undefined ? {} : { netnsId }),
     containers: containers.map((container, index) => ({

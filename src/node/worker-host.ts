@@ -4,6 +4,7 @@ import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { Store } from "../store/store.ts";
+import type { HostPorts } from "./host-ports/host-ports.ts";
 import type { ImageCommand } from "./image-commands.ts";
 import type { NodePlace, PodNetwork, PodSandbox } from "./network.ts";
 import type { PodSources } from "./pod-sources.ts";
@@ -15,6 +16,7 @@ export interface WorkerHost {
   readonly store: Store;
   readonly network: PodNetwork;
   readonly standIns: StandIns;
+  readonly hostPorts?: HostPorts;
   readonly sources: PodSources;
   readonly commands: readonly ImageCommand[];
   readonly stateDir: string;
@@ -26,8 +28,9 @@ export interface WorkerHost {
   endpointsGone(pod: Pod): Promise<void>;
   /** Ports beside those that a pod declares, which its Services send to. */
   extraPorts(pod: Pod): readonly WantedPort[];
-  takeAddress(pod: Pod): string | undefined;
-  releaseAddress(pod: Pod): void;
+  /** One of each of the node's pod ranges; undefined when one has none left. */
+  takeAddresses(pod: Pod): readonly string[] | undefined;
+  releaseAddresses(pod: Pod): void;
   addSandbox(sandbox: PodSandbox): Promise<void>;
   removeSandbox(uid: string): Promise<void>;
   event(pod: Pod, type: "Normal" | "Warning", reason: string, message: string): void;

@@ -159,7 +159,7 @@ describe("the EndpointSlice controller", () => {
 describe("the API server's own Service", () => {
   test("has the first address of the range, and a slice that no controller claims", async () => {
     start();
-    await publishApiServer(store, { address: "10.244.0.1", port: 6443, serviceCidr: "10.96.0.0/16" });
+    await publishApiServer(store, { addresses: ["10.244.0.1"], port: 6443, serviceCidrs: ["10.96.0.0/16"] });
     const service = await store.get({ resource: Services, namespace: "default", name: "kubernetes" });
     expect(service?.spec).toMatchObject({
       clusterIP: "10.96.0.1",
@@ -168,9 +168,9 @@ describe("the API server's own Service", () => {
     const [slice] = await slices();
     expect(slice?.metadata.labels).toEqual({ "kubernetes.io/service-name": "kubernetes" });
     const before = store.revision;
-    await publishApiServer(store, { address: "10.244.0.1", port: 6443, serviceCidr: "10.96.0.0/16" });
+    await publishApiServer(store, { addresses: ["10.244.0.1"], port: 6443, serviceCidrs: ["10.96.0.0/16"] });
     expect(store.revision).toBe(before);
-    await publishApiServer(store, { address: "10.244.0.2", port: 7443, serviceCidr: "10.96.0.0/16" });
+    await publishApiServer(store, { addresses: ["10.244.0.2"], port: 7443, serviceCidrs: ["10.96.0.0/16"] });
     expect((await slices())[0]).toMatchObject({ endpoints: [{ addresses: ["10.244.0.2"] }], ports: [{ port: 7443 }] });
   });
 });

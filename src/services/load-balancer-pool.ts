@@ -1,31 +1,17 @@
-// The addresses of LoadBalancer Services and Gateways: one range, one address an owner. An address that was given back is not
+// The addresses of LoadBalancer Services and Gateways in one IP family: one range, one address an owner. An address that was given back is not
 // given out again before the whole range has been gone through, so that clients which still remember it do not reach somebody
 // else. Who wants one is decided in `load-balancer.ts`.
 
 import { addressAt, type Cidr, formatCidr, offsetOf, parseCidr } from "../base/cidr.ts";
 import { UserError } from "../base/errors.ts";
-import type { Collection } from "../collections/collection.ts";
-import type { Graph } from "../collections/graph.ts";
-import { source } from "../collections/source.ts";
+import { canonicalAddress, type IpFamily } from "../base/ip.ts";
 
 /** `service/shop/cart` or `gateway/shop/web`. */
 export type AddressOwner = string;
 
-export interface AddressAllocation {
-  readonly owner: AddressOwner;
-  readonly address: string;
-}
-
-export interface LoadBalancerPoolOptions {
-  /** `10.97.0.0/16` unless given. */
-  readonly range?: string;
-  readonly graph?: Graph;
-}
-
 export interface LoadBalancerPool {
   readonly range: string;
-  /** By owner. */
-  readonly allocations: Collection<AddressAllocation>;
+  readonly family: IpFamily;
   /**
    * The owner's address: the one it has, the wanted one, or the next free one. Throws a UserError when the wanted one is outside
    * of the range or somebody else's, and when none is free. A different wanted address replaces the one it has.
@@ -33,12 +19,13 @@ export interface LoadBalancerPool {
   request(owner: AddressOwner, wanted?: string): string;
   release(owner: AddressOwner): void;
   ownerOf(address: string): AddressOwner | undefined;
+  addressOf(owner: AddressOwner): string | undefined;
   /** Whether the range has this address to give. */
   contains(address: string): boolean;
 }
 
-export function loadBalancerPool(options: LoadBalancerPoolOptions = {}): LoadBalancerPool {
-  const text = options.range ?? "10.97.0.0/16";
+/** Throws a UserError for what is no range. */
+export function loadBalancerPool(text: string): LoadBalancerPool {
   const cidr = parseCidr(text);
   if (!cidr) {
     throw new UserError(`load-balancer range ${text}: not a range of addresses`, {
@@ -46,10 +33,6 @@ export function loadBalancerPool(options: LoadBalancerPoolOptions = {}): LoadBal
     });
   }
   const { first, last } = usable(cidr);
-  const allocations = source<AddressAllocation>(
-    "load-balancer addresses",
-    options.graph ? { graph: options.graph } : {},
-  );
   const owners = new Map<string, AddressOwner>();
   const held = new Map<AddressOwner, string>();
   let cursor = first;
@@ -96,14 +79,14 @@ export function loadBalancerPool(options: LoadBalancerPoolOptions = {}): LoadBal
     // After a restart the addresses that were in use are adopted first: what is given out now comes after them.
     const offset = Number(offsetOf(cidr!, address)!);
     if (offset >= cursor) cursor = offset === last ? first : offset + 1;
-    allocations.set(owner, { owner, address });
     return address;
   }
 
   return {
     range: formatCidr(cidr),
-    allocations,
-    request(owner, wanted) {
+    family: cidr.family,
+    request(owner, asked) {
+      const wanted = asked === undefined ? undefined : canonicalAddress(asked);
       const now = held.get(owner);
       if (now !== undefined && (wanted === undefined || wanted === now)) return now;
       if (wanted !== undefined) {
@@ -125,9 +108,9 @@ export function loadBalancerPool(options: LoadBalancerPoolOptions = {}): LoadBal
       if (address === undefined) return;
       held.delete(owner);
       owners.delete(address);
-      allocations.delete(owner);
     },
-    ownerOf: (address) => owners.get(address),
+    ownerOf: (address) => owners.get(canonicalAddress(address)),
+    addressOf: (owner) => held.get(owner),
     contains: inRange,
   };
 }

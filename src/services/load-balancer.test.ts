@@ -12,6 +12,7 @@ import { openSqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { serviceAdmission } from "./allocation.ts";
 import {
   type AddressWant,
+  type FamilyWant,
   gatewayWants,
   keepAllocations,
   loadBalancerClass,
@@ -20,20 +21,21 @@ import {
 } from "./load-balancer.ts";
 import { loadBalancerPool } from "./load-balancer-pool.ts";
 
+const range = "10.97.0.0/16";
+
 describe("the address pool", () => {
   test("gives addresses in order, the same owner the same one", () => {
-    const pool = loadBalancerPool({ graph: new Graph() });
+    const pool = loadBalancerPool(range);
     expect(pool.request("service/a/b")).toBe("10.97.0.1");
     expect(pool.request("gateway/a/b")).toBe("10.97.0.2");
     expect(pool.request("service/a/b")).toBe("10.97.0.1");
-    expect([...pool.allocations.values()]).toEqual([
-      { owner: "service/a/b", address: "10.97.0.1" },
-      { owner: "gateway/a/b", address: "10.97.0.2" },
-    ]);
+    expect(["10.97.0.1", "10.97.0.2"].map((one) => pool.ownerOf(one))).toEqual(["service/a/b", "gateway/a/b"]);
+    const six = loadBalancerPool("fd00:97::/112");
+    expect([six.request("a"), six.request("b", "FD00:97:0::ff")]).toEqual(["fd00:97::1", "fd00:97::ff"]);
   });
 
   test("does not give an address out again soon", () => {
-    const pool = loadBalancerPool({ range: "10.97.0.0/29", graph: new Graph() });
+    const pool = loadBalancerPool("10.97.0.0/29");
     pool.request("a");
     pool.release("a");
     expect(["b", "c", "d", "e", "f"].map((owner) => pool.request(owner))).not.toContain("10.97.0.1");
@@ -41,7 +43,7 @@ describe("the address pool", () => {
   });
 
   test("says which range is full, and who has a wanted address", () => {
-    const pool = loadBalancerPool({ range: "10.97.0.0/30", graph: new Graph() });
+    const pool = loadBalancerPool("10.97.0.0/30");
     pool.request("a");
     pool.request("b", "10.97.0.2");
     expect(() => pool.request("c")).toThrow("c: no load-balancer address is free: all 2 of 10.97.0.0/30 are taken");
@@ -52,26 +54,28 @@ describe("the address pool", () => {
   });
 
   test("never gives one address to two, and fails only when all are taken", () => {
+    const owners = [..."abcdefgh"];
     const step = fc.record({
-      owner: fc.constantFrom(..."abcdefgh"),
+      owner: fc.constantFrom(...owners),
       release: fc.boolean(),
       wish: fc.option(fc.integer({ min: 1, max: 6 })),
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-        const pool = loadBalancerPool({ range: "10.97.0.0/29", graph: new Graph() });
+        const pool = loadBalancerPool("10.97.0.0/29");
         for (const { owner, release, wish } of steps) {
-          const before = [...pool.allocations.values()];
+          const held = () => owners.map((one) => pool.addressOf(one)).filter((one) => one !== undefined);
+          const before = held();
           if (release) pool.release(owner);
           else {
             try {
               pool.request(owner, wish === null ? undefined : `10.97.0.${wish}`);
             } catch {
               if (wish === null) expect(before).toHaveLength(6);
-              expect([...pool.allocations.values()]).toEqual(before);
+              expect(held()).toEqual(before);
             }
           }
-          const given = [...pool.allocations.values()].map((one) => one.address);
+          const given = held();
           expect(new Set(given).size).toBe(given.length);
         }
       }),
@@ -82,8 +86,11 @@ describe("the address pool", () => {
 
 describe("owners", () => {
   let wants: Source<AddressWant>;
-  const want = (owner: string, more: Partial<AddressWant> = {}) =>
-    wants.set(owner, { owner, wanted: undefined, held: undefined, ...more });
+  const want = (owner: string, ...families: Partial<FamilyWant>[]) => {
+    const all = families.length > 0 ? families : [{}];
+    const none = { family: undefined, wanted: undefined, held: undefined };
+    wants.set(owner, { owner, families: all.map((one) => ({ ...none, ...one })) });
+  };
   const graph = new Graph();
   beforeEach(() => {
     wants = source<AddressWant>("wants", { graph });
@@ -92,38 +99,55 @@ describe("owners", () => {
   test("keep over a restart what their status says, whoever asks first", () => {
     want("gateway/a/new");
     want("service/a/old", { held: "10.97.0.1" });
-    const pool = loadBalancerPool({ graph });
-    keepAllocations(pool, wants, silentLogger);
-    expect(pool.allocations.get("service/a/old")?.address).toBe("10.97.0.1");
-    expect(pool.allocations.get("gateway/a/new")?.address).toBe("10.97.0.2");
+    const { allocations } = keepAllocations([loadBalancerPool(range)], wants, silentLogger, graph);
+    expect(allocations.get("service/a/old")?.address).toBe("10.97.0.1");
+    expect(allocations.get("gateway/a/new")?.address).toBe("10.97.0.2");
   });
 
   test("whose status names an address of another range get one of this", () => {
     want("service/a/b", { held: "192.0.2.1" });
-    const pool = loadBalancerPool({ graph });
-    keepAllocations(pool, wants, silentLogger);
-    expect(pool.allocations.get("service/a/b")?.address).toBe("10.97.0.1");
+    const { allocations } = keepAllocations([loadBalancerPool(range)], wants, silentLogger, graph);
+    expect(allocations.get("service/a/b")?.address).toBe("10.97.0.1");
   });
 
   test("that cannot be served are named, and served when an address comes back", () => {
-    const pool = loadBalancerPool({ range: "10.97.0.0/30", graph });
-    const { failures } = keepAllocations(pool, wants, silentLogger);
+    const pools = [loadBalancerPool("10.97.0.0/30")];
+    const { allocations, failures } = keepAllocations(pools, wants, silentLogger, graph);
     want("a");
     want("b", { wanted: "10.97.0.2" });
     want("c", { wanted: "10.97.0.2" });
     expect(failures.get("c")?.message).toContain("is taken by b");
-    expect(pool.allocations.has("c")).toBe(false);
+    expect(allocations.has("c")).toBe(false);
     wants.delete("b");
-    expect(pool.allocations.get("c")?.address).toBe("10.97.0.2");
+    expect(allocations.get("c")?.address).toBe("10.97.0.2");
+    expect(failures.size).toBe(0);
+  });
+
+  test("have one address of each family that they want, and say which they lack", () => {
+    const pools = [loadBalancerPool("fd00:97::/126"), loadBalancerPool(range)];
+    const { allocations, failures } = keepAllocations(pools, wants, silentLogger, graph);
+    want("a", { family: 4 }, { family: 6 });
+    want("b");
+    want("c", { family: 6 }, { family: 4 });
+    expect(["a", "b", "c"].map((owner) => allocations.get(owner)?.addresses)).toEqual([
+      ["10.97.0.1", "fd00:97::1"],
+      ["fd00:97::2"],
+      ["fd00:97::3", "10.97.0.2"],
+    ]);
+    want("d", { family: 4 }, { family: 6 });
+    expect(allocations.get("d")?.addresses).toEqual(["10.97.0.3"]);
+    expect(failures.get("d")?.message).toContain("all 3 of fd00:97::/126 are taken");
+    want("a", { family: 4 });
+    expect(allocations.get("a")?.addresses).toEqual(["10.97.0.1"]);
+    expect(allocations.get("d")?.addresses).toEqual(["10.97.0.3", "fd00:97::1"]);
     expect(failures.size).toBe(0);
   });
 
   test("that are gone give their address back", () => {
-    const pool = loadBalancerPool({ graph });
-    keepAllocations(pool, wants, silentLogger);
+    const { allocations } = keepAllocations([loadBalancerPool(range)], wants, silentLogger, graph);
     want("a");
     wants.delete("a");
-    expect(pool.allocations.size).toBe(0);
+    expect(allocations.size).toBe(0);
   });
 });
 
@@ -133,13 +157,12 @@ describe("statuses", () => {
     path: ":memory:",
     scheme: builtinScheme(),
     clock: new FakeClock(),
-    admissions: [serviceAdmission({ serviceCidr: "10.96.0.0/16" })],
+    admissions: [serviceAdmission({ serviceCidr: "10.96.0.0/16", secondaryServiceCidr: "fd00:96::/112" })],
   });
   const services = fromStore(store, Services, { graph });
-  const pool = loadBalancerPool({ graph });
-  const wants = serviceWants(services);
-  keepAllocations(pool, wants, silentLogger);
-  startLoadBalancerStatus({ services, pool, store, clock: new FakeClock(), log: silentLogger });
+  const pools = [loadBalancerPool(range), loadBalancerPool("fd00:97::/112")];
+  const { allocations } = keepAllocations(pools, serviceWants(services), silentLogger, graph);
+  startLoadBalancerStatus({ services, allocations, store, clock: new FakeClock(), log: silentLogger });
 
   const create = (name: string, spec: ServiceSpec) =>
     store.create(Services, {
@@ -167,7 +190,13 @@ describe("statuses", () => {
     const now = (await store.get({ resource: Services, namespace: "default", name: "a" }))!;
     await store.update(Services, { ...now, spec: { ...made.spec, type: "ClusterIP", loadBalancerIP: undefined } });
     await until(async () => (await ingress("a")) === undefined);
-    expect(pool.allocations.size).toBe(0);
+    expect(allocations.size).toBe(0);
+  });
+
+  test("name an address of each family of a dual-stack Service", async () => {
+    await create("two", { ipFamilyPolicy: "RequireDualStack", ipFamilies: ["IPv6", "IPv4"] });
+    await until(async () => (await ingress("two")) !== undefined);
+    expect((await ingress("two"))!.map(({ ip }) => ip)).toEqual(["fd00:97::1", expect.stringMatching(/^10\.97\./)]);
   });
 
   test("of Services of another class are somebody else's", async () => {
@@ -189,8 +218,7 @@ describe("statuses", () => {
     });
     expect(wanted.get("gateway/shop/web")).toEqual({
       owner: "gateway/shop/web",
-      wanted: "10.97.0.77",
-      held: "10.97.0.3",
+      families: [{ family: 4, wanted: "10.97.0.77", held: "10.97.0.3" }],
     });
   });
 });

@@ -1,4 +1,4 @@
-// Gives addresses of the load-balancer pool to LoadBalancer Services and Gateways, and writes them into the Services' status
+// Gives addresses of the load-balancer pools, one of each family, to LoadBalancer Services and Gateways, and writes them into the Services' status
 // (the part of a cloud provider's service controller that is left when the "load balancer" is this machine). Gateways' statuses
 // are written by their dialect, which reads the pool's collection.
 
@@ -9,23 +9,39 @@ import { backoff } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
+import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
-import type { Collection } from "../collections/collection.ts";
+import type { Change, Collection } from "../collections/collection.ts";
 import { type Derived, derive } from "../collections/derive.ts";
+import type { Graph } from "../collections/graph.ts";
 import { source } from "../collections/source.ts";
 import type { Store } from "../store/store.ts";
-import type { AddressAllocation, AddressOwner, LoadBalancerPool } from "./load-balancer-pool.ts";
+import type { AddressOwner, LoadBalancerPool } from "./load-balancer-pool.ts";
 
 /** The class of Services that are ours beside those that name none. */
 export const loadBalancerClass = "fairlead.dev/load-balancer";
 
-/** Somebody who should have an address. */
+/** Somebody who should have an address, or one of each of several families. */
 export interface AddressWant {
   readonly owner: AddressOwner;
+  readonly families: readonly FamilyWant[];
+}
+
+export interface FamilyWant {
+  /** The primary one of the stack unless given. */
+  readonly family: IpFamily | undefined;
   /** Asked for by the user; nothing else will do. */
   readonly wanted: string | undefined;
   /** What its status says it has: taken up again after a restart, where it is still free. */
   readonly held: string | undefined;
+}
+
+/** What an owner has; `address` is the first one. */
+export interface AddressAllocation {
+  readonly owner: AddressOwner;
+  readonly address: string;
+  /** In the order of the families that it wants. */
+  readonly addresses: readonly string[];
 }
 
 export function serviceOwner(name: string): AddressOwner {
@@ -44,18 +60,27 @@ export function isOurs(service: Service): boolean {
 }
 
 export function serviceWants(services: Collection<KubeObject>): Derived<AddressWant> {
-  return derive(
-    services as Collection<Service>,
-    (service) =>
-      isOurs(service)
-        ? {
-            owner: serviceOwner(objectName(service)),
-            wanted: service.spec?.loadBalancerIP || undefined,
-            held: service.status?.loadBalancer?.ingress?.[0]?.ip,
-          }
-        : undefined,
-    { name: "addresses wanted by services", key: (want) => want.owner },
-  );
+  return derive(services as Collection<Service>, (service) => (isOurs(service) ? serviceWant(service) : undefined), {
+    name: "addresses wanted by services",
+    key: (want) => want.owner,
+  });
+}
+
+/** One address for each family of the Service; `loadBalancerIP` is the wish for its own family's. */
+function serviceWant(service: Service): AddressWant {
+  const { ipFamilies = ["IPv4"], loadBalancerIP } = service.spec ?? {};
+  const wanted = loadBalancerIP || undefined;
+  const families = ipFamilies.map((name): IpFamily => (name === "IPv6" ? 6 : 4));
+  const wishes = families.find((family) => family === ipFamily(wanted ?? "")) ?? families[0];
+  const held = (service.status?.loadBalancer?.ingress ?? []).flatMap(({ ip }) => (ip ? [ip] : []));
+  return {
+    owner: serviceOwner(objectName(service)),
+    families: families.map((family) => ({
+      family,
+      wanted: family === wishes ? wanted : undefined,
+      held: held.find((address) => ipFamily(address) === family),
+    })),
+  };
 }
 
 /** One address for each Gateway; the first of `spec.addresses` that is an IP address is the one it wants. */
@@ -63,11 +88,14 @@ export function gatewayWants(gateways: Collection<KubeObject>): Derived<AddressW
   const isAddress = (one: { readonly type?: string }) => (one.type ?? "IPAddress") === "IPAddress";
   return derive(
     gateways as Collection<Gateway>,
-    (gateway) => ({
-      owner: gatewayOwner(objectName(gateway)),
-      wanted: gateway.spec?.addresses?.find(isAddress)?.value || undefined,
-      held: gateway.status?.addresses?.find(isAddress)?.value,
-    }),
+    (gateway) => {
+      const wanted = gateway.spec?.addresses?.find(isAddress)?.value || undefined;
+      const held = gateway.status?.addresses?.find(isAddress)?.value;
+      return {
+        owner: gatewayOwner(objectName(gateway)),
+        families: [{ family: wanted === undefined ? undefined : ipFamily(wanted), wanted, held }],
+      };
+    },
     { name: "addresses wanted by gateways", key: (want) => want.owner },
   );
 }
@@ -78,41 +106,77 @@ export interface AddressFailure {
   readonly message: string;
 }
 
+export interface Allocations extends Disposable {
+  /** By owner. */
+  readonly allocations: Collection<AddressAllocation>;
+  /** Who lacks an address that it wants, and why. */
+  readonly failures: Collection<AddressFailure>;
+}
+
 /**
- * Keeps the pool's allocations as `wants` says. What is there at the start is taken up in two rounds, addresses that are in use
- * first, so `wants` should hold all kinds of owners (`union`) and be complete.
+ * Gives out the pools' addresses as `wants` says; the first pool is of the stack's primary family. What is there at the start is
+ * taken up in two rounds, addresses that are in use first, so `wants` should hold all kinds of owners (`union`) and be complete.
  */
 export function keepAllocations(
-  pool: LoadBalancerPool,
+  pools: readonly LoadBalancerPool[],
   wants: Collection<AddressWant>,
   log: Logger,
-): { readonly failures: Collection<AddressFailure> } & Disposable {
-  const failures = source<AddressFailure>("load-balancer address failures");
-  const serve = (want: AddressWant) => {
-    try {
-      pool.request(want.owner, want.wanted ?? (pool.allocations.has(want.owner) ? undefined : adoptable(pool, want)));
-      failures.delete(want.owner);
-    } catch (error) {
-      // A wish that cannot be met leaves the owner without an address rather than with another one.
-      if (want.wanted !== undefined) pool.release(want.owner);
-      if (failures.get(want.owner)?.message !== messageOf(error)) log.warn(messageOf(error), { owner: want.owner });
-      failures.set(want.owner, { owner: want.owner, message: messageOf(error) });
+  graph?: Graph,
+): Allocations {
+  const options = graph ? { graph } : {};
+  const allocations = source<AddressAllocation>("load-balancer addresses", options);
+  const failures = source<AddressFailure>("load-balancer address failures", options);
+
+  function serve({ owner, families }: AddressWant): void {
+    const problems: string[] = [];
+    const addresses: string[] = [];
+    const used = new Set<LoadBalancerPool>();
+    for (const want of families) {
+      const pool = pools.find(({ family }) => want.family === undefined || family === want.family);
+      if (!pool) {
+        problems.push(`${owner}: this stack has no load-balancer range of IPv${want.family}`);
+        continue;
+      }
+      used.add(pool);
+      try {
+        const adopted = pool.addressOf(owner) === undefined ? adoptable(pool, want.held) : undefined;
+        addresses.push(pool.request(owner, want.wanted ?? adopted));
+      } catch (error) {
+        // A wish that cannot be met leaves the owner without an address rather than with another one.
+        if (want.wanted !== undefined) pool.release(owner);
+        problems.push(messageOf(error));
+      }
     }
-  };
+    for (const pool of pools) if (!used.has(pool)) pool.release(owner);
+    const [address] = addresses;
+    if (address === undefined) allocations.delete(owner);
+    else allocations.set(owner, { owner, address, addresses });
+    const message = problems.join("; ");
+    if (message === "") failures.delete(owner);
+    else if (failures.get(owner)?.message !== message) {
+      log.warn(message, { owner });
+      failures.set(owner, { owner, message });
+    }
+  }
+
+  function release(owner: AddressOwner): void {
+    for (const pool of pools) pool.release(owner);
+    allocations.delete(owner);
+    failures.delete(owner);
+  }
+
+  const wishes = (want: AddressWant | undefined) => want?.families.map(({ wanted }) => wanted).join();
   const subscription = wants.subscribe(
     (batch) => {
-      for (const { before, after } of batch) {
-        if (before && !after) {
-          pool.release(before.owner);
-          failures.delete(before.owner);
-        }
-      }
+      for (const { before, after } of batch) if (before && !after) release(before.owner);
       const changed = batch.flatMap(({ after }) => (after ? [after] : []));
-      const firm = (want: AddressWant) => want.wanted !== undefined || want.held !== undefined;
+      const firm = ({ families }: AddressWant) => families.some(({ wanted, held }) => (wanted ?? held) !== undefined);
       for (const want of changed.filter(firm)) serve(want);
       for (const want of changed.filter((one) => !firm(one))) serve(want);
       // What was given back may be what somebody else waits for.
-      if (batch.some(({ before, after }) => before && before.wanted !== after?.wanted)) {
+      const givesBack = ({ before, after }: Change<AddressWant>) =>
+        before && (wishes(before) !== wishes(after) || before.families.length > (after?.families.length ?? 0));
+      if (batch.some(givesBack)) {
         for (const { owner } of [...failures.values()]) {
           const want = wants.get(owner);
           if (want) serve(want);
@@ -121,40 +185,35 @@ export function keepAllocations(
     },
     { replay: true },
   );
-  return {
-    failures,
-    dispose() {
-      subscription.dispose();
-      failures.dispose();
-    },
-  };
+  return { allocations, failures, ...disposeAll([subscription, allocations, failures]) };
 }
 
-function adoptable(pool: LoadBalancerPool, want: AddressWant): string | undefined {
-  if (want.held === undefined || pool.ownerOf(want.held) !== undefined) return undefined;
-  return pool.contains(want.held) ? want.held : undefined;
+function adoptable(pool: LoadBalancerPool, held: string | undefined): string | undefined {
+  if (held === undefined || pool.ownerOf(held) !== undefined) return undefined;
+  return pool.contains(held) ? held : undefined;
 }
 
-/** A status that has to be written: the address, or none for what is no load balancer of ours any more. */
+/** A status that has to be written: the addresses, or none for what is no load balancer of ours any more. */
 interface IngressPlan {
   readonly service: string;
-  readonly address: string | undefined;
+  readonly addresses: readonly string[];
 }
 
 function ingressPlan(service: Service, allocation: AddressAllocation | undefined): IngressPlan | undefined {
   const now = service.status?.loadBalancer?.ingress ?? [];
   const key = objectName(service);
   if (isOurs(service)) {
-    if (!allocation || (now.length === 1 && now[0]?.ip === allocation.address && now[0].ipMode === "VIP"))
-      return undefined;
-    return { service: key, address: allocation.address };
+    const addresses = allocation?.addresses ?? [];
+    const isSo =
+      now.length === addresses.length && now.every(({ ip, ipMode }, at) => ip === addresses[at] && ipMode === "VIP");
+    return isSo || addresses.length === 0 ? undefined : { service: key, addresses };
   }
-  return service.spec?.type !== "LoadBalancer" && now.length > 0 ? { service: key, address: undefined } : undefined;
+  return service.spec?.type !== "LoadBalancer" && now.length > 0 ? { service: key, addresses: [] } : undefined;
 }
 
 export interface ServiceStatusOptions {
   readonly services: Collection<KubeObject>;
-  readonly pool: LoadBalancerPool;
+  readonly allocations: Collection<AddressAllocation>;
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
@@ -162,10 +221,10 @@ export interface ServiceStatusOptions {
 
 /** Writes `status.loadBalancer` of Services; tries again, with growing pauses, what fails. */
 export function startLoadBalancerStatus(options: ServiceStatusOptions): Disposable {
-  const { pool, store, clock, log } = options;
+  const { allocations, store, clock, log } = options;
   const plans = derive(
     options.services as Collection<Service>,
-    (service, fetch) => ingressPlan(service, fetch.one(pool.allocations, serviceOwner(objectName(service)))),
+    (service, fetch) => ingressPlan(service, fetch.one(allocations, serviceOwner(objectName(service)))),
     { name: "load-balancer statuses", key: (plan) => plan.service },
   );
   const attempts = new Map<string, number>();
@@ -179,7 +238,8 @@ export function startLoadBalancerStatus(options: ServiceStatusOptions): Disposab
     try {
       const service = await store.get({ resource: Services, name, ...(namespace ? { namespace } : {}) });
       if (service) {
-        const ingress = plan.address === undefined ? {} : { ingress: [{ ip: plan.address, ipMode: "VIP" }] };
+        const ingress =
+          plan.addresses.length === 0 ? {} : { ingress: plan.addresses.map((ip) => ({ ip, ipMode: "VIP" })) };
         await store.update(
           Services,
           { ...service, status: { ...service.status, loadBalancer: ingress } },

@@ -50,6 +50,8 @@ export interface ModeSemantics {
   /** What happens to a known cluster IP's port that no Service has, and to addresses of the service range that none has. */
   readonly unknownPort: "pass" | "reject";
   readonly unknownAddress: "pass" | "drop";
+  /** The node has Services' outside addresses itself, and sends to one of them from that address. */
+  readonly sendsFromServices: boolean;
   /** A process relays the bytes: endpoints see its address, never the client's. */
   readonly relays: boolean;
   readonly carriesSctp: boolean;
@@ -67,6 +69,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     checksSourceRanges: "with endpoints",
     unknownPort: "pass",
     unknownAddress: "pass",
+    sendsFromServices: false,
     relays: false,
     carriesSctp: true,
   },
@@ -78,6 +81,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     checksSourceRanges: "first",
     unknownPort: "reject",
     unknownAddress: "drop",
+    sendsFromServices: false,
     relays: false,
     carriesSctp: true,
   },
@@ -90,6 +94,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     checksSourceRanges: "first",
     unknownPort: "reject",
     unknownAddress: "pass",
+    sendsFromServices: true,
     relays: false,
     carriesSctp: true,
   },
@@ -102,6 +107,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     checksSourceRanges: "never",
     unknownPort: "pass",
     unknownAddress: "pass",
+    sendsFromServices: false,
     relays: true,
     carriesSctp: false,
   },

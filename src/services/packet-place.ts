@@ -21,8 +21,10 @@ export interface PacketNode {
   readonly addresses: readonly string[];
   /** Further ranges that the kernel takes for the node's own (a range of load-balancer addresses it answers for). */
   readonly localRanges?: readonly string[];
+  /** What is outside of the nodes' network is reached through this node, whichever node sends. */
+  readonly gateway?: boolean;
   /** This node's own pods, the part of `podRanges` that is here: answers to others do not come back through this node. */
-  readonly podRange?: string;
+  readonly podRanges?: readonly string[];
 }
 
 export interface PacketOptions {
@@ -65,20 +67,18 @@ export function placeOf(packet: Packet, node: PacketNode, options: PacketOptions
     nodeAddresses: node.addresses,
     fromNode,
     fromPod: podRanges && rangeWith(podRanges, packet.source.address) !== undefined,
-    answersPass: answersPass(packet.source.address, fromNode, node, podRanges),
+    answersPass: fromNode || answersPass(packet.source.address, node, options),
     hooks: fromNode ? (toNode ? ["output", "input"] : ["output"]) : [toNode ? "input" : "forward"],
   };
 }
 
-function answersPass(
-  source: string,
-  fromNode: boolean,
-  { podRange }: PacketNode,
-  podRanges: readonly string[] | undefined,
-): boolean | undefined {
-  if (fromNode) return true;
-  if (podRange === undefined || rangeWith(podRanges ?? [], source) === undefined) return undefined;
-  return rangeWith([podRange], source) !== undefined;
+/** For what other places than the node itself send: only on a pod's own node, and on the way out, answers come along. */
+function answersPass(source: string, node: PacketNode, { podRanges, nodeAt }: PacketOptions): boolean | undefined {
+  if (rangeWith(podRanges ?? [], source) !== undefined) {
+    return node.podRanges && rangeWith(node.podRanges, source) !== undefined;
+  }
+  if (podRanges === undefined) return undefined;
+  return node.gateway === true && nodeAt?.(source) === undefined;
 }
 
 /** Whether node ports answer on a destination address. */

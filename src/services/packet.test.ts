@@ -19,7 +19,7 @@ const names: RuleNames = {
   unknown: "unknown",
 };
 
-const node: PacketNode = { name: "node-1", addresses: ["10.98.0.1", "fd98::1"], podRange: "10.244.0.0/24" };
+const node: PacketNode = { name: "node-1", addresses: ["10.98.0.1", "fd98::1"], podRanges: ["10.244.0.0/24"] };
 
 const pod = (name: string, address: string, on: string, more: Partial<Endpoint> = {}): Endpoint => ({
   addresses: [address],

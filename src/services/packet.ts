@@ -122,6 +122,11 @@ export function explainPacket(
 const answersStray =
   "its answer goes straight to the client, not back through this node, so that the client does not know it";
 
+const answersStay =
+  "its node has the Service's address as well, and takes the answer to it for its own, so that the client hears nothing";
+
+const fromItself = "the node has the Service's address itself, and sends to it from there";
+
 const allHooks: readonly Hook[] = ["input", "forward", "output"];
 
 function delivered(
@@ -137,6 +142,8 @@ function delivered(
   const { names } = options;
   const resolved = options.resolved?.(serviceKey(row));
   const family = ipFamily(packet.source.address);
+  // A node port is an address that the node has in every mode.
+  const ownService = semantics.sendsFromServices && place.fromNode && refusalGroup(destination.kind) === "outside";
   const own = node.addresses.find((address) => ipFamily(address) === family);
   const seen = (endpoint: TableEndpoint): PacketEndpoint["source"] => {
     const masqueraded = (reason: string) => ({ address: own ?? "the node's", kept: false, reason });
@@ -145,10 +152,18 @@ function delivered(
     if (endpoint.address === packet.source.address && (semantics.hairpinElsewhere || endpoint.local)) {
       return masqueraded("hairpin: a pod that reaches itself must not see its own address");
     }
+    if (ownService) return { address: destination.address, kept: true, reason: fromItself };
     return { address: packet.source.address, kept: true, reason: outcome.kept };
+  };
+  const failing = (endpoint: TableEndpoint, kept: boolean) => {
+    if (!kept || endpoint.local) return undefined;
+    // Only this node can translate the answer back.
+    if (ownService) return answersStay;
+    return place.answersPass === false ? answersStray : undefined;
   };
   const endpoints = outcome.endpoints.map((endpoint): PacketEndpoint => {
     const source = seen(endpoint);
+    const fails = failing(endpoint, source.kept);
     const known = resolved?.endpoints.find((one) => one.address === endpoint.address);
     const { kind, namespace, name } = known?.target ?? {};
     return {
@@ -161,8 +176,7 @@ function delivered(
       ...(known?.terminating ? { terminating: true } : {}),
       ...(kind && name ? { target: { kind, namespace: namespace ?? row.namespace, name } } : {}),
       source,
-      // Only this node can translate the answer back.
-      ...(source.kept && !endpoint.local && place.answersPass === false ? { fails: answersStray } : {}),
+      ...(fails === undefined ? {} : { fails }),
     };
   });
   const [first] = endpoints;

@@ -109,7 +109,7 @@ describe.skipIf(reason !== undefined)("DNS of a stack", () => {
         asked++;
         return answering;
       },
-      address: "127.0.0.1",
+      addresses: ["127.0.0.1"],
       port: 0,
       log: silentLogger,
     });

@@ -109,12 +109,12 @@ describe.skipIf(reason !== undefined)("DNS in a namespace", () => {
     const elsewhere = new ZoneTable({ zone: "example.test", nameservers: ["192.0.2.9"], ttl: 5, pods: "disabled" });
     elsewhere.synced = true;
     const answering = { names: elsewhere, log: silentLogger };
-    upstream = await startDnsServer({ answering, address: "127.0.0.1", port: 0, log: silentLogger });
+    upstream = await startDnsServer({ answering, addresses: ["127.0.0.1"], port: 0, log: silentLogger });
     const forwarder = createForwarder({ upstreams: [`127.0.0.1:${upstream.port}`], timeout: 500 });
     parts.push(forwarder);
     server = await startDnsServer({
       answering: { names, forwarder, log: silentLogger },
-      address,
+      addresses: [address],
       bind: (open) => inNetns(`/run/netns/${namespace}`, open),
       log: silentLogger,
     });
@@ -173,7 +173,7 @@ describe.skipIf(reason !== undefined)("DNS in a namespace", () => {
   test("a second server on the address is a clear error", async () => {
     const again = startDnsServer({
       answering: { names, log: silentLogger },
-      address,
+      addresses: [address],
       bind: (open) => inNetns(`/run/netns/${namespace}`, open),
       log: silentLogger,
     });

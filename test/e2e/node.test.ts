@@ -21,12 +21,13 @@ import { openSqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
 const support = netnsSupport();
 if (!support.ok) console.log(`node e2e skipped: ${support.reason}`);
 
-const ranges: NetworkRanges = {
+const own: NetworkRanges = {
   pods: "10.144.0.0/16",
   services: "10.146.0.0/16",
   loadBalancers: "10.147.0.0/16",
   nodes: "10.148.0.0/24",
 };
+const ranges = [own];
 
 /** What `ip` shows of the host, to be the same before and after. */
 async function hostState(): Promise<string> {
@@ -397,7 +398,7 @@ describe.skipIf(!support.ok)("a start that failed half-way", () => {
     const stateDir = mkdtempSync(join(tmpdir(), "fl-t-range-"));
     await Bun.$`ip route add 10.145.3.0/24 dev lo`;
     try {
-      const taken = { ...ranges, pods: "10.145.0.0/16" };
+      const taken = [{ ...own, pods: "10.145.0.0/16" }];
       const network = new NetnsNetwork({ stack: "t-range", stateDir, ranges: taken, log: silentLogger });
       expect(network.ensureNodes(["node-1"])).rejects.toThrow(
         "the pod range 10.145.0.0/16 overlaps the route 10.145.3.0/24 dev lo of this machine",

@@ -5,6 +5,7 @@ import { backoff } from "../../base/backoff.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Disposable } from "../../base/disposal.ts";
 import { messageOf } from "../../base/errors.ts";
+import type { IpFamily } from "../../base/ip.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Change, Collection } from "../../collections/collection.ts";
 import type { RulesMeasures } from "../rules-measures.ts";
@@ -15,6 +16,8 @@ import type { UdpService } from "./udp-services.ts";
 
 export interface ConntrackCleanerOptions {
   readonly services: Collection<UdpService>;
+  /** Whose entries are looked at. */
+  readonly family: IpFamily;
   /** Resolves when the rules are as the objects say now. */
   readonly settled: () => Promise<void>;
   /** Runs programs in the node's network namespace. */
@@ -35,7 +38,7 @@ const retryAfter = { initial: 1_000, max: 60_000 };
 
 /** Starts with all Services there are: what became stale while nobody looked goes, too. */
 export function startConntrackCleaner(options: ConntrackCleanerOptions): ConntrackCleaner {
-  const { services, run, nodeAddresses, measures, clock, log } = options;
+  const { services, family, run, nodeAddresses, measures, clock, log } = options;
   const waiting = new Map<string, Change<UdpService>>();
   let working: Promise<void> | undefined;
   let retry: Disposable | undefined;
@@ -69,7 +72,7 @@ export function startConntrackCleaner(options: ConntrackCleanerOptions): Conntra
 
   async function clean(changes: readonly Change<UdpService>[]): Promise<void> {
     const begun = performance.now();
-    const listed = await run(["conntrack", "-L", "-p", "udp"]);
+    const listed = await run(["conntrack", "-L", "-f", `ipv${family}`, "-p", "udp"]);
     if (listed.code !== 0) throw new Error(`conntrack -L: ${listed.stderr.trim().split("\n")[0]}`);
     const stale = staleEntries(parseEntries(listed.stdout), changes, services.values(), nodeAddresses);
     for (const entry of stale) {

@@ -92,7 +92,7 @@ test("entries are deleted after the rules were written, and again when that fail
   let broken = true;
   services.set("dns", dns());
   const cleaner = startConntrackCleaner({
-    ...{ services, clock, measures, log: silentLogger, nodeAddresses: [] },
+    ...{ services, clock, measures, log: silentLogger, family: 4 as const, nodeAddresses: [] },
     settled: () => rules.promise,
     async run(argv) {
       runs.push(argv.join(" "));
@@ -105,12 +105,12 @@ test("entries are deleted after the rules were written, and again when that fail
   expect(runs).toEqual([]);
   rules.resolve();
   await cleaner.settled();
-  expect(runs).toEqual(["conntrack -L -p udp"]);
+  expect(runs).toEqual(["conntrack -L -f ipv4 -p udp"]);
   broken = false;
   clock.advance(1_000);
   await cleaner.settled();
   expect(runs.slice(1)).toEqual([
-    "conntrack -L -p udp",
+    "conntrack -L -f ipv4 -p udp",
     "conntrack -D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --reply-src 10.244.0.7 --reply-port-src 53",
   ]);
   expect(measures.conntrackDeleted).toBe(2);

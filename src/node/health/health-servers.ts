@@ -20,9 +20,9 @@ export interface HealthServersOptions {
   readonly mode: string;
   /** The text of `/metrics`. */
   readonly metrics: (answers: HealthCounts) => string;
-  /** Where health check node ports and port 10256 are listened on, and where the metrics are. */
-  readonly address: string;
-  readonly metricsAddress: string;
+  /** Where health check node ports and port 10256 are listened on, and where the metrics are; `::` is both families. */
+  readonly addresses: readonly string[];
+  readonly metricsAddresses: readonly string[];
   readonly effectivePort: (port: number) => number;
   /** Runs `open` where the sockets belong (inside the node's network namespace). */
   readonly bind: <T>(open: () => T) => T;
@@ -47,7 +47,7 @@ const retryEvery = 1_000;
 type Answer = (path: string) => HealthAnswer | undefined;
 
 interface Wanted {
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly port: number;
   readonly answer: Answer;
   readonly failed?: (message: string) => void;
@@ -70,7 +70,7 @@ export function startHealthServers(options: HealthServersOptions): Disposable {
     [
       "healthz",
       {
-        address: options.address,
+        addresses: options.addresses,
         port: healthzPort,
         answer(path) {
           if (path === "/healthz") return count(healthz, proxierAnswer(progress(), clock.now(), eligible()));
@@ -82,7 +82,7 @@ export function startHealthServers(options: HealthServersOptions): Disposable {
     [
       "metrics",
       {
-        address: options.metricsAddress,
+        addresses: options.metricsAddresses,
         port: metricsPort,
         answer(path) {
           if (path === "/metrics") return text(options.metrics({ healthz, livez }));
@@ -102,7 +102,7 @@ export function startHealthServers(options: HealthServersOptions): Disposable {
 
   function serviceWanted(key: string, health: ServiceHealth): Wanted {
     return {
-      address: options.address,
+      addresses: options.addresses,
       port: health.port,
       answer: () => {
         const now = services.get(key);
@@ -112,31 +112,41 @@ export function startHealthServers(options: HealthServersOptions): Disposable {
     };
   }
 
+  function serve(hostname: string, { port, answer }: Wanted): Bun.Server<undefined> {
+    return Bun.serve({
+      hostname,
+      port: options.effectivePort(port),
+      fetch(request) {
+        const found = answer(new URL(request.url).pathname);
+        if (!found) return new Response("404 page not found\n", { status: 404 });
+        return new Response(found.body, { status: found.status, headers: found.headers });
+      },
+    });
+  }
+
   function listen(name: string, wanted: Wanted): void {
-    const at = `${wanted.address} ${wanted.port}`;
+    const at = `${wanted.addresses.join(" ")} ${wanted.port}`;
     const before = servers.get(name);
     if (before?.at === at) return;
     before?.stop();
     servers.delete(name);
+    const opened: Bun.Server<undefined>[] = [];
+    const stop = () => {
+      for (const server of opened) void server.stop(true);
+    };
     try {
-      const server = options.bind(() =>
-        Bun.serve({
-          hostname: wanted.address,
-          port: options.effectivePort(wanted.port),
-          fetch(request) {
-            const answer = wanted.answer(new URL(request.url).pathname);
-            if (!answer) return new Response("404 page not found\n", { status: 404 });
-            return new Response(answer.body, { status: answer.status, headers: answer.headers });
-          },
-        }),
-      );
-      servers.set(name, { at, stop: () => void server.stop(true) });
+      options.bind(() => {
+        for (const address of wanted.addresses) opened.push(serve(address, wanted));
+      });
+      servers.set(name, { at, stop });
       complaints.delete(name);
     } catch (error) {
+      stop();
       const message = messageOf(error);
       if (complaints.get(name) === message) return;
       complaints.set(name, message);
-      log.warn("a health server cannot listen", { server: name, address: wanted.address, port: wanted.port, message });
+      const { addresses, port } = wanted;
+      log.warn("a health server cannot listen", { server: name, addresses, port, message });
       wanted.failed?.(message);
     }
   }

@@ -125,18 +125,22 @@ describe("metrics", () => {
     measures.begin()(2_100);
     const text = metricsText({
       mode: "iptables",
-      measures,
+      families: [{ family: 4, measures }],
       rows: [row()],
       healthz: new Map([[200, 3]]),
       livez: new Map(),
     });
-    expect(text).toContain('kubeproxy_network_programming_duration_seconds_bucket{le="0.5"} 0\n');
-    expect(text).toContain('kubeproxy_network_programming_duration_seconds_bucket{le="1"} 1\n');
-    expect(text).toContain('kubeproxy_sync_partial_proxy_rules_duration_seconds_bucket{le="0.004"} 1\n');
-    expect(text).toContain("kubeproxy_sync_proxy_rules_endpoint_changes_total 1\n");
-    expect(text).toContain("kubeproxy_sync_proxy_rules_endpoint_changes_pending 0\n");
-    expect(text).toContain("kubeproxy_sync_proxy_rules_last_timestamp_seconds 2.1\n");
-    expect(text).toContain('kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external"} 1\n');
+    expect(text).toContain('kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="0.5"} 0\n');
+    expect(text).toContain('kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="1"} 1\n');
+    expect(text).toContain(
+      'kubeproxy_sync_partial_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.004"} 1\n',
+    );
+    expect(text).toContain('kubeproxy_sync_proxy_rules_endpoint_changes_total{ip_family="IPv4"} 1\n');
+    expect(text).toContain('kubeproxy_sync_proxy_rules_endpoint_changes_pending{ip_family="IPv4"} 0\n');
+    expect(text).toContain('kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 2.1\n');
+    expect(text).toContain(
+      'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"} 1\n',
+    );
     expect(text).toContain('kubeproxy_proxy_healthz_total{code="200"} 3\n');
   });
 
@@ -166,8 +170,8 @@ describe("the servers of a node", () => {
       eligible: () => true,
       mode: "iptables",
       metrics: () => "a 1\n",
-      address,
-      metricsAddress: address,
+      addresses: [address],
+      metricsAddresses: [address],
       effectivePort: (port) => port,
       bind: (open) => open(),
       failed: (service, message) => failures.push(`${service.service}: ${message}`),

@@ -43,6 +43,7 @@ export function iptables(run: Run, options: IptablesOptions): ServiceRules {
 
   return {
     mode: "iptables",
+    family: options.family,
     render: (table: ServiceTable): Rules => render(table, options),
     renderer: (): Renderer => new IptablesRenderer(options),
     difference,

@@ -113,6 +113,7 @@ export function ipvs(run: Run, options: IpvsOptions, timing: IpvsTiming): IpvsRu
 
   return {
     mode: "ipvs",
+    family,
     render: (table: ServiceTable): Rules => render(table, options),
     renderer: (): Renderer => new IpvsRenderer(options),
     difference,

@@ -17,46 +17,58 @@ import {
 } from "../network.ts";
 import { lowPortsAllowed, movedPort } from "./low-ports.ts";
 
-export const defaultLoopbackRanges: NetworkRanges = {
-  pods: "127.244.0.0/16",
-  services: "127.96.0.0/16",
-  loadBalancers: "127.97.0.0/16",
-  nodes: "127.98.0.0/24",
-};
-
 export interface LoopbackNetworkOptions {
-  readonly ranges?: NetworkRanges;
+  /** One, within 127.0.0.0/8: the only IPv6 address that every machine has is ::1. */
+  readonly ranges: readonly NetworkRanges[];
   /** Whether ports below 1024 may be had; found out by trying unless given. */
   readonly lowPortsAllowed?: boolean;
 }
 
+/** Throws a UserError for ranges that this network cannot have. */
+export function checkLoopbackRanges(families: readonly NetworkRanges[]): void {
+  for (const [what, text] of families.flatMap((ranges) => Object.entries(ranges))) {
+    const cidr = parseCidr(text);
+    if (cidr?.family === 4 && addressAt(cidr, 0).startsWith("127.") && cidr.prefix >= 8) continue;
+    if (cidr?.family === 6) {
+      throw new UserError(
+        `the ${what} range ${text}: the loopback network has no IPv6, whose only loopback address is ::1`,
+        {
+          remedy: "use --network netns (as root), or leave IPv6 out",
+          exitCode: 2,
+        },
+      );
+    }
+    throw new UserError(`the ${what} range ${text} is not within 127.0.0.0/8`, {
+      remedy: "choose one there, or use --network netns",
+      exitCode: 2,
+    });
+  }
+}
+
 export class LoopbackNetwork implements PodNetwork {
   readonly kind = "loopback";
-  readonly ranges: NetworkRanges;
+  readonly ranges: readonly NetworkRanges[];
   readonly #lowPorts: boolean;
   readonly #nodes = new Map<string, NodePlace>();
-  readonly #pods = new Map<string, string>();
+  readonly #pods = new Map<string, readonly string[]>();
 
-  constructor(options: LoopbackNetworkOptions = {}) {
-    this.ranges = options.ranges ?? defaultLoopbackRanges;
-    for (const [what, text] of Object.entries(this.ranges)) {
-      const cidr = parseCidr(text);
-      if (cidr?.family === 4 && addressAt(cidr, 0).startsWith("127.") && cidr.prefix >= 8) continue;
-      throw new UserError(`the ${what} range ${text} is not within 127.0.0.0/8`, {
-        remedy: "choose one there, or use --network netns",
-        exitCode: 2,
-      });
-    }
-    const nodes = parseCidr(this.ranges.nodes)!;
+  constructor(options: LoopbackNetworkOptions) {
+    this.ranges = options.ranges;
+    checkLoopbackRanges(this.ranges);
+    const nodes = parseCidr(this.ranges[0]!.nodes)!;
     this.#lowPorts = options.lowPortsAllowed ?? lowPortsAllowed(addressAt(nodes, nodes.size - 2n));
   }
 
   async ensureNodes(names: readonly string[]): Promise<readonly NodePlace[]> {
-    const nodes = parseCidr(this.ranges.nodes)!;
-    const pods = parseCidr(this.ranges.pods)!;
+    const nodes = parseCidr(this.ranges[0]!.nodes)!;
+    const pods = parseCidr(this.ranges[0]!.pods)!;
     const places = names.map((name, index): NodePlace => {
       try {
-        return { name, address: addressAt(nodes, index + 1), podRange: formatCidr(subCidr(pods, 24, index)) };
+        return {
+          name,
+          addresses: [addressAt(nodes, index + 1)],
+          podRanges: [formatCidr(subCidr(pods, 24, index))],
+        };
       } catch (error) {
         throw new UserError(`there is no room for node number ${index + 1}: ${(error as Error).message}`);
       }
@@ -69,7 +81,7 @@ export class LoopbackNetwork implements PodNetwork {
     for (const pod of pods) {
       const node = this.#nodes.get(pod.node);
       if (!node) throw new UserError(`Pod ${pod.namespace}/${pod.name}: there is no node ${pod.node}`);
-      this.#pods.set(pod.uid, pod.hostNetwork ? node.address : pod.address);
+      this.#pods.set(pod.uid, pod.hostNetwork ? node.addresses : pod.addresses);
     }
   }
 
@@ -87,15 +99,13 @@ export class LoopbackNetwork implements PodNetwork {
   }
 
   place(target: NetworkTarget): Place | undefined {
-    const address = "node" in target ? this.#nodes.get(target.node)?.address : this.#pods.get(target.pod);
-    return address === undefined ? undefined : { netns: undefined, address };
+    const addresses = "node" in target ? this.#nodes.get(target.node)?.addresses : this.#pods.get(target.pod);
+    return addresses && { netns: undefined, addresses };
   }
 
   loadBalancerNetns(): undefined {
     return undefined;
   }
-
-  async addNodeAddress(): Promise<void> {}
 
   effectivePort(port: number): number {
     return movedPort(port, this.#lowPorts);

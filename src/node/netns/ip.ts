@@ -49,9 +49,14 @@ export interface HostRoute {
   readonly dev?: string;
 }
 
-/** The IPv4 unicast routes of all tables of the host. */
+/** The unicast routes of all tables of the host, of both families. */
 export async function hostRoutes(): Promise<readonly HostRoute[]> {
-  const result = await runCommand(["ip", "-4", "-j", "route", "show", "table", "all", "type", "unicast"]);
-  if (result.exitCode !== 0) throw new UserError(`\`ip route\` failed: ${result.stderr.trim()}`);
-  return result.stdout.trim() === "" ? [] : (JSON.parse(result.stdout) as HostRoute[]);
+  const routes = await Promise.all(
+    ["-4", "-6"].map(async (family) => {
+      const result = await runCommand(["ip", family, "-j", "route", "show", "table", "all", "type", "unicast"]);
+      if (result.exitCode !== 0) throw new UserError(`\`ip ${family} route\` failed: ${result.stderr.trim()}`);
+      return result.stdout.trim() === "" ? [] : (JSON.parse(result.stdout) as HostRoute[]);
+    }),
+  );
+  return routes.flat();
 }

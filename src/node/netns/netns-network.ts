@@ -34,19 +34,13 @@ import { checkRanges } from "./ranges.ts";
 import { findByName, removeLeftovers } from "./removal.ts";
 import { fabricSettings, nodeSettings, podSettings, writeSettings } from "./sysctl.ts";
 
-export const defaultNetnsRanges: NetworkRanges = {
-  pods: "10.244.0.0/16",
-  services: "10.96.0.0/16",
-  loadBalancers: "10.97.0.0/16",
-  nodes: "10.98.0.0/24",
-};
-
 export interface NetnsNetworkOptions {
   /** A DNS label; part of every name on the host. */
   readonly stack: string;
   /** Where the list of what was made is kept. */
   readonly stateDir: string;
-  readonly ranges?: NetworkRanges;
+  /** One of each family, the primary one first. */
+  readonly ranges: readonly NetworkRanges[];
   readonly log: Logger;
 }
 
@@ -66,16 +60,15 @@ export async function removeByName(stack: string): Promise<void> {
 
 export class NetnsNetwork implements PodNetwork {
   readonly kind = "netns";
-  readonly ranges: NetworkRanges;
+  readonly ranges: readonly NetworkRanges[];
   readonly #stack: string;
   readonly #made: MadeList;
   readonly #log: Logger;
   readonly #nodes = new Map<string, NodePlace>();
   readonly #pods = new Map<string, { netns: string; sandbox: PodSandbox }>();
-  readonly #addresses = new Set<string>();
 
   constructor(options: NetnsNetworkOptions) {
-    this.ranges = options.ranges ?? defaultNetnsRanges;
+    this.ranges = options.ranges;
     this.#stack = options.stack;
     this.#made = new MadeList(join(options.stateDir, "network"));
     this.#log = options.log;
@@ -140,7 +133,7 @@ export class NetnsNetwork implements PodNetwork {
       if (!node) throw new UserError(`Pod ${pod.namespace}/${pod.name}: there is no node ${pod.node}`);
       this.#pods.set(pod.uid, {
         netns: pod.hostNetwork ? nodeNetns(stack, pod.node) : podNetns(stack, pod),
-        sandbox: pod.hostNetwork ? { ...pod, address: node.address } : pod,
+        sandbox: pod.hostNetwork ? { ...pod, addresses: node.addresses } : pod,
       });
       if (!pod.hostNetwork) own.push(pod);
     }
@@ -150,8 +143,8 @@ export class NetnsNetwork implements PodNetwork {
       await this.#makeNetns(names);
       for (const name of names) writeSettings(netnsPath(name), podSettings);
       const byNode = Map.groupBy(fresh, (pod) => pod.node);
-      await runBatches([...byNode].map(([node, list]) => podLinksBatch(stack, node, list)));
-      await runBatches(fresh.map((pod) => podBatch(stack, this.#nodes.get(pod.node)!.address, pod)));
+      await runBatches([...byNode].map(([node, list]) => podLinksBatch(stack, this.#nodes.get(node)!, list)));
+      await runBatches(fresh.map((pod) => podBatch(stack, this.#nodes.get(pod.node)!, pod)));
       this.#made.completed("netns", names);
     }
     for (const pod of own) this.#writeEtc(pod);
@@ -180,22 +173,15 @@ export class NetnsNetwork implements PodNetwork {
   place(target: NetworkTarget): Place | undefined {
     if ("node" in target) {
       const node = this.#nodes.get(target.node);
-      return node && { netns: netnsPath(nodeNetns(this.#stack, node.name)), address: node.address };
+      return node && { netns: netnsPath(nodeNetns(this.#stack, node.name)), addresses: node.addresses };
     }
     const pod = this.#pods.get(target.pod);
-    return pod && { netns: netnsPath(pod.netns), address: pod.sandbox.address };
+    return pod && { netns: netnsPath(pod.netns), addresses: pod.sandbox.addresses };
   }
 
   loadBalancerNetns(): string | undefined {
     const first = this.#nodes.keys().next().value;
     return first === undefined ? undefined : netnsPath(nodeNetns(this.#stack, first));
-  }
-
-  async addNodeAddress(node: string, address: string): Promise<void> {
-    const key = `${node} ${address}`;
-    if (this.#addresses.has(key)) return;
-    await runBatch({ netns: nodeNetns(this.#stack, node), lines: [`addr replace ${address}/32 dev lo`] });
-    this.#addresses.add(key);
   }
 
   effectivePort(port: number): number {
@@ -230,7 +216,6 @@ export class NetnsNetwork implements PodNetwork {
     });
     this.#nodes.clear();
     this.#pods.clear();
-    this.#addresses.clear();
     this.#made.delete();
   }
 

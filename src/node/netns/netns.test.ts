@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { foldMade, MadeList } from "./made.ts";
 import { hostLink, podNetns } from "./names.ts";
-import { defaultNetnsRanges as ranges } from "./netns-network.ts";
 import {
   hostBatch,
   hostJoinBatch,
@@ -16,6 +15,19 @@ import {
   podMac,
 } from "./plan.ts";
 import { checkRanges } from "./ranges.ts";
+
+const ranges = {
+  pods: "10.244.0.0/16",
+  services: "10.96.0.0/16",
+  loadBalancers: "10.97.0.0/16",
+  nodes: "10.98.0.0/24",
+};
+const six = {
+  pods: "fd00:10:244::/56",
+  services: "fd00:10:96::/112",
+  loadBalancers: "fd00:10:97::/112",
+  nodes: "fd00:10:98::/64",
+};
 
 describe("names on the host", () => {
   test("fit into a link's 15 characters, however long the stack's name is", () => {
@@ -31,7 +43,7 @@ describe("names on the host", () => {
 describe("the ranges of a stack", () => {
   const message = (changed: object, routes: { dst: string; dev?: string }[] = []) => {
     try {
-      checkRanges({ ...ranges, ...changed }, routes, "fl-own.h");
+      checkRanges([{ ...ranges, ...changed }, six], routes, "fl-own.h");
       return undefined;
     } catch (error) {
       return `${(error as Error).message}; ${(error as { remedy?: string }).remedy ?? ""}`;
@@ -53,20 +65,25 @@ describe("the ranges of a stack", () => {
 
   test("may not overlap each other, nor be no ranges", () => {
     expect(message({ services: "10.244.8.0/24" })).toContain("overlaps the pod range 10.244.0.0/16");
-    expect(message({ pods: "10.244.0.0" })).toContain("not an IPv4 range");
+    expect(message({ pods: "10.244.0.0" })).toContain("not an address range");
     expect(message({ nodes: "10.98.0.0/30" })).toContain("too small");
+    expect(message({ services: "fd00:1::/48" })).toContain("an IPv6 Service range has a prefix length from 64 to 120");
+    expect(message({}, [{ dst: "fd00:10:244:7::/64", dev: "tun0" }])).toContain(
+      "the pod range fd00:10:244::/56 overlaps the route fd00:10:244:7::/64 dev tun0",
+    );
   });
 });
 
 describe("what ip is told", () => {
-  const first = nodePlace(ranges, "node-1", 0);
-  const second = nodePlace(ranges, "node-2", 1);
+  const first = nodePlace([ranges], "node-1", 0);
+  const second = nodePlace([ranges], "node-2", 1);
 
   test("gives the host one link and one route a range", () => {
-    expect(hostBatch("shop", ranges, first).lines).toEqual([
-      "link add fl-shop.h type veth peer name host0 netns fl-shop.n-node-1",
-      "addr add 10.98.0.254/32 dev fl-shop.h",
+    expect(hostBatch("shop", [ranges], first).lines).toEqual([
+      "link add fl-shop.h address ee:ee:ee:ee:ee:ed type veth peer name host0 address ee:ee:ee:ee:ee:ee netns fl-shop.n-node-1",
+      "addr replace 10.98.0.254/32 dev fl-shop.h",
       "link set fl-shop.h up",
+      "neigh replace 10.98.0.1 lladdr ee:ee:ee:ee:ee:ee dev fl-shop.h nud permanent",
       "route add 10.244.0.0/16 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
       "route add 10.96.0.0/16 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
       "route add 10.97.0.0/16 via 10.98.0.1 dev fl-shop.h onlink src 10.98.0.254",
@@ -76,10 +93,10 @@ describe("what ip is told", () => {
 
   test("makes load-balancer addresses local to node 1 only", () => {
     const local = "route add local 10.97.0.0/16 dev lo src 10.98.0.1";
-    expect(nodeBatch("shop", ranges, first, true).lines).toContain(local);
-    expect(nodeBatch("shop", ranges, second, false).lines.join()).not.toContain("route add local");
-    expect(hostJoinBatch("shop", ranges, first).lines).toContain("route add 10.98.0.254 dev host0 src 10.98.0.1");
-    expect(nodeRoutesBatch("shop", ranges, second, [first, second]).lines).toEqual([
+    expect(nodeBatch("shop", [ranges], first, true).lines).toContain(local);
+    expect(nodeBatch("shop", [ranges], second, false).lines.join()).not.toContain("route add local");
+    expect(hostJoinBatch("shop", [ranges], first).lines).toContain("route add 10.98.0.254 dev host0 src 10.98.0.1");
+    expect(nodeRoutesBatch("shop", [ranges], second, [first, second]).lines).toEqual([
       "route replace 10.244.0.0/24 via 10.98.0.1 dev eth0 src 10.98.0.2",
       "route replace 10.98.0.254 via 10.98.0.1 dev eth0 src 10.98.0.2",
       "route replace 10.97.0.0/16 via 10.98.0.1 dev eth0 src 10.98.0.2",
@@ -87,16 +104,53 @@ describe("what ip is told", () => {
   });
 
   test("routes every pod by itself, with both neighbours known", () => {
-    const pod = { uid: "u", namespace: "shop", name: "cart", node: "node-1", address: "10.244.0.5" };
-    const node = podLinksBatch("shop", "node-1", [pod]).lines;
-    expect(node[3]).toMatch(/^route replace 10\.244\.0\.5\/32 dev pod[0-9a-f]{10}$/);
+    const pod = { uid: "u", namespace: "shop", name: "cart", node: "node-1", addresses: ["10.244.0.5"] };
+    const node = podLinksBatch("shop", first, [pod]).lines;
+    expect(node[3]).toMatch(/^route replace 10\.244\.0\.5\/32 dev pod[0-9a-f]{10} src 10\.98\.0\.1$/);
     expect(node[2]).toContain(`lladdr ${podMac("10.244.0.5")}`);
     expect(podMac("10.244.0.5")).toBe("0a:58:0a:f4:00:05");
-    expect(podBatch("shop", "10.98.0.1", pod).lines.at(-1)).toBe("route add default via 10.98.0.1 dev eth0 onlink");
+    expect(podBatch("shop", first, pod).lines.at(-1)).toBe("route add default via 10.98.0.1 dev eth0 onlink");
+  });
+
+  test("gives nodes and pods an address of each family, in use at once, with gateways that IPv6 need not ask for", () => {
+    const both = [ranges, six];
+    const node = nodePlace(both, "node-2", 1);
+    expect(node).toEqual({
+      name: "node-2",
+      addresses: ["10.98.0.2", "fd00:10:98::2"],
+      podRanges: ["10.244.1.0/24", "fd00:10:244:1::/64"],
+    });
+    expect(hostBatch("shop", both, nodePlace(both, "node-1", 0)).lines).toContain(
+      "route add fd00:10:96::/112 via fd00:10:98::1 dev fl-shop.h onlink src fd00:10:98::fffe",
+    );
+    expect(nodeBatch("shop", [six], nodePlace([six], "node-1", 0), true).lines).toEqual([
+      "link set lo up",
+      "addr replace fd00:10:98::1/64 dev eth0 nodad",
+      "link set eth0 up",
+      "route add local fd00:10:97::/112 dev lo src fd00:10:98::1",
+      "route add ::/0 via fd00:10:98::fffd dev eth0 src fd00:10:98::1",
+    ]);
+    const pod = {
+      uid: "u",
+      namespace: "shop",
+      name: "cart",
+      node: "node-2",
+      addresses: ["fd00:10:244:1::5", "10.244.1.5"],
+    };
+    expect(podBatch("shop", node, pod).lines).toEqual([
+      "link set lo up",
+      "addr replace fd00:10:244:1::5/128 dev eth0 nodad",
+      "addr replace 10.244.1.5/32 dev eth0",
+      "link set eth0 up",
+      "neigh replace fd00:10:98::2 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent",
+      "route add ::/0 via fd00:10:98::2 dev eth0 onlink",
+      "neigh replace 10.98.0.2 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent",
+      "route add default via 10.98.0.2 dev eth0 onlink",
+    ]);
   });
 
   test("has an end: no address for a node beyond the ranges", () => {
-    expect(() => nodePlace({ ...ranges, pods: "10.244.0.0/23" }, "node-3", 2)).toThrow("no /24 for node number 3");
+    expect(() => nodePlace([{ ...ranges, pods: "10.244.0.0/23" }], "node-3", 2)).toThrow("no /24 for node number 3");
   });
 });
 

@@ -4,6 +4,7 @@
 
 import { FFIType, ptr } from "bun:ffi";
 import type { Disposable } from "../../base/disposal.ts";
+import type { IpFamily } from "../../base/ip.ts";
 import { openLibc } from "./libc.ts";
 import { inNetns } from "./setns.ts";
 
@@ -28,8 +29,12 @@ const functions = {
   close: { args: [FFIType.i32], returns: FFIType.i32 },
 } as const;
 
-/** Follows the namespace at `path`. Undefined where the kernel or the C library does not let us: then one has to look. */
-export function nftEvents(path: string | undefined): NftEvents | undefined {
+/** enum nf_inet_addr, linux/netfilter.h; tables of both families at once are `inet`. */
+const nfprotoInet = 1;
+const nfproto: Readonly<Record<IpFamily, number>> = { 4: 2, 6: 10 };
+
+/** Follows one family's rules in the namespace at `path`. Undefined where the kernel or the C library does not let us: then one has to look. */
+export function nftEvents(path: string | undefined, family: IpFamily): NftEvents | undefined {
   const libc = openLibc(functions, "nftables events cannot be followed");
   const fd = inNetns(path, () => libc.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER));
   if (fd < 0) return undefined;
@@ -45,14 +50,32 @@ export function nftEvents(path: string | undefined): NftEvents | undefined {
   let open = true;
   return {
     changed() {
-      let events = 0;
+      let changed = false;
       // Drained whole. After an overrun (ENOBUFS) one read fails, and what was kept is there at the next look.
-      while (open && Number(libc.recv(fd, ptr(buffer), buffer.length, MSG_DONTWAIT)) > 0) events++;
-      return events > 0;
+      for (;;) {
+        const length = open ? Number(libc.recv(fd, ptr(buffer), buffer.length, MSG_DONTWAIT)) : 0;
+        if (length <= 0) return changed;
+        changed ||= concerns(new DataView(buffer.buffer, 0, length), family);
+      }
     },
     dispose() {
       if (open) libc.close(fd);
       open = false;
     },
   };
+}
+
+/**
+ * Whether one of a datagram's messages is about this family: after the header (struct nlmsghdr, 16 bytes, its length first) comes
+ * the family (struct nfgenmsg). The mark at a transaction's end has none.
+ */
+export function concerns(datagram: DataView, family: IpFamily): boolean {
+  const header = 16;
+  for (let at = 0; at + header < datagram.byteLength; ) {
+    const of = datagram.getUint8(at + header);
+    if (of === nfproto[family] || of === nfprotoInet) return true;
+    const length = datagram.getUint32(at, true);
+    at += Math.max(header, (length + 3) & ~3);
+  }
+  return false;
 }

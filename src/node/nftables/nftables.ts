@@ -58,6 +58,7 @@ export function nftables(run: Run, options: NftablesOptions): ServiceRules {
 
   return {
     mode: "nftables",
+    family,
     render: (rows: ServiceTable): Rules => render(rows, options),
     renderer: (): Renderer => new NftablesRenderer(options),
     difference: (now, wanted, names) => difference(family, now, wanted, names),

@@ -2,6 +2,7 @@
 // order and in one write. Draining: what is under way is finished, connections that rest are closed after a moment.
 
 import type { Socket, TCPSocketListener } from "bun";
+import { unmapped } from "../../base/ip.ts";
 import { inNetns } from "../netns/setns.ts";
 import { describeRequest, hasNoBody, identityOf, responseHead } from "./answer.ts";
 import type { ContainerLog } from "./container-log.ts";
@@ -26,7 +27,7 @@ export class HttpPort {
   readonly connections = new Set<Connection>();
   identity: string;
   draining = false;
-  readonly #listener: TCPSocketListener<Connection>;
+  readonly #listeners: readonly TCPSocketListener<Connection>[];
   readonly #options: HttpPortOptions;
   #stopped = false;
 
@@ -35,9 +36,9 @@ export class HttpPort {
     this.#options = options;
     this.log = options.log;
     this.identity = identityOf(options.pod, options.container, options.port);
-    this.#listener = inNetns(options.pod.netns, () =>
+    this.#listeners = openAll(options.pod, (hostname) =>
       Bun.listen<Connection>({
-        hostname: options.pod.listenAddress,
+        hostname,
         port: options.listenPort,
         allowHalfOpen: true,
         socket: {
@@ -71,16 +72,33 @@ export class HttpPort {
 
   /** Takes no more connections and closes those that rest. */
   stopAccepting(): void {
-    if (!this.#stopped) this.#listener.stop(false);
+    if (!this.#stopped) for (const listener of this.#listeners) listener.stop(false);
     this.#stopped = true;
     for (const connection of this.connections) connection.endIfIdle();
   }
 
   close(): void {
-    this.#listener.stop(true);
+    for (const listener of this.#listeners) listener.stop(true);
     this.#stopped = true;
     for (const connection of this.connections) connection.terminate();
     this.connections.clear();
+  }
+}
+
+/** Opens one socket an address, all or none of them, where the pod is. */
+function openAll(
+  pod: Pick<StandInPod, "netns" | "listenAddresses">,
+  open: (hostname: string) => TCPSocketListener<Connection>,
+): readonly TCPSocketListener<Connection>[] {
+  const opened: TCPSocketListener<Connection>[] = [];
+  try {
+    inNetns(pod.netns, () => {
+      for (const address of pod.listenAddresses) opened.push(open(address));
+    });
+    return opened;
+  } catch (error) {
+    for (const one of opened) one.stop(true);
+    throw error;
   }
 }
 
@@ -221,9 +239,9 @@ class Connection {
       return;
     }
     const peer = {
-      client: socket.remoteAddress,
+      client: unmapped(socket.remoteAddress),
       clientPort: socket.remotePort,
-      local: socket.localAddress,
+      local: unmapped(socket.localAddress),
       localPort: socket.localPort,
     };
     const body = problem ?? describeRequest(request, peer, this.#port.identity);
@@ -240,7 +258,7 @@ class Connection {
     const body = `${reason}\n`;
     this.#output += responseHead(status, "text/plain; charset=utf-8", Buffer.byteLength(body), false, {}) + body;
     const log = this.#port.log;
-    if (log.wantsMore) log.line(`${this.#socket.remoteAddress} ${status} ${reason}`, Date.now());
+    if (log.wantsMore) log.line(`${unmapped(this.#socket.remoteAddress)} ${status} ${reason}`, Date.now());
     this.#ending = true;
   }
 
@@ -248,7 +266,7 @@ class Connection {
     const log = this.#port.log;
     if (!log.wantsMore) return;
     const { method, target, version } = request;
-    const client = this.#socket.remoteAddress;
+    const client = unmapped(this.#socket.remoteAddress);
     log.line(`${client} "${method} ${target} HTTP/${version}" ${status} ${length}`, Date.now());
   }
 

@@ -28,10 +28,10 @@ export interface StandInPod {
   readonly node: string;
   readonly serviceAccount: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** The pod's address, as it tells it to clients. */
-  readonly address: string;
-  /** The address to listen on. */
-  readonly listenAddress: string;
+  /** The pod's addresses, as it tells them to clients. */
+  readonly addresses: readonly string[];
+  /** The addresses to listen on; `::` is all of both families. */
+  readonly listenAddresses: readonly string[];
   readonly netns?: string;
   /** Differs when the namespace at the same path is another one. */
   readonly netnsId?: string;

@@ -15,8 +15,8 @@ const pod: StandInPod = {
   node: "node-1",
   serviceAccount: "cart",
   labels: { app: "cart", version: "v2" },
-  address,
-  listenAddress: address,
+  addresses: [address],
+  listenAddresses: [address],
   containers: [
     {
       name: "app",

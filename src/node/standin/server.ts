@@ -71,7 +71,8 @@ export class StandInServer {
   }
 
   async #applyPod(served: ServedPod, pod: StandInPod): Promise<void> {
-    const moved = served.pod.netnsId !== pod.netnsId || served.pod.listenAddress !== pod.listenAddress;
+    const moved =
+      served.pod.netnsId !== pod.netnsId || served.pod.listenAddresses.join() !== pod.listenAddresses.join();
     served.pod = pod;
     const names = new Set(pod.containers.map((container) => container.name));
     for (const [name, container] of served.containers) {
