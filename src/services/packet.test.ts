@@ -420,6 +420,29 @@ describe("what a decision tells", () => {
     expect(failing(outside)).toEqual([false]);
   });
 
+  test("that in ipvs the node itself sends to outside addresses from those addresses, and other nodes keep the answer", () => {
+    const from = (to: string, endpoints: readonly Endpoint[], more: Partial<Setting> = {}) =>
+      explain(`tcp 10.98.0.1 -> ${to}`, { mode: "ipvs", spec: localOut, endpoints, ...more }).endpoints.map(
+        ({ source, fails }) => [source.address, source.kept, fails !== undefined],
+      );
+    expect(from(`${loadBalancerIP}:80`, [here])).toEqual([[loadBalancerIP, true, false]]);
+    expect(from(`${externalIP}:80`, [there])).toEqual([[externalIP, true, true]]);
+    expect(from(`${externalIP}:80`, [there], { spec: {} })).toEqual([["10.98.0.1", false, false]]);
+    expect(from(`10.98.0.1:${nodePort}`, [there])).toEqual([["10.98.0.1", true, false]]);
+  });
+
+  test("that in ipvs policy Local with endpoints elsewhere works only where answers come back this way", () => {
+    const gateway: PacketNode = { ...node, gateway: true };
+    const failing = (from: string, at: PacketNode) =>
+      explain(`tcp ${from} -> 10.98.0.1:${nodePort}`, {
+        ...{ mode: "ipvs", spec: localOut, endpoints: [there], node: at },
+        options: { nodeAt: (address) => (address === "10.98.0.2" ? "node-2" : undefined) },
+      }).endpoints.map(({ fails }) => fails !== undefined);
+    expect([failing(outside, node), failing(outside, gateway)]).toEqual([[true], [false]]);
+    expect(failing("10.98.0.2", gateway)).toEqual([true]);
+    expect(failing(client, node)).toEqual([false]);
+  });
+
   test("that an endpoint serves only because nothing else is ready", () => {
     const decision = explain(`tcp ${client} -> ${clusterIP}:80`, { endpoints: [{ ...here, ...finishing }] });
     expect(decision.endpoints[0]?.terminating).toBe(true);
