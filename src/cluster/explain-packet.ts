@@ -58,7 +58,6 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
     ...(node.podRanges ? { podRanges: node.podRanges } : {}),
     localRanges: node === nodes[0] ? firstNodeRanges : [],
     gateway: node === nodes[0] && firstNodeRanges.length > 0,
-    gateway: node === nodes[0] && firstNodeRanges.length > 0,
   };
   const decision = explainPacket(packet, place, context.table?.(node.name) ?? { values: rows }, {
     mode,

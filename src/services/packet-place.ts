@@ -23,8 +23,6 @@ export interface PacketNode {
   readonly localRanges?: readonly string[];
   /** What is outside of the nodes' network is reached through this node, whichever node sends. */
   readonly gateway?: boolean;
-  /** What is outside of the nodes' network is reached through this node, whichever node sends. */
-  readonly gateway?: boolean;
   /** This node's own pods, the part of `podRanges` that is here: answers to others do not come back through this node. */
   readonly podRanges?: readonly string[];
 }
@@ -75,10 +73,9 @@ export function placeOf(packet: Packet, node: PacketNode, options: PacketOptions
 }
 
 /** For what other places than the node itself send: only on a pod's own node, and on the way out, answers come along. */
-/** For what other places than the node itself send: only on a pod's own node, and on the way out, answers come along. */
 function answersPass(source: string, node: PacketNode, { podRanges, nodeAt }: PacketOptions): boolean | undefined {
   if (rangeWith(podRanges ?? [], source) !== undefined) {
-    return node.podRange === undefined ? undefined : rangeWith([node.podRange], source) !== undefined;
+    return node.podRanges && rangeWith(node.podRanges, source) !== undefined;
   }
   if (podRanges === undefined) return undefined;
   return node.gateway === true && nodeAt?.(source) === undefined;
