@@ -34,6 +34,8 @@ export interface Controller extends Disposable {
 
 /** The longest pause after failures, in milliseconds. */
 const longestPause = 30_000;
+/** What a timer can wait, in milliseconds (25 days); a key that waits longer is looked at in between. */
+const longestTimer = 2 ** 31 - 1;
 
 export function startController(options: ControllerOptions): Controller {
   const { clock, log, name } = options;
@@ -64,7 +66,7 @@ export function startController(options: ControllerOptions): Controller {
 
   const later = (key: string, milliseconds: number) => {
     timers.get(key)?.dispose();
-    const timer = clock.after(milliseconds, () => {
+    const timer = clock.after(Math.min(milliseconds, longestTimer), () => {
       timers.delete(key);
       controller.enqueue(key);
     });

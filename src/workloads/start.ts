@@ -3,6 +3,7 @@
 
 import {
   ControllerRevisions,
+  CronJobs,
   DaemonSets,
   Deployments,
   Jobs,
@@ -13,6 +14,7 @@ import {
   StatefulSets,
 } from "../api/kinds.ts";
 import { type Disposable, disposable } from "../base/disposal.ts";
+import { startCronJobs } from "./cron-job.ts";
 import { startDaemonSets } from "./daemon-set.ts";
 import { startDeployments } from "./deployment.ts";
 import { startEventExpiry } from "./events.ts";
@@ -43,6 +45,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
     StatefulSets,
     DaemonSets,
     Jobs,
+    CronJobs,
     Pods,
     Nodes,
     Namespaces,
@@ -58,6 +61,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       startStatefulSets(objects),
       startDaemonSets(objects),
       startJobs(objects),
+      startCronJobs(objects),
       startPodCleanup(objects),
       startEventExpiry(objects),
       startGarbageCollector(objects),

@@ -1,6 +1,8 @@
 // Rules of what makes pods: Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs
 // (pkg/apis/apps/validation, pkg/apis/batch/validation).
 
+import { messageOf } from "../../base/errors.ts";
+import { isTimeZone, parseCron } from "../cron.ts";
 import { isEmpty, isRecord, semanticEqual } from "../data.ts";
 import type { KubeObject } from "../object.ts";
 import { type LabelSelectorObject, matchesLabelSelector } from "../selectors.ts";
@@ -237,6 +239,7 @@ export function validateCronJob(object: KubeObject): FieldError[] {
     const problem = cronProblem(spec.schedule);
     if (problem) errors.push(invalidValue("spec.schedule", spec.schedule, problem));
   }
+  errors.push(...validateTimeZone(spec.timeZone, "spec.timeZone"));
   errors.push(...nonNegative("spec.startingDeadlineSeconds", spec.startingDeadlineSeconds));
   const policies = ["Allow", "Forbid", "Replace"];
   if (!spec.concurrencyPolicy) errors.push(required("spec.concurrencyPolicy"));
@@ -251,44 +254,24 @@ export function validateCronJob(object: KubeObject): FieldError[] {
   return [...errors, ...validateJob(object, "spec.jobTemplate.spec")];
 }
 
-const cronRanges = [
-  [0, 59],
-  [0, 23],
-  [1, 31],
-  [1, 12],
-  [0, 6],
-] as const;
-const cronNames: Readonly<Record<string, number>> = Object.fromEntries([
-  ..."jan feb mar apr may jun jul aug sep oct nov dec".split(" ").map((name, index) => [name, index + 1] as const),
-  ..."sun mon tue wed thu fri sat".split(" ").map((name, index) => [name, index] as const),
-]);
-
-/** What the cron parser (robfig/cron ParseStandard) says of a schedule; undefined when it is one. */
+/** What the cron parser says of a schedule; undefined when it is one. */
 function cronProblem(schedule: string): string | undefined {
-  if (schedule.startsWith("TZ=") || schedule.startsWith("CRON_TZ="))
-    return "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-  if (schedule.startsWith("@")) {
-    if (/^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$/.test(schedule) || /^@every \S+$/.test(schedule))
-      return undefined;
-    return `unrecognized descriptor: ${schedule}`;
+  if (schedule.includes("TZ=")) return "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+  try {
+    parseCron(schedule);
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
   }
-  const fields = schedule.trim().split(/\s+/);
-  if (fields.length !== 5) return `expected exactly 5 fields, found ${fields.length}: [${fields.join(" ")}]`;
-  for (const [index, field] of fields.entries()) {
-    const [low, high] = cronRanges[index]!;
-    for (const part of field.split(",")) {
-      const [range, step] = part.split("/") as [string, string | undefined];
-      if (step !== undefined && !/^[1-9]\d*$/.test(step))
-        return `failed to parse int from ${step}: strconv.Atoi: parsing "${step}": invalid syntax`;
-      if (range === "*" || range === "?") continue;
-      for (const bound of range.split("-")) {
-        const value = cronNames[bound.toLowerCase()] ?? (/^\d+$/.test(bound) ? Number(bound) : undefined);
-        if (value === undefined)
-          return `failed to parse int from ${bound}: strconv.Atoi: parsing "${bound}": invalid syntax`;
-        if (value < low) return `beginning of range (${value}) below minimum (${low}): ${part}`;
-        if (value > high) return `end of range (${value}) above maximum (${high}): ${part}`;
-      }
-    }
+}
+
+/** pkg/apis/batch/validation validateTimeZone. */
+function validateTimeZone(zone: string | undefined, path: string): FieldError[] {
+  if (zone === undefined) return [];
+  if (zone === "") return [invalidValue(path, zone, "timeZone must be nil or non-empty string")];
+  if (zone.toLowerCase() === "local") {
+    const detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+    return [invalidValue(path, zone, detail)];
   }
-  return undefined;
+  return isTimeZone(zone) ? [] : [invalidValue(path, zone, `unknown time zone ${zone}`)];
 }
