@@ -170,7 +170,8 @@ try {
       process.execPath,
       join(root, "src/cluster/dns-main.ts"),
       ...dnsArgv({
-        ...{ control, addresses: ["127.0.0.1"], port, metricsPort: await freePort(), clients: [], ownAddresses: [] },
+        ...{ control, snapshot: join(folder, "zone"), addresses: ["127.0.0.1"], port, metricsPort: await freePort() },
+        ...{ clients: [], ownAddresses: [] },
         netns: undefined,
       }),
     ],

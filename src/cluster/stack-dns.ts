@@ -92,6 +92,7 @@ export function startStackDns(options: StackDnsOptions): StackDns {
         ...program,
         ...dnsArgv({
           control,
+          snapshot: join(paths.runtime, "dns-zone.jsonl"),
           addresses,
           port,
           metricsPort,

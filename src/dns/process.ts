@@ -6,9 +6,10 @@ import { parseArgs } from "node:util";
 import { systemClock } from "../base/clock.ts";
 import { UserError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
-import { defaultConfig } from "./config.ts";
+import { type DnsConfig, defaultConfig } from "./config.ts";
 import { startDnsService } from "./service.ts";
 import { followZone } from "./zone-client.ts";
+import { keepSnapshot, readSnapshot } from "./zone-snapshot.ts";
 import { ZoneTable } from "./zone-table.ts";
 
 /** Before the control process and its tools in the scheduler's eyes (nice(2)): it works for microseconds, and others wait. */
@@ -16,6 +17,8 @@ const priority = -5;
 
 export interface DnsArguments {
   readonly control: string;
+  /** The file that keeps the last state for the next process. */
+  readonly snapshot: string;
   readonly addresses: readonly string[];
   readonly port: number;
   readonly metricsPort: number;
@@ -24,12 +27,13 @@ export interface DnsArguments {
   readonly netns: string | undefined;
 }
 
-/** `--control SOCKET --address A,… --port P --metrics-port P --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
+/** `--control SOCKET --snapshot FILE --address A,… --port P --metrics-port P --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
 export function dnsArguments(argv: readonly string[]): DnsArguments {
   const { values } = parseArgs({
     args: [...argv],
     options: {
       control: { type: "string" },
+      snapshot: { type: "string" },
       address: { type: "string" },
       port: { type: "string", default: "53" },
       "metrics-port": { type: "string", default: "9153" },
@@ -38,10 +42,11 @@ export function dnsArguments(argv: readonly string[]): DnsArguments {
       netns: { type: "string" },
     },
   });
-  if (!values.control || !values.address)
-    throw new UserError("dns: --control and --address are needed", { exitCode: 2 });
+  if (!values.control || !values.snapshot || !values.address)
+    throw new UserError("dns: --control, --snapshot and --address are needed", { exitCode: 2 });
   return {
     control: values.control,
+    snapshot: values.snapshot,
     addresses: values.address.split(","),
     port: Number(values.port),
     metricsPort: Number(values["metrics-port"]),
@@ -54,7 +59,8 @@ export function dnsArguments(argv: readonly string[]): DnsArguments {
 /** The arguments that `dnsArguments` reads. */
 export function dnsArgv(options: DnsArguments): string[] {
   return [
-    ...["--control", options.control, "--address", options.addresses.join(","), "--port", String(options.port)],
+    ...["--control", options.control, "--snapshot", options.snapshot],
+    ...["--address", options.addresses.join(","), "--port", String(options.port)],
     ...["--metrics-port", String(options.metricsPort), "--clients", options.clients.join(",")],
     ...["--own", options.ownAddresses.join(","), ...(options.netns === undefined ? [] : ["--netns", options.netns])],
   ];
@@ -72,17 +78,22 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
     // Not allowed without privileges; then DNS has its turn with all the others.
   }
   const { addresses, port, metricsPort, clients, ownAddresses } = options;
-  const config = defaultConfig;
+  const kept = readSnapshot(options.snapshot);
+  // Until the control process has ever said where to ask, nobody is asked.
+  let config: DnsConfig = kept?.config ?? { ...defaultConfig, forward: { to: "nobody" } };
   const table = new ZoneTable({
     zone: config.zones[0]!,
     nameservers: addresses,
     ttl: config.ttl,
     pods: config.pods,
   });
+  if (kept) {
+    for (const changes of kept.changes) table.apply(changes);
+    table.end();
+  }
   const service = await startDnsService({
     table,
-    // Until the control process says where to ask, nobody is asked.
-    config: { ...config, forward: { to: "nobody" } },
+    config,
     addresses,
     port,
     metricsPort,
@@ -92,18 +103,24 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
     clock: systemClock,
     log,
   });
+  const snapshot = keepSnapshot({ path: options.snapshot, table, config: () => config, clock: systemClock, log });
   const zone = followZone({
     path: options.control,
     table,
     listening: { pid: process.pid, address: addresses[0]!, port: service.port },
     clock: systemClock,
     log,
-    onConfig: (next) => service.configure(next),
+    onConfig: (next) => {
+      config = next;
+      service.configure(next);
+      snapshot.remember();
+    },
     onProgrammed: (seconds) => service.metrics.programmed(seconds),
   });
-  log.info("listening", { addresses, port: service.port, metricsPort: service.metricsPort });
+  log.info("listening", { addresses, port: service.port, metricsPort: service.metricsPort, kept: kept !== undefined });
   const end = () => {
     zone.dispose();
+    snapshot.dispose();
     void service.dispose().then(() => process.exit(0));
   };
   process.on("SIGTERM", end);

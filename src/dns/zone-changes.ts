@@ -44,7 +44,7 @@ export interface ZoneFeed extends Disposable {
 }
 
 /** Entries in one piece of a snapshot: a millisecond or so of work for who takes it. */
-const pieceSize = 100;
+const pieceSize = 50;
 
 export function zoneFeed(inputs: ZoneFeedInputs): ZoneFeed {
   const { names, namespaces, slices } = inputs;
@@ -105,7 +105,8 @@ function absent(batch: Batch<unknown>): string[] {
   return batch.filter(({ after }) => after === undefined).map(({ key }) => key);
 }
 
-function* pieces<V>(values: Iterable<V>): Generator<V[]> {
+/** Values in lists of a bounded number. */
+export function* pieces<V>(values: Iterable<V>): Generator<V[]> {
   let piece: V[] = [];
   for (const value of values) {
     piece.push(value);

@@ -1,10 +1,10 @@
-import { describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decode, encode } from "dns-packet";
 import fc from "fast-check";
-import { systemClock } from "../base/clock.ts";
+import { FakeClock, systemClock } from "../base/clock.ts";
 import { silentLogger } from "../base/log.ts";
 import { AnswerCache } from "./answer-cache.ts";
 import { searchedName } from "./autopath.ts";
@@ -15,6 +15,7 @@ import { handleMessage } from "./server.ts";
 import type { ZoneChanges, ZoneFeed } from "./zone-changes.ts";
 import { followZone } from "./zone-client.ts";
 import { serveZone } from "./zone-server.ts";
+import { keepSnapshot, readSnapshot } from "./zone-snapshot.ts";
 import { ZoneTable } from "./zone-table.ts";
 
 const settings = { zone: "cluster.local", nameservers: ["10.96.0.10"], ttl: 5, pods: "verified" as const };
@@ -180,5 +181,63 @@ describe("clients", () => {
     const asked = ["10.244.3.4", "127.0.0.9", "::1", "fd00::7", "::ffff:10.244.0.1", "10.245.0.1", "192.0.2.1"];
     expect(asked.map(allows)).toEqual([true, true, true, true, true, false, false]);
     expect(() => clientsWithin(["everybody"])).toThrow("everybody is no address range");
+  });
+});
+
+describe("the last state on disk", () => {
+  const folder = mkdtempSync(join(tmpdir(), "fl-t-zone-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const kept = async (table: ZoneTable, path: string) => {
+    const clock = new FakeClock();
+    const log = silentLogger;
+    const keeping = keepSnapshot({ path, table, config: () => defaultConfig, clock, log });
+    table.apply({ namespaces: ["more"] });
+    clock.advance(2_000);
+    while (!existsSync(path)) await new Promise((resolve) => setImmediate(resolve));
+    keeping.dispose();
+  };
+
+  test("is the same names for the next process", async () => {
+    const path = join(folder, "a");
+    await kept(filled(), path);
+    const { config, changes } = readSnapshot(path)!;
+    expect(config).toEqual(defaultConfig);
+    const next = new ZoneTable(settings);
+    for (const one of changes) next.apply(one);
+    next.end();
+    expect(next.synced).toBe(true);
+    expect(next.service("shop", "cart")?.addresses).toEqual(["10.96.0.5"]);
+    expect([next.hasNamespace("shop"), next.hasNamespace("more")]).toEqual([true, true]);
+    expect(next.namespaceOfPod("10.244.0.7")).toBe("shop");
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test("is none when it is cut off, of another format, or not there", async () => {
+    const path = join(folder, "b");
+    expect(readSnapshot(path)).toBeUndefined();
+    await kept(filled(), path);
+    const text = readFileSync(path, "utf8");
+    for (const wrong of [
+      text.slice(0, -3),
+      text.slice(0, text.lastIndexOf("{")),
+      text.replace('"format":1', '"format":0'),
+      "",
+      "x",
+    ]) {
+      writeFileSync(path, wrong);
+      expect(readSnapshot(path)).toBeUndefined();
+    }
+  });
+
+  test("is not written while a state is only half there", () => {
+    const path = join(folder, "c");
+    const clock = new FakeClock();
+    const table = new ZoneTable(settings);
+    const keeping = keepSnapshot({ path, table, config: () => defaultConfig, clock, log: silentLogger });
+    table.begin();
+    table.apply({ namespaces: ["shop"] });
+    clock.advance(10_000);
+    expect(existsSync(path)).toBe(false);
+    keeping.dispose();
   });
 });

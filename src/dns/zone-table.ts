@@ -4,7 +4,7 @@
 import type { Disposable } from "../base/disposal.ts";
 import { canonicalAddress } from "../base/ip.ts";
 import type { PodNames, ServiceNames, ZoneView } from "./names.ts";
-import type { PodAddress, ZoneChanges } from "./zone-changes.ts";
+import { type PodAddress, pieces, type ZoneChanges } from "./zone-changes.ts";
 
 export interface ZoneSettings {
   readonly zone: string;
@@ -58,6 +58,18 @@ export class ZoneTable implements ZoneView {
 
   get size(): number {
     return this.#services.size;
+  }
+
+  /** Whether all of a state is there: not before the first one, and not while one is being sent again. */
+  get whole(): boolean {
+    return this.synced && this.#seen === undefined;
+  }
+
+  /** Everything there is, in pieces. What changes meanwhile may be in it or not. */
+  *snapshot(): Generator<ZoneChanges> {
+    for (const namespaces of pieces(this.#namespaces)) yield { namespaces };
+    for (const services of pieces(this.#services.values())) yield { services };
+    for (const pods of pieces(this.#pods.values())) yield { pods };
   }
 
   /** Which namespaces, Services and pods are known is unaffected. */
