@@ -9,11 +9,9 @@ type Names<T> = readonly (keyof T)[];
 const ofBackend: Names<Backend> = [
   "tls",
   "retryBudget",
-  "locality",
   "outlierDetection",
   "failureAccrual",
   "healthCheck",
-  "panicPercent",
   "proxyProtocol",
 ];
 const ofLimits: Names<NonNullable<Backend["limits"]>> = [
@@ -23,13 +21,14 @@ const ofLimits: Names<NonNullable<Backend["limits"]>> = [
   "connectionDuration",
   "idleTimeout",
 ];
-const balances: readonly Backend["balance"]["kind"][] = ["peakEwma", "ringHash", "maglev"];
+const balances: readonly Backend["balance"]["kind"][] = ["peakEwma"];
 
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {
   if (balances.includes(backend.balance.kind)) return said(`balance ${backend.balance.kind}`);
   if ("slowStart" in backend.balance && backend.balance.slowStart) return said("balance.slowStart");
-  return firstOf(backend, ofBackend, "") ?? firstOf(backend.limits ?? {}, ofLimits, "limits.");
+  if (backend.locality?.zonePreference) return said("locality.zonePreference");
+  return firstOf(backend, ofBackend, "") ?? firstOf(backend.limits, ofLimits, "limits.");
 }
 
 /** Why a route table cannot be taken. */
@@ -42,7 +41,7 @@ export function unsupportedTable(table: RouteTable): string | undefined {
       const problem =
         (filter && said(`filter ${filter.kind}`)) ??
         firstOf(rule, ["retry", "hash", "persistence"], "") ??
-        firstOf(rule.timeouts ?? {}, ["idle"], "timeouts.");
+        firstOf(rule.timeouts, ["idle"], "timeouts.");
       if (problem) return `${rule.name}: ${problem}`;
     }
   }
@@ -52,13 +51,12 @@ export function unsupportedTable(table: RouteTable): string | undefined {
 /** Why a listener cannot be taken, beside what its sockets cannot do. */
 export function unsupportedListener(listener: Listener): string | undefined {
   const ofChain = ({ tls, serve }: FilterChain) =>
-    firstOf(tls ?? {}, ["ciphers", "clients"], "tls.") ??
-    ("tcp" in serve ? firstOf(serve, ["idleTimeout"], "") : undefined);
+    firstOf(tls, ["ciphers", "clients"], "tls.") ?? ("tcp" in serve ? firstOf(serve, ["idleTimeout"], "") : undefined);
   return firstOf(listener, ["proxyProtocol", "trusted"], "") ?? listener.chains.map(ofChain).find(Boolean);
 }
 
-function firstOf<T extends object>(of: T, names: Names<T>, prefix: string): string | undefined {
-  const name = names.find((one) => of[one] !== undefined);
+function firstOf<T extends object>(of: T | undefined, names: Names<T>, prefix: string): string | undefined {
+  const name = names.find((one) => of?.[one] !== undefined);
   return name === undefined ? undefined : said(`${prefix}${String(name)}`);
 }
 

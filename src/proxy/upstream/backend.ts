@@ -6,7 +6,7 @@ import type { Deadlines } from "../deadlines.ts";
 import type { Http1Upstream, UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { turn } from "../wire.ts";
-import { balance, type Pick } from "./balance.ts";
+import { EndpointChoice } from "./endpoint-choice.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 
 /** Requests that may wait when the backend says no number and its connections are limited. */
@@ -16,6 +16,7 @@ const idleMilliseconds = 50_000;
 /** Names without a backend that are kept: route tables may hold them. */
 const maxUnknown = 1_000;
 const sweepMilliseconds = 5_000;
+const nobody: readonly EndpointPool[] = [];
 
 export const defaultUpstreamTimeouts: UpstreamTimeouts = { idle: 300_000 };
 
@@ -29,8 +30,7 @@ export class BackendRuntime implements PoolOwner {
   #config: Backend | undefined;
   /** By address and port; those that take requests and those of weight 0. */
   #pools = new Map<string, EndpointPool>();
-  #usable: EndpointPool[] = [];
-  #pick: Pick = () => 0;
+  #choice: EndpointChoice<EndpointPool> | undefined;
   #queue: Waiter[] = [];
 
   constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts) {
@@ -57,11 +57,14 @@ export class BackendRuntime implements PoolOwner {
 
   /** Endpoints that take requests. */
   get usable(): number {
-    return this.#usable.length;
+    return this.#choice?.size ?? 0;
   }
 
   configure(config: Backend | undefined): void {
+    const before = this.#config;
     this.#config = config;
+    const now = this.deadlines.now();
+    if (config) for (const pool of this.#pools.values()) pool.health.configure(config, before, now);
     this.#rebalance();
     if (!config) this.#failQueue("no_backend");
   }
@@ -70,21 +73,29 @@ export class BackendRuntime implements PoolOwner {
   setEndpoints(endpoints: Endpoints | undefined): void {
     const before = this.#pools;
     const now = new Map<string, EndpointPool>();
-    for (const { address, port, weight } of endpoints?.endpoints ?? []) {
+    for (const { address, port, weight, priority, zone } of endpoints?.endpoints ?? []) {
       const key = `${address} ${port}`;
-      const pool = now.get(key) ?? before.get(key) ?? new EndpointPool(this, address, port, weight);
+      const pool = now.get(key) ?? before.get(key) ?? this.#newPool(address, port, weight);
       pool.weight = weight;
+      pool.priority = priority ?? 0;
+      pool.zone = zone;
       now.set(key, pool);
     }
     this.#pools = now;
     for (const [key, pool] of before) if (!now.has(key)) pool.remove();
     this.#rebalance();
-    if (this.#usable.length === 0) this.#failQueue("no_endpoints");
+    if (this.usable === 0) this.#failQueue("no_endpoints");
+  }
+
+  #newPool(address: string, port: number, weight: number): EndpointPool {
+    const pool = new EndpointPool(this, address, port, weight);
+    if (this.#config) pool.health.configure(this.#config, undefined, this.deadlines.now());
+    return pool;
   }
 
   #rebalance(): void {
-    this.#usable = [...this.#pools.values()].filter((pool) => pool.weight > 0);
-    if (this.#usable.length > 0) this.#pick = balance(this.#config?.balance.kind ?? "roundRobin", this.#usable);
+    const config = this.#config;
+    this.#choice = config && new EndpointChoice([...this.#pools.values()], config, undefined, this.deadlines.now());
   }
 
   /**
@@ -94,8 +105,8 @@ export class BackendRuntime implements PoolOwner {
   acquire(waiter: Waiter, avoid: EndpointPool | undefined): Reason | undefined {
     const config = this.#config;
     if (config === undefined) return "no_backend";
-    if (this.#usable.length === 0) return "no_endpoints";
     const pool = this.#choose(avoid);
+    if (!pool) return "no_endpoints";
     const connection = pool.take();
     if (connection) {
       waiter.connected(connection, pool);
@@ -104,7 +115,7 @@ export class BackendRuntime implements PoolOwner {
     const most = config.limits?.connections;
     if (most !== undefined && this.connections >= most) {
       // A connection that idles at another endpoint is as good, and closing it would cost more.
-      for (const other of this.#usable) {
+      for (const other of this.#pools.values()) {
         const idle = other.take();
         if (!idle) continue;
         waiter.connected(idle, other);
@@ -121,10 +132,8 @@ export class BackendRuntime implements PoolOwner {
     return undefined;
   }
 
-  #choose(avoid: EndpointPool | undefined): EndpointPool {
-    const pool = this.#usable[this.#pick()]!;
-    if (pool !== avoid || this.#usable.length === 1) return pool;
-    return this.#usable[(this.#usable.indexOf(pool) + 1) % this.#usable.length]!;
+  #choose(avoid: EndpointPool | undefined): EndpointPool | undefined {
+    return this.#choice?.next(this.deadlines.now(), undefined, avoid === undefined ? nobody : [avoid]);
   }
 
   /** The waiter wants no connection any more. */
@@ -141,9 +150,8 @@ export class BackendRuntime implements PoolOwner {
       return true;
     }
     const most = this.#config?.limits?.connections;
-    if (this.#usable.length > 0 && (most === undefined || this.connections < most)) {
-      this.#choose(undefined).connect(this.#queue.shift()!);
-    }
+    const next = most === undefined || this.connections < most ? this.#choose(undefined) : undefined;
+    next?.connect(this.#queue.shift()!);
     return false;
   }
 

@@ -2,10 +2,11 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { balance } from "./balance.ts";
 import { WeightedChoice } from "./choice.ts";
+import { PeakEwma } from "./peak-ewma.ts";
 
-function counts(next: () => number, things: number, times: number): number[] {
+function counts(next: (now: number, hash: number | undefined) => number, things: number, times: number): number[] {
   const seen = new Array<number>(things).fill(0);
-  for (let time = 0; time < times; time++) seen[next()]!++;
+  for (let time = 0; time < times; time++) seen[next(0, undefined)]!++;
   return seen;
 }
 
@@ -38,26 +39,65 @@ test("of 10 requests at 90/10 nearly always one goes to the tenth", () => {
   }
 });
 
-const candidates = (...weights: number[]) => weights.map((weight) => ({ weight, active: 0 }));
+const endpoint = (weight: number, active = 0, load = 1) => ({
+  key: `${weight} ${active} ${load}`,
+  weight,
+  active,
+  load: () => load,
+});
+const candidates = (...weights: number[]) => weights.map((weight) => endpoint(weight));
 
 test("round robin takes turns, by weight where weights differ", () => {
-  expect(counts(balance("roundRobin", candidates(1, 1, 1)), 3, 300)).toEqual([100, 100, 100]);
-  const [one, three] = counts(balance("roundRobin", candidates(1, 3)), 2, 400);
+  expect(counts(balance({ kind: "roundRobin" }, candidates(1, 1, 1)), 3, 300)).toEqual([100, 100, 100]);
+  const [one, three] = counts(balance({ kind: "roundRobin" }, candidates(1, 3)), 2, 400);
   expect(Math.abs(one! - 100)).toBeLessThan(6);
   expect(one! + three!).toBe(400);
 });
 
 test("random follows the weights within 3 sigma", () => {
-  const [one] = counts(balance("random", candidates(1, 3)), 2, 10_000);
+  const [one] = counts(balance({ kind: "random" }, candidates(1, 3)), 2, 10_000);
   expect(Math.abs(one! - 2500)).toBeLessThan(3 * Math.sqrt(10_000 * 0.25 * 0.75) + 50);
 });
 
 test("least request avoids the busy one", () => {
-  const pick = balance("leastRequest", [
-    { weight: 1, active: 100 },
-    { weight: 1, active: 0 },
-  ]);
+  const pick = balance({ kind: "leastRequest" }, [endpoint(1, 100), endpoint(1, 0)]);
   const [busy] = counts(pick, 2, 1000);
   // It is taken only when both draws hit it.
   expect(busy).toBeLessThan(350);
 });
+
+test("least request with unequal weights follows weight / (active + 1)", () => {
+  const pick = balance({ kind: "leastRequest" }, [endpoint(3, 2), endpoint(1, 0), endpoint(2, 0)]);
+  const [busy, light, heavy] = counts(pick, 3, 12_000);
+  expect(Math.abs(busy! - 3000)).toBeLessThan(300);
+  expect(Math.abs(light! - 3000)).toBeLessThan(300);
+  expect(Math.abs(heavy! - 6000)).toBeLessThan(300);
+});
+
+test("peak EWMA takes the cheaper of two, so that the dearest of two is never taken", () => {
+  const pick = balance({ kind: "peakEwma" }, [endpoint(1, 0, 100), endpoint(1, 0, 5)]);
+  expect(counts(pick, 2, 100)).toEqual([0, 100]);
+});
+
+test("an average jumps to a peak at once, comes down with time, and grows with what is under way", () => {
+  const cost = new PeakEwma(0, 10_000, 30);
+  expect(cost.load(0, 0)).toBe(30);
+  cost.observe(200, 0);
+  expect(cost.load(0, 0)).toBe(200);
+  expect(cost.load(1, 0)).toBe(400);
+  cost.observe(10, 10_000);
+  expect(cost.load(0, 10_000)).toBeCloseTo(200 / Math.E + 10 * (1 - 1 / Math.E));
+  expect(cost.load(0, 60_000)).toBeLessThan(1);
+});
+
+test.each(["ringHash", "maglev"] as const)(
+  "%s keeps a hash with its endpoint, and without one goes anywhere",
+  (kind) => {
+    const pick = balance(
+      { kind },
+      [1, 2, 3, 4].map((weight) => endpoint(weight)),
+    );
+    for (let hash = 1; hash < 2 ** 31; hash *= 3) expect(pick(0, hash)).toBe(pick(0, hash));
+    expect(counts(pick, 4, 1000).every((count) => count > 0)).toBe(true);
+  },
+);

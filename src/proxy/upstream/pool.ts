@@ -6,6 +6,8 @@ import { Deadline, type Deadlines } from "../deadlines.ts";
 import { Http1Upstream, type UpstreamOwner, type UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
+import type { Choosable } from "./endpoint-choice.ts";
+import { EndpointHealth } from "./endpoint-health.ts";
 
 /** Who wants a connection. */
 export interface Waiter {
@@ -30,10 +32,14 @@ export interface PoolOwner {
 /** Idle connections kept to one endpoint. */
 const maxIdle = 512;
 
-export class EndpointPool implements UpstreamOwner {
+export class EndpointPool implements UpstreamOwner, Choosable {
+  readonly key: string;
   readonly address: string;
   readonly port: number;
   weight: number;
+  priority = 0;
+  zone: string | undefined = undefined;
+  readonly health: EndpointHealth;
   /** Requests under way. */
   active = 0;
   removed = false;
@@ -43,9 +49,11 @@ export class EndpointPool implements UpstreamOwner {
 
   constructor(owner: PoolOwner, address: string, port: number, weight: number) {
     this.#owner = owner;
+    this.key = `${address} ${port}`;
     this.address = address;
     this.port = port;
     this.weight = weight;
+    this.health = new EndpointHealth(owner.deadlines.now());
   }
 
   get timeouts(): UpstreamTimeouts {
@@ -54,6 +62,10 @@ export class EndpointPool implements UpstreamOwner {
 
   get idle(): number {
     return this.#idle.length;
+  }
+
+  load(now: number): number {
+    return this.health.cost?.load(this.active, now) ?? this.active;
   }
 
   /** An idle connection; undefined when a new one must be made. */

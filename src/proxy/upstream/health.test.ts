@@ -1,0 +1,248 @@
+// Passive and active health, and who takes the traffic after it.
+
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { OutlierDetection as Config } from "../../model/upstream-policies.ts";
+import { Breaker } from "./failure-accrual.ts";
+import { HealthState } from "./health-state.ts";
+import { OutlierDetection, type OutlierEvent, outlierHost } from "./outlier-detection.ts";
+import { type Placed, trafficGroups } from "./priorities.ts";
+import { slowStartFactor } from "./slow-start.ts";
+
+const off: Config = {
+  consecutive5xx: 0,
+  consecutiveGatewayErrors: 0,
+  interval: 10_000,
+  baseEjection: 30_000,
+  maxEjection: 300_000,
+  maxEjectionPercent: 100,
+  alwaysEjectOne: false,
+};
+
+function detection(config: Partial<Config>, count: number) {
+  const hosts = new Set(Array.from({ length: count }, outlierHost));
+  const list = [...hosts];
+  const log: string[] = [];
+  const detector = new OutlierDetection({ ...off, ...config }, () => hosts, {
+    ejected: (host, cause) => log.push(`${list.indexOf(host)} out: ${cause}`),
+    returned: (host) => log.push(`${list.indexOf(host)} back`),
+  });
+  const answers = (host: number, now: number, ...statuses: number[]) => {
+    for (const status of statuses) detector.report(list[host]!, { kind: "answer", status }, now);
+  };
+  const fails = (host: number, now: number, ...kinds: ("connectFailure" | "timeout")[]) => {
+    for (const kind of kinds) detector.report(list[host]!, { kind } as OutlierEvent, now);
+  };
+  return { detector, list, log, answers, fails };
+}
+
+test("five 5xx in a row eject, four and another answer do not", () => {
+  const { answers, log } = detection({ consecutive5xx: 5 }, 10);
+  answers(0, 0, 500, 500, 500, 500, 200, 500, 500, 500, 500);
+  expect(log).toEqual([]);
+  answers(0, 0, 503);
+  expect(log).toEqual(["0 out: consecutive5xx"]);
+});
+
+test("gateway errors are 502, 503 and 504; a 500 between them begins anew", () => {
+  const { answers, log } = detection({ consecutiveGatewayErrors: 3 }, 10);
+  answers(0, 0, 502, 503, 500, 503, 504);
+  expect(log).toEqual([]);
+  answers(0, 0, 502);
+  expect(log).toEqual(["0 out: consecutiveGatewayErrors"]);
+});
+
+test("failures to connect and timeouts count as 503 and 504, or on their own where they are split", () => {
+  const together = detection({ consecutiveGatewayErrors: 2 }, 10);
+  together.fails(0, 0, "connectFailure", "timeout");
+  expect(together.log).toEqual(["0 out: consecutiveGatewayErrors"]);
+  const split = detection({ consecutiveGatewayErrors: 2, consecutiveLocalFailures: 3 }, 10);
+  split.fails(0, 0, "connectFailure", "timeout");
+  expect(split.log).toEqual([]);
+  split.fails(0, 0, "connectFailure");
+  expect(split.log).toEqual(["0 out: consecutiveLocalFailures"]);
+});
+
+test("of fewer than ten hosts none is ejected at 10 %, unless one always may", () => {
+  const few = detection({ consecutive5xx: 1, maxEjectionPercent: 10 }, 9);
+  few.answers(0, 0, 500);
+  expect([few.log, few.detector.overflows]).toEqual([[], 1]);
+  const ten = detection({ consecutive5xx: 1, maxEjectionPercent: 10 }, 10);
+  ten.answers(0, 0, 500);
+  ten.answers(1, 0, 500);
+  expect([ten.log, ten.detector.overflows]).toEqual([["0 out: consecutive5xx"], 1]);
+  const one = detection({ consecutive5xx: 1, maxEjectionPercent: 10, alwaysEjectOne: true }, 3);
+  one.answers(0, 0, 500);
+  one.answers(1, 0, 500);
+  expect(one.log).toEqual(["0 out: consecutive5xx"]);
+});
+
+test("an ejection lasts 30 s times the number of them, at most 300 s, and is forgotten one each well interval", () => {
+  const { detector, list, answers, log } = detection({ consecutive5xx: 1 }, 2);
+  answers(0, 0, 500);
+  detector.interval(20_000);
+  expect(log).toEqual(["0 out: consecutive5xx"]);
+  detector.interval(30_000);
+  expect(log.at(-1)).toBe("0 back");
+  answers(0, 31_000, 500);
+  expect(detector.ejectionTime(list[0]!)).toBe(60_000);
+  detector.interval(90_000);
+  expect(log.at(-1)).toBe("0 out: consecutive5xx");
+  detector.interval(91_000);
+  expect(log.at(-1)).toBe("0 back");
+  list[0]!.ejections = 50;
+  expect(detector.ejectionTime(list[0]!)).toBe(300_000);
+  list[0]!.ejections = 2;
+  detector.interval(101_000);
+  detector.interval(111_000);
+  detector.interval(121_000);
+  expect(list[0]!.ejections).toBe(0);
+});
+
+test("never more than the share is out, whatever happens", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 12 }),
+      fc.integer({ min: 0, max: 100 }),
+      fc.array(fc.tuple(fc.nat(11), fc.constantFrom(200, 500, 503), fc.nat(40)), { maxLength: 200 }),
+      (count, percent, events) => {
+        const { detector, list } = detection({ consecutive5xx: 2, maxEjectionPercent: percent }, count);
+        let now = 0;
+        for (const [host, status, seconds] of events) {
+          now += seconds * 1000;
+          if (seconds > 30) detector.interval(now);
+          detector.report(list[host % count]!, { kind: "answer", status }, now);
+          const out = list.filter(({ ejected }) => ejected).length;
+          expect((100 * out) / count).toBeLessThanOrEqual(percent);
+        }
+      },
+    ),
+  );
+});
+
+test("a success rate far below the others' ejects", () => {
+  const { detector, answers, log } = detection(
+    { successRate: { minimumHosts: 5, requestVolume: 10, deviationFactor: 1.9 } },
+    6,
+  );
+  for (let host = 0; host < 6; host++) answers(host, 0, ...new Array<number>(20).fill(host === 3 ? 500 : 200));
+  detector.interval(10_000);
+  expect(log).toEqual(["3 out: successRate"]);
+});
+
+test("a failure percentage ejects where there were enough requests", () => {
+  const config = { failurePercentage: { threshold: 50, minimumHosts: 2, requestVolume: 10 } };
+  const { detector, answers, log } = detection(config, 3);
+  answers(0, 0, ...new Array<number>(5).fill(500), ...new Array<number>(5).fill(200));
+  answers(1, 0, ...new Array<number>(9).fill(500));
+  answers(2, 0, ...new Array<number>(10).fill(200));
+  detector.interval(10_000);
+  expect(log).toEqual(["0 out: failurePercentage"]);
+});
+
+const accrual = { maxFailures: 3, minPenalty: 1000, maxPenalty: 4000, jitterRatio: 0 };
+
+test("a breaker shuts after failures in a row, lets one request probe, and doubles its pause", () => {
+  const breaker = new Breaker(accrual);
+  const fail = (now: number) => breaker.failed(now);
+  expect([fail(0), fail(0), breaker.admits(0), fail(0), breaker.admits(0)]).toEqual([false, false, true, true, false]);
+  expect([breaker.admits(999), breaker.admits(1000)]).toEqual([false, true]);
+  breaker.taken();
+  expect(breaker.admits(1000)).toBe(false);
+  expect(fail(1000)).toBe(true);
+  expect([breaker.admits(2999), breaker.admits(3000)]).toEqual([false, true]);
+  breaker.taken();
+  breaker.succeeded();
+  expect(breaker.admits(3000)).toBe(true);
+  expect([fail(0), fail(0), fail(0), breaker.shutUntil]).toEqual([false, false, true, 1000]);
+});
+
+test("a probe that nobody waited for is made again, and late failures of older requests say nothing", () => {
+  const breaker = new Breaker({ ...accrual, maxFailures: 1 });
+  breaker.failed(0);
+  expect(breaker.failed(10)).toBe(false);
+  breaker.taken();
+  breaker.abandoned();
+  expect(breaker.admits(1000)).toBe(true);
+});
+
+test("active health changes after so many results in a row; the first counts at once", () => {
+  const fresh = new HealthState(3, 2);
+  expect([fresh.result(false), fresh.healthy]).toEqual([true, false]);
+  const known = new HealthState(3, 2);
+  known.result(true);
+  expect([known.result(false), known.result(false), known.result(true), known.healthy]).toEqual([
+    false,
+    false,
+    false,
+    true,
+  ]);
+  known.result(false);
+  known.result(false);
+  expect([known.result(false), known.healthy]).toEqual([true, false]);
+  expect([known.result(true), known.result(true), known.healthy]).toEqual([false, true, true]);
+});
+
+test("slow start begins at its minimum and ends at 1", () => {
+  const window = 60_000;
+  expect(slowStartFactor({ window }, 0)).toBe(0.1);
+  expect(slowStartFactor({ window }, 30_000)).toBe(0.5);
+  expect(slowStartFactor({ window, aggression: 2 }, 15_000)).toBe(0.5);
+  expect(slowStartFactor({ window }, 60_000)).toBe(1);
+});
+
+const level = (priority: number, healthy: number, all: number): Placed[] =>
+  Array.from({ length: all }, (_, index) => ({ priority, zone: undefined, healthy: index < healthy }));
+const shares = (endpoints: readonly Placed[], options = {}) =>
+  trafficGroups(endpoints, options).map(({ share }) => Math.round(share * 100));
+
+test.each([
+  [72, [100]],
+  [71, [99, 1]],
+  [50, [70, 30]],
+  [25, [35, 65]],
+  [0, [100]],
+])("at %d %% health of the first priority the levels take %o", (healthy, expected) => {
+  expect(shares([...level(0, healthy, 100), ...level(1, 100, 100)])).toEqual(expected as number[]);
+});
+
+test("two weak levels share everything by their health", () => {
+  expect(shares([...level(0, 20, 100), ...level(1, 20, 100)])).toEqual([50, 50]);
+});
+
+test("nobody healthy: nobody, or everybody in panic", () => {
+  expect(trafficGroups(level(0, 0, 4))).toEqual([]);
+  expect(trafficGroups(level(0, 0, 4), { panic: 50 })).toEqual([{ members: [0, 1, 2, 3], share: 1 }]);
+  expect(trafficGroups(level(0, 1, 4), { panic: 50 })[0]!.members).toHaveLength(4);
+  expect(trafficGroups(level(0, 2, 4), { panic: 50 })[0]!.members).toHaveLength(2);
+});
+
+test("the own zone takes everything when it has its share, else as much as it can", () => {
+  const zones = (...names: string[]): Placed[] => names.map((zone) => ({ priority: 0, zone, healthy: true }));
+  const even = zones("a", "a", "a", "b", "b", "b");
+  expect(trafficGroups(even, { zone: "a" })).toEqual([{ members: [0, 1, 2], share: 1 }]);
+  const weak = trafficGroups(zones("a", "b", "b", "b", "b", "b"), { zone: "a" });
+  expect(weak.map(({ members }) => members.length)).toEqual([1, 5]);
+  expect(weak[0]!.share).toBeCloseTo(1 / 3);
+  expect(trafficGroups(even, { zone: "c" })).toHaveLength(1);
+  expect(trafficGroups(even.slice(0, 5), { zone: "a" })).toHaveLength(1);
+});
+
+test("shares always make one, and every member is healthy when there is no panic", () => {
+  const place = fc.record({
+    priority: fc.nat(3),
+    zone: fc.constantFrom("a", "b", undefined),
+    healthy: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(fc.array(place, { minLength: 1, maxLength: 30 }), (endpoints) => {
+      const groups = trafficGroups(endpoints, { zone: "a" });
+      if (endpoints.every(({ healthy }) => !healthy)) expect(groups).toEqual([]);
+      else expect(groups.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1);
+      for (const { members } of groups) {
+        expect(members.length).toBeGreaterThan(0);
+        for (const member of members) expect(endpoints[member]!.healthy).toBe(true);
+      }
+    }),
+  );
+});

@@ -1,0 +1,113 @@
+// Retries: whether, when, and how many.
+
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { Retry } from "../../model/upstream-policies.ts";
+import { retryBudget } from "./retry-budget.ts";
+import { backoff, retryAfter, retryReason, type TryOutcome } from "./retry-decision.ts";
+
+const retry = (...on: Retry["on"][number][]): Retry => ({
+  attempts: 2,
+  on,
+  statuses: [],
+  backoff: { base: 25, max: 250 },
+  elsewhere: true,
+});
+const status = (code: number, grpcStatus?: number): TryOutcome => ({
+  kind: "status",
+  status: code,
+  ...(grpcStatus === undefined ? {} : { grpcStatus }),
+});
+
+test.each([
+  ["5xx", status(500), "5xx"],
+  ["5xx", status(499), undefined],
+  ["5xx", { kind: "reset", sent: true }, "5xx"],
+  ["5xx", { kind: "connect-failure" }, "5xx"],
+  ["5xx", { kind: "timeout" }, "5xx"],
+  ["gateway-error", status(502), "gateway-error"],
+  ["gateway-error", status(504), "gateway-error"],
+  ["gateway-error", status(500), undefined],
+  ["gateway-error", status(505), undefined],
+  ["connect-failure", { kind: "connect-failure" }, "connect-failure"],
+  ["connect-failure", { kind: "reset", sent: false }, undefined],
+  ["connect-failure", status(503), undefined],
+  ["reset", { kind: "reset", sent: true }, "reset"],
+  ["reset", status(503), undefined],
+  ["reset-before-request", { kind: "reset", sent: false }, "reset-before-request"],
+  ["reset-before-request", { kind: "reset", sent: true }, undefined],
+  ["retriable-4xx", status(409), "retriable-4xx"],
+  ["retriable-4xx", status(404), undefined],
+  ["refused-stream", { kind: "refused" }, "refused-stream"],
+  ["refused-stream", { kind: "reset", sent: true }, undefined],
+  ["unavailable", status(200, 14), "unavailable"],
+  ["unavailable", status(200, 13), undefined],
+  ["cancelled", status(200, 1), "cancelled"],
+  ["resource-exhausted", status(200, 8), "resource-exhausted"],
+  ["5xx", status(200, 14), undefined],
+] as [Retry["on"][number], TryOutcome, string | undefined][])("%s and %o: %s", (on, outcome, reason) => {
+  expect(retryReason(retry(on), outcome)).toBe(reason as never);
+});
+
+test("statuses are retried as listed, and nothing else is", () => {
+  const listed = { ...retry(), statuses: [429, 503] };
+  expect(retryReason(listed, status(503))).toBe("status");
+  expect(retryReason(listed, status(502))).toBeUndefined();
+  expect(retryReason(listed, { kind: "connect-failure" })).toBeUndefined();
+});
+
+test("the pause grows to its bound and is jittered down to nothing", () => {
+  const most = (attempt: number) => backoff({ base: 25, max: 250 }, attempt, () => 1);
+  expect([1, 2, 3, 4, 5, 40].map(most)).toEqual([25, 75, 175, 250, 250, 250]);
+  expect(backoff({ base: 25, max: 250 }, 3, () => 0)).toBe(0);
+});
+
+test("Retry-After is seconds or a date of HTTP, and nothing else", () => {
+  const now = Date.parse("2026-01-01T00:00:00Z");
+  expect(retryAfter("7", now)).toBe(7000);
+  expect(retryAfter("Thu, 01 Jan 2026 00:00:05 GMT", now)).toBe(5000);
+  expect(retryAfter("Wed, 31 Dec 2025 00:00:05 GMT", now)).toBe(0);
+  for (const field of ["-1", "1.5", "soon", "", "2026-01-01", undefined]) {
+    expect(retryAfter(field, now)).toBeUndefined();
+  }
+});
+
+test("a number of retries under way is never passed, and is given back", () => {
+  const budget = retryBudget(undefined, 2);
+  expect([budget.retry(9, 0), budget.retry(9, 0), budget.retry(9, 0)]).toEqual([true, true, false]);
+  budget.done();
+  expect(budget.retry(9, 0)).toBe(true);
+  expect(retryBudget(undefined, undefined).retry(1, 0)).toBe(true);
+});
+
+test("Envoy's budget is a share of what is under way, and a minimum", () => {
+  fc.assert(
+    fc.property(fc.nat(100), fc.nat(20), fc.nat(1000), (percent, minimum, active) => {
+      const budget = retryBudget({ kind: "concurrent", percent, minimum }, 1);
+      let allowed = 0;
+      while (allowed < 2000 && budget.retry(active, 0)) allowed++;
+      expect(allowed).toBe(Math.max(minimum, Math.floor((active * percent) / 100)));
+    }),
+  );
+});
+
+test("Linkerd's budget is a share of the requests of its window, and a reserve", () => {
+  fc.assert(
+    fc.property(fc.nat(500), fc.integer({ min: 0, max: 10 }), (requests, perSecond) => {
+      const budget = retryBudget({ kind: "ratio", ratio: 0.2, minPerSecond: perSecond, ttl: 10_000 }, undefined);
+      for (let one = 0; one < requests; one++) budget.request(1_000_000 + (one % 900));
+      let allowed = 0;
+      while (budget.retry(0, 1_000_900)) allowed++;
+      expect(allowed).toBe(Math.floor(requests * 0.2 + perSecond * 10 + 1e-9));
+    }),
+  );
+});
+
+test("what was deposited longer ago than the window counts no more", () => {
+  const budget = retryBudget({ kind: "ratio", ratio: 1, minPerSecond: 0, ttl: 10_000 }, undefined);
+  budget.request(1_000_000);
+  expect(budget.retry(0, 1_011_000)).toBe(false);
+  budget.request(1_020_000);
+  expect(budget.retry(0, 1_025_000)).toBe(true);
+  expect(budget.retry(0, 1_025_000)).toBe(false);
+});
