@@ -37,6 +37,10 @@ export const command: Command = {
       help: "The Services' addresses (nftables drops what goes to unused ones). Default: those of ServiceCIDRs in the files.",
     },
     ...Object.fromEntries(rulesFlagNames.map((name) => [name, proxyFlags[name]])),
+    nfacct: {
+      type: "boolean",
+      help: "With the two counters that kube-proxy's iptables mode adds where the kernel has them (xt_nfacct).",
+    },
     ipv6: { type: "boolean", help: "The IPv6 rules. Default: IPv4." },
   },
   examples: [
@@ -74,6 +78,7 @@ async function run(words: Words): Promise<number> {
   const { text, warnings } = await rulesOfFiles(files, {
     mode,
     family: words.flag("ipv6") ? 6 : 4,
+    nfacct: words.flag("nfacct"),
     flags: flagsIn(words, rulesFlagNames),
     ...(node === undefined ? {} : { node }),
     ...(zone === undefined ? {} : { zone }),

@@ -60,6 +60,7 @@ export const proxyFlags = {
     type: "string",
     value: "0…31",
     help: "The bit of the packet mark that asks for masquerading. Default: 14.",
+    modes: ["iptables", "ipvs"],
     inRules: true,
     check: (text) => (/^\d{1,2}$/.test(text) && Number(text) <= 31 ? undefined : "a number from 0 to 31 is wanted"),
   },

@@ -43,6 +43,8 @@ export interface RulesRequest {
   readonly nodeAddress?: string;
   /** kube-proxy's flags; without --cluster-cidr or another way to know pods nothing is masqueraded on its way to a ClusterIP. */
   readonly flags?: ProxyFlagTexts;
+  /** With kube-proxy's two counters, which it has where the kernel does (xt_nfacct). */
+  readonly nfacct?: boolean;
   /** The Services' ranges; otherwise those of ServiceCIDRs in the files. */
   readonly serviceCidrs?: readonly string[];
 }
@@ -62,6 +64,7 @@ interface Given {
   readonly nodeAddress: string | undefined;
   readonly nodePortAddresses: readonly string[] | undefined;
   readonly serviceCidrs: readonly string[];
+  readonly nfacct: boolean;
 }
 
 /** The text of each mode's rules. */
@@ -73,6 +76,7 @@ const modes: Readonly<Record<string, (given: Given) => string>> = {
         {
           ...backendOptions(given),
           localhostNodePorts: localhostNodePorts(given.flags, given.family),
+          nfacct: given.nfacct,
           dropInvalid: !given.flags["conntrack-tcp-be-liberal"],
         },
       ),
@@ -149,6 +153,7 @@ export async function rulesOfFiles(
     // Where the node's address is not known, nftables is printed for all addresses.
     nodePortAddresses: known ? nodePortAddresses(flags, request.mode as ProxyMode, family, own) : undefined,
     serviceCidrs: request.serviceCidrs ?? objects.serviceCidrs,
+    nfacct: request.nfacct ?? false,
   });
   return { text, warnings: objects.warnings };
 }

@@ -12,7 +12,7 @@ import type {
 } from "../api/kinds.ts";
 import { nameOf, objectName } from "../api/object.ts";
 import { canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
-import type { Protocol } from "./objects.ts";
+import { headlessLabel, isHeadless, type Protocol } from "./objects.ts";
 
 /** One address behind a Service, merged over all slices that name it. */
 export interface ServiceEndpoint {
@@ -54,8 +54,11 @@ export interface ResolvedService {
 /** Joins a Service with its slices, in any order. Addresses that are no IP of the slice's family are left out. */
 export function resolveService(service: Service, slices: readonly EndpointSlice[]): ResolvedService {
   const merged = new Map<string, ServiceEndpoint>();
+  // Slices that say they are of a headless Service are not for an address (kube-proxy does not ask for them).
+  const hasAddress = service.spec?.type !== "ExternalName" && !isHeadless(service.spec ?? {});
   for (const slice of slices) {
     if (slice.addressType === "FQDN") continue;
+    if (hasAddress && headlessLabel in (slice.metadata.labels ?? {})) continue;
     const family: IpFamily = slice.addressType === "IPv6" ? 6 : 4;
     const ports = (slice.ports ?? []).flatMap((port): EndpointPort[] =>
       port.port === undefined || port.port === null

@@ -2,8 +2,9 @@
 // policies leave (pkg/proxy/topology.go CategorizeEndpoints, serviceport.go). Rows are independent of the backend that
 // renders them: iptables, nftables, ipvs and userspace all read this.
 
+import { parseCidr } from "../base/cidr.ts";
 import { canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
-import { headlessLabel, isHeadless, type Protocol, serviceProxyNameLabel } from "./objects.ts";
+import { isHeadless, type Protocol, serviceProxyNameLabel } from "./objects.ts";
 import { type ResolvedService, servicePortName, targetPortOf } from "./resolved-service.ts";
 
 export interface TableEndpoint {
@@ -74,7 +75,7 @@ export function usesLocalEndpoints(row: ServicePort): boolean {
 export function servicePortsOf(service: ResolvedService, node: NodePlace): readonly ServicePort[] {
   const { spec } = service;
   if (spec.type === "ExternalName" || isHeadless(spec) || !spec.clusterIP) return [];
-  if (serviceProxyNameLabel in service.labels || headlessLabel in service.labels) return [];
+  if (serviceProxyNameLabel in service.labels) return [];
   const rows: ServicePort[] = [];
   for (const clusterIP of spec.clusterIPs ?? [spec.clusterIP]) {
     const family = ipFamily(clusterIP);
@@ -99,11 +100,7 @@ export function servicePortsOf(service: ResolvedService, node: NodePlace): reado
         loadBalancerIPs: isLoadBalancer
           ? ofFamily(service.ingress.flatMap((one) => (one.ip && (one.ipMode ?? "VIP") === "VIP" ? [one.ip] : [])))
           : [],
-        sourceRanges: isLoadBalancer
-          ? (spec.loadBalancerSourceRanges ?? [])
-              .map((range) => range.trim())
-              .filter((range) => range.includes(":") === (family === 6))
-          : [],
+        sourceRanges: isLoadBalancer ? sourceRanges(spec.loadBalancerSourceRanges ?? [], family) : [],
         nodePort: spec.type === "NodePort" || isLoadBalancer ? port.nodePort || undefined : undefined,
         healthCheckNodePort:
           isLoadBalancer && spec.externalTrafficPolicy === "Local" ? spec.healthCheckNodePort || undefined : undefined,
@@ -122,6 +119,12 @@ export function servicePortsOf(service: ResolvedService, node: NodePlace): reado
     }
   }
   return rows;
+}
+
+/** Those of one family; a range of everything among them is no restriction. */
+function sourceRanges(given: readonly string[], family: IpFamily): readonly string[] {
+  const own = given.map((range) => range.trim()).filter((range) => range.includes(":") === (family === 6));
+  return own.some((range) => parseCidr(range)?.prefix === 0) ? [] : own;
 }
 
 interface Candidate extends TableEndpoint {

@@ -225,15 +225,20 @@ describe("external traffic", () => {
   });
 
   test("from source ranges is admitted, also the node's own where a range contains it", () => {
-    const all = rules([balancer({ loadBalancerSourceRanges: ["192.0.2.0/24", "0.0.0.0/0"] })], {
+    const all = rules([balancer({ loadBalancerSourceRanges: ["192.0.2.0/24", "203.0.113.0/25"] })], {
       nodeAddress: "192.0.2.7",
     });
     expect(all.get(`nat/KUBE-FW-${hash}`)).toEqual([
       `-s 192.0.2.0/24 -m comment --comment "shop/web:p80 loadbalancer IP" -j KUBE-EXT-${hash}`,
-      `-m comment --comment "shop/web:p80 loadbalancer IP" -j KUBE-EXT-${hash}`,
+      `-s 203.0.113.0/25 -m comment --comment "shop/web:p80 loadbalancer IP" -j KUBE-EXT-${hash}`,
       `-s 10.97.0.1/32 -m comment --comment "shop/web:p80 loadbalancer IP" -j KUBE-EXT-${hash}`,
       '-m comment --comment "other traffic to shop/web:p80 will be dropped by KUBE-PROXY-FIREWALL"',
     ]);
+  });
+
+  test("is not restricted by ranges that have everything among them", () => {
+    const all = rules([balancer({ loadBalancerSourceRanges: ["192.0.2.0/24", "0.0.0.0/0"] })]);
+    expect(all.has(`nat/KUBE-FW-${hash}`)).toBe(false);
   });
 
   test("to a node port without endpoints is refused", () => {

@@ -1,5 +1,6 @@
 // The text of `nft list ruleset` (1.0.6) as pieces: enough of the syntax to compare with what kube-proxy wrote.
 
+import { parseDuration } from "../../../base/duration.ts";
 import type { Rules } from "../../service-rules.ts";
 import { chainPiece, elementPiece, mapPiece, setPiece, tablePiece } from "../pieces.ts";
 
@@ -35,6 +36,6 @@ export function parseSample(text: string, family: "ip" | "ip6"): Rules {
 function canonical(line: string): string {
   return line
     .replace(/priority ([^;]+);/, (_, name: string) => `priority ${priorities[name] ?? name};`)
-    .replace("dnat ip to", "dnat ip addr . port to")
-    .replace("timeout 3h", "timeout 10800s");
+    .replace(/dnat (ip6?) to numgen/, "dnat $1 addr . port to numgen")
+    .replace(/^timeout (\S+)$/, (_, text: string) => `timeout ${parseDuration(text, "timeout") / 1000}s`);
 }
