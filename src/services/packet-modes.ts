@@ -39,6 +39,8 @@ export type Hook = "input" | "forward" | "output";
 export interface ModeSemantics {
   /** Hooks at which packets to Service ports without endpoints are refused. Elsewhere they go on unchanged. */
   readonly refusedAt: Readonly<Record<"clusterIP" | "outside" | "nodePort", readonly Hook[]>>;
+  /** Whether a node port that cannot serve refuses on addresses where node ports do not answer, too. */
+  readonly refusesOnAllAddresses: boolean;
   /** Under an external policy Local, packets of pods and of the node itself may go to endpoints of all nodes. */
   readonly shortCircuits: boolean;
   /** What happens when policy Local finds no endpoint on this node and others have some. */
@@ -60,9 +62,11 @@ export interface ModeSemantics {
 const everywhere: readonly Hook[] = ["input", "forward", "output"];
 
 export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
-  // KUBE-SERVICES of table filter hangs on FORWARD and OUTPUT, KUBE-EXTERNAL-SERVICES on INPUT and FORWARD.
+  // KUBE-SERVICES of table filter hangs on FORWARD and OUTPUT, KUBE-EXTERNAL-SERVICES on INPUT and FORWARD, and asks of a node
+  // port only whether the address is the node's.
   iptables: {
     refusedAt: { clusterIP: ["forward", "output"], outside: ["input", "forward"], nodePort: ["input", "forward"] },
+    refusesOnAllAddresses: true,
     shortCircuits: true,
     withoutLocal: "drop",
     hairpinElsewhere: true,
@@ -75,6 +79,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
   },
   nftables: {
     refusedAt: { clusterIP: everywhere, outside: everywhere, nodePort: ["input"] },
+    refusesOnAllAddresses: false,
     shortCircuits: true,
     withoutLocal: "drop",
     hairpinElsewhere: false,
@@ -88,6 +93,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
   // A virtual server without real servers answers "unreachable"; policy Local without local endpoints uses all (pull 97081).
   ipvs: {
     refusedAt: { clusterIP: everywhere, outside: everywhere, nodePort: everywhere },
+    refusesOnAllAddresses: false,
     shortCircuits: false,
     withoutLocal: "all nodes",
     hairpinElsewhere: false,
@@ -101,6 +107,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
   // A port without endpoints has no listener.
   userspace: {
     refusedAt: { clusterIP: everywhere, outside: everywhere, nodePort: everywhere },
+    refusesOnAllAddresses: false,
     shortCircuits: false,
     withoutLocal: "reject",
     hairpinElsewhere: true,

@@ -25,6 +25,8 @@ export const destinationWords: Readonly<Record<DestinationKind, string>> = {
 export interface Claim {
   readonly row: ServicePort;
   readonly destination: Destination;
+  /** It is a node port on an address where node ports do not answer, and can only be refused. */
+  readonly unserved?: true;
 }
 
 /** What a row's rules make of the packet. */
@@ -69,16 +71,23 @@ export function claimsOf(
     if (row.loadBalancerIPs.includes(address)) add("loadBalancerIP");
   }
   // Node ports come last in every mode.
-  if (takesNodePorts(address, place, options)) {
+  const served = takesNodePorts(address, place, options);
+  if (served || (semantics.refusesOnAllAddresses && place.isLocal(address))) {
     for (const row of rows) {
-      if (row.nodePort === port) claims.push({ row, destination: { kind: "nodePort", address, port } });
+      if (row.nodePort !== port || (!served && canServe(row))) continue;
+      claims.push({ row, destination: { kind: "nodePort", address, port }, ...(served ? {} : { unserved: true }) });
     }
   }
   return claims;
 }
 
+/** Whether a node port leads to an endpoint for what comes from outside. */
+function canServe(row: ServicePort): boolean {
+  return row.externalPolicyLocal ? row.localEndpoints.length > 0 : row.hasEndpoints;
+}
+
 export function outcomeOf(
-  { row, destination }: Claim,
+  { row, destination, unserved }: Claim,
   packet: Packet,
   place: PacketPlace,
   options: PacketOptions,
@@ -107,6 +116,10 @@ export function outcomeOf(
     }
     const masquerade = clusterIpMasquerade(place, options);
     return translate(local, [found], row, options, from, masquerade, keptOnClusterIp(place, options));
+  }
+
+  if (unserved && row.hasEndpoints) {
+    return withoutLocal("externalTrafficPolicy", field(row, "spec.externalTrafficPolicy"), [], semantics);
   }
 
   const checked = semantics.checksSourceRanges;

@@ -420,6 +420,16 @@ describe("what a decision tells", () => {
     expect(failing(outside)).toEqual([false]);
   });
 
+  test("that in iptables a node port that cannot serve refuses on every address of the node", () => {
+    const gone = (to: string, more: Partial<Setting> = {}) =>
+      explain(`tcp 10.98.0.1 -> ${to}:${nodePort}`, { options: { localhostNodePorts: false }, ...more }).outcome;
+    expect(gone("127.0.0.1")).toBe("pass");
+    expect(gone("127.0.0.1", { endpoints: [] })).toBe("reject");
+    expect(gone("127.0.0.1", { endpoints: [there], spec: localOut })).toBe("drop");
+    expect(gone("127.0.0.1", { endpoints: [here], spec: localOut })).toBe("pass");
+    expect(gone("127.0.0.1", { endpoints: [], mode: "nftables" })).toBe("pass");
+  });
+
   test("that in ipvs the node itself sends to outside addresses from those addresses, and other nodes keep the answer", () => {
     const from = (to: string, endpoints: readonly Endpoint[], more: Partial<Setting> = {}) =>
       explain(`tcp 10.98.0.1 -> ${to}`, { mode: "ipvs", spec: localOut, endpoints, ...more }).endpoints.map(

@@ -3,7 +3,10 @@
 // TestExternalTrafficPolicyLocal, TestNoEndpointsReject, TestLoadBalancer and others), and the run that sends them through a
 // stack and compares with what `explain --packet` says. It judges nothing: whoever runs it looks at what differs.
 
+import { contains, parseCidr } from "../../src/base/cidr.ts";
+import { type IpFamily, ipFamily } from "../../src/base/ip.ts";
 import { ControlClient } from "../../src/cluster/control-api.ts";
+import { hostAddress } from "../../src/node/netns/plan.ts";
 import type { PacketDecision } from "../../src/services/packet.ts";
 import type { Answer, Attempt, Attempts, Reached } from "./packet-client.ts";
 import { root, run, type TestStack } from "./stack.ts";
@@ -80,6 +83,13 @@ export interface Wrong {
   readonly came: readonly Answer[];
 }
 
+interface Family {
+  readonly family: IpFamily;
+  readonly pods: string;
+  readonly balancers: string;
+  readonly host: string;
+}
+
 export interface PacketTableOptions {
   readonly mode: string;
   /** Milliseconds until a packet without an answer counts as lost. */
@@ -96,18 +106,25 @@ export class PacketTable {
   readonly #options: PacketTableOptions;
   readonly #control: ControlClient;
   readonly #addresses = new Map<string, string>();
-  readonly #balancers: string;
-  readonly #pods: string;
-  readonly #host: string;
+  readonly #families: readonly Family[];
 
   constructor(stack: TestStack, options: PacketTableOptions) {
     this.#stack = stack;
     this.#options = options;
     this.#control = new ControlClient(stack.name);
-    const range = (option: string) => stack.rangeOptions[stack.rangeOptions.indexOf(option) + 1]!;
-    this.#balancers = range("--load-balancer-cidr").split(".").slice(0, 2).join(".");
-    this.#pods = range("--pod-cidr");
-    this.#host = range("--node-cidr").replace(/\.0\/24$/, ".254");
+    const range = (option: string) => stack.rangeOptions[stack.rangeOptions.indexOf(option) + 1]!.split(",");
+    this.#families = range("--pod-cidr").map((pods, at): Family => {
+      const [services, loadBalancers, nodes] = ["service", "load-balancer", "node"].map((one) =>
+        range(`--${one}-cidr`),
+      );
+      const ranges = { pods, services: services![at]!, loadBalancers: loadBalancers![at]!, nodes: nodes![at]! };
+      return {
+        family: ipFamily(pods.split("/")[0]!)!,
+        pods,
+        balancers: ranges.loadBalancers,
+        host: hostAddress(ranges),
+      };
+    });
   }
 
   /** Makes the stack with three nodes, the pods and the Services. */
@@ -124,11 +141,15 @@ export class PacketTable {
     // Services without endpoints are what some cases are about: `up` says that they do not work.
     if (!up.out.includes("rules")) throw new Error(up.err);
     for (const { metadata, spec, status } of await this.#stack.list("services")) {
-      this.#addresses.set(`${metadata.name} clusterIP`, spec.clusterIP);
-      this.#addresses.set(`${metadata.name} loadBalancerIP`, status.loadBalancer.ingress?.[0].ip);
+      for (const [at, { family }] of this.#families.entries()) {
+        this.#addresses.set(`${metadata.name} clusterIP ${family}`, spec.clusterIPs[at]);
+        this.#addresses.set(`${metadata.name} loadBalancerIP ${family}`, status.loadBalancer.ingress?.[at].ip);
+      }
     }
     for (const { metadata, status } of await this.#stack.list("nodes")) {
-      this.#addresses.set(metadata.name, status.addresses[0].address);
+      for (const [at, { family }] of this.#families.entries()) {
+        this.#addresses.set(`${metadata.name} ${family}`, status.addresses[at].address);
+      }
     }
   }
 
@@ -138,14 +159,16 @@ export class PacketTable {
     const asked = await Promise.all(
       protocols.flatMap((protocol) =>
         cases.flatMap((one) =>
-          this.#destinations(one, source).map(async ({ name, ...to }) => {
-            const decision = await this.#decide(protocol, source, to.host, to.port);
-            const served = decision.endpoints.some(({ fails }) => !fails);
-            const fails = decision.endpoints.some((endpoint) => endpoint.fails);
-            const times = served && decision.endpoints.length > 1 ? (fails ? Math.min(2, most) : most) : 1;
-            const what = `${protocol} ${source} → ${one.service} by ${name} (${to.host}:${to.port})`;
-            return { what, attempt: { protocol, ...to, times }, decision };
-          }),
+          this.#families
+            .flatMap((family) => this.#destinations(one, source, family))
+            .map(async ({ name, ...to }) => {
+              const decision = await this.#decide(protocol, source, to.host, to.port);
+              const served = decision.endpoints.some(({ fails }) => !fails);
+              const fails = decision.endpoints.some((endpoint) => endpoint.fails);
+              const times = served && decision.endpoints.length > 1 ? (fails ? Math.min(2, most) : most) : 1;
+              const what = `${protocol} ${source} → ${one.service} by ${name} (${to.host}:${to.port})`;
+              return { what, attempt: { protocol, ...to, times }, decision };
+            }),
         ),
       ),
     );
@@ -165,9 +188,20 @@ export class PacketTable {
   }
 
   #service({ service: name, endpoints, internal, external, nodePort, external4, ranges }: Case): string {
-    const sourceRanges = ranges?.map(
-      (range) => ({ host: `${this.#host}/32`, pods: this.#pods, nowhere: "192.0.2.0/24" })[range],
+    const sourceRanges = ranges?.flatMap((range) =>
+      this.#families.map(
+        ({ family, host, pods }) =>
+          ({
+            host: family === 4 ? `${host}/32` : `${host}/128`,
+            pods,
+            nowhere: family === 4 ? "192.0.2.0/24" : "2001:db8:1::/48",
+          })[range],
+      ),
     );
+    const externalIPs = this.#families.flatMap((family) => [
+      externalIP(family, external4),
+      elsewhere(family, external4),
+    ]);
     return `
 apiVersion: v1
 kind: Service
@@ -176,8 +210,9 @@ spec:
   type: LoadBalancer
   internalTrafficPolicy: ${internal}
   externalTrafficPolicy: ${external}
-  externalIPs: [${this.#externalIP(external4)}, 198.51.100.${external4}]
-  ${sourceRanges ? `loadBalancerSourceRanges: [${sourceRanges.join(", ")}]` : ""}
+  ipFamilyPolicy: PreferDualStack
+  externalIPs: ${JSON.stringify(externalIPs)}
+  ${sourceRanges ? `loadBalancerSourceRanges: ${JSON.stringify(sourceRanges)}` : ""}
   selector: { app: ${endpoints} }
   ports:
     - { name: http, port: 80, targetPort: 8080, nodePort: ${nodePort} }
@@ -185,33 +220,32 @@ spec:
 ---`;
   }
 
-  #externalIP(last: number): string {
-    return `${this.#balancers}.255.${last}`;
-  }
-
   /** Where a Service is reached, from this source. */
-  #destinations(one: Case, source: Source): readonly { name: string; host: string; port: number }[] {
-    const address = (name: string) => this.#addresses.get(name)!;
+  #destinations(one: Case, source: Source, of: Family): readonly { name: string; host: string; port: number }[] {
+    const address = (name: string) => this.#addresses.get(`${name} ${of.family}`)!;
     return [
       { name: "cluster IP", host: address(`${one.service} clusterIP`), port: 80 },
       { name: "load-balancer IP", host: address(`${one.service} loadBalancerIP`), port: 80 },
-      { name: "external IP", host: this.#externalIP(one.external4), port: 80 },
+      { name: "external IP", host: externalIP(of, one.external4), port: 80 },
       // The host's own way to that address leads out of the machine.
-      ...(source === "host" ? [] : [{ name: "external IP elsewhere", host: `198.51.100.${one.external4}`, port: 80 }]),
+      ...(source === "host" ? [] : [{ name: "external IP elsewhere", host: elsewhere(of, one.external4), port: 80 }]),
       ...nodes.map((node) => ({ name: `node port of ${node}`, host: address(node), port: one.nodePort })),
       ...(source.startsWith("node-")
-        ? [{ name: "node port on localhost", host: "127.0.0.1", port: one.nodePort }]
+        ? [{ name: "node port on localhost", host: of.family === 4 ? "127.0.0.1" : "::1", port: one.nodePort }]
         : []),
     ];
   }
 
   /** The decision of the node that decides: what passes one on the way to another is asked there. */
   async #decide(protocol: string, source: Source, host: string, port: number): Promise<PacketDecision> {
-    const from = host === "127.0.0.1" ? "127.0.0.1" : (places[source].from ?? this.#host);
-    const packet = `${protocol} ${from} -> ${host}:${port}`;
-    const local = host === "127.0.0.1" ? { node: source } : {};
-    const decision = await this.#control.explainPacket({ packet, ...local });
-    if (decision.outcome !== "pass" || decision.node === "node-1" || !host.startsWith(this.#balancers)) return decision;
+    const { family, host: outside, balancers } = this.#families.find((one) => one.family === ipFamily(host))!;
+    const isLocal = host === "127.0.0.1" || host === "::1";
+    const from = isLocal ? host : (places[source].from ?? outside);
+    const written = (address: string) => (family === 6 && ipFamily(address) === 6 ? `[${address}]` : address);
+    const packet = `${protocol} ${written(from)} -> ${written(host)}:${port}`;
+    const decision = await this.#control.explainPacket({ packet, ...(isLocal ? { node: source } : {}) });
+    const leadsToFirst = contains(parseCidr(balancers)!, host);
+    if (decision.outcome !== "pass" || decision.node === "node-1" || !leadsToFirst) return decision;
     return await this.#control.explainPacket({ packet, node: "node-1" });
   }
 
@@ -231,6 +265,18 @@ spec:
   }
 }
 
+/** An address in the range of load balancers, to which the host has a way. */
+function externalIP({ family, balancers }: Family, last: number): string {
+  return family === 4
+    ? `${balancers.split(".").slice(0, 2).join(".")}.255.${last}`
+    : balancers.replace("::/112", `::ff${last}`);
+}
+
+/** An address that only nodes can send to. */
+function elsewhere({ family }: Family, last: number): string {
+  return family === 4 ? `198.51.100.${last}` : `2001:db8:100::${last}`;
+}
+
 const pod = (name: string, app: string, node: string) => `
 apiVersion: v1
 kind: Pod
@@ -246,6 +292,8 @@ function endsOf({ outcome, endpoints }: PacketDecision): ReadonlySet<End> {
   if (outcome !== "endpoints") return new Set([outcome]);
   return new Set(endpoints.map(({ source, fails }) => (fails ? "astray" : source.kept ? "kept" : "masqueraded")));
 }
+
+const nowhere = new Set(["EHOSTUNREACH", "ENETUNREACH", "ECONNREFUSED"]);
 
 interface Sent {
   readonly protocol: "tcp" | "udp";
@@ -263,7 +311,7 @@ function agrees(decision: PacketDecision, { protocol, sentByNode }: Sent, answer
       return answer === "timeout" || notLetOut;
     case "pass":
       // A socket for datagrams need not be told that its packets lead nowhere.
-      return answer === "EHOSTUNREACH" || answer === "ECONNREFUSED" || (protocol === "udp" && answer === "timeout");
+      return nowhere.has(String(answer)) || (protocol === "udp" && answer === "timeout");
     case "endpoints":
       return decision.endpoints.some(({ target, source, fails }) =>
         fails
