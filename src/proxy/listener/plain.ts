@@ -1,53 +1,48 @@
 // A listener without TLS: Bun's own sockets, the cheapest way there is.
 
 import type { Socket } from "bun";
-import type { Http1Downstream } from "../http1/downstream.ts";
 import { beginTurn, endTurn } from "../wire.ts";
-import type { ServedChain } from "./serve.ts";
+import type { Seat, ServedChain } from "./serve.ts";
 
 /** Something that accepts. Closing it leaves its connections alone. */
 export interface Accepting {
   close(): void;
 }
 
-interface Accepted {
-  connection: Http1Downstream | undefined;
-}
-
 /** Throws an Error with `code` EADDRINUSE, EADDRNOTAVAIL or EACCES when the address cannot be had. */
 export function listenPlain(address: string, port: number, chain: () => ServedChain): Accepting {
-  const listener = Bun.listen<Accepted>({
+  const listener = Bun.listen<Seat>({
     hostname: address,
     port,
     allowHalfOpen: true,
     socket: {
-      open(socket: Socket<Accepted>) {
+      open(socket: Socket<Seat>) {
         socket.setNoDelay(true);
-        const connection = chain().accept(socket, socket.remoteAddress);
-        socket.data = { connection };
-        if (!connection) socket.terminate();
+        const seat: Seat = { connection: undefined };
+        socket.data = seat;
+        if (!chain().accept(seat, socket, socket.remoteAddress, "http/1.1")) socket.terminate();
       },
-      data(socket: Socket<Accepted>, bytes: Buffer) {
+      data(socket: Socket<Seat>, bytes: Buffer) {
         beginTurn();
         socket.data.connection?.onData(bytes);
         endTurn();
       },
-      drain(socket: Socket<Accepted>) {
+      drain(socket: Socket<Seat>) {
         beginTurn();
         socket.data?.connection?.onDrain();
         endTurn();
       },
-      end(socket: Socket<Accepted>) {
+      end(socket: Socket<Seat>) {
         beginTurn();
         socket.data.connection?.onEnd();
         endTurn();
       },
-      close(socket: Socket<Accepted>) {
+      close(socket: Socket<Seat>) {
         beginTurn();
         socket.data?.connection?.onClose();
         endTurn();
       },
-      error(socket: Socket<Accepted>, error: Error) {
+      error(socket: Socket<Seat>, error: Error) {
         if (!("errno" in error)) chain().faulted(error);
         beginTurn();
         socket.data?.connection?.terminate();

@@ -2,19 +2,25 @@
 // they can be drained with it. It lives as long as its chain's condition stays in the listener, whatever else changes.
 
 import type { RouteTableRuntime } from "../compile.ts";
-import type { DownstreamEvents, RequestHead } from "../exchange.ts";
+import type { Downstream, DownstreamEvents, RequestHead } from "../exchange.ts";
 import { Forwarding } from "../forwarding.ts";
 import { Http1Downstream } from "../http1/downstream.ts";
-import type { Http1Server, Http1Timeouts } from "../http1/server.ts";
+import { Http2Downstream } from "../http2/downstream.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
+import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
 import type { Wire } from "../wire.ts";
 
-export class ServedChain implements Http1Server {
+/** Where a socket's events find its connection, which may be replaced while nothing has been served. */
+export interface Seat {
+  connection: ClientConnection | undefined;
+}
+
+export class ServedChain implements ClientServer {
   table: RouteTableRuntime;
   draining = false;
-  readonly timeouts: Http1Timeouts;
-  readonly connections = new Set<Http1Downstream>();
+  readonly timeouts: ClientTimeouts;
+  readonly connections = new Map<ClientConnection, Seat>();
   readonly #runtime: ProxyRuntime;
   readonly #port: number;
   readonly #scheme: "http" | "https";
@@ -24,24 +30,44 @@ export class ServedChain implements Http1Server {
     this.table = table;
     this.#port = port;
     this.#scheme = scheme;
-    this.timeouts = runtime.http1Timeouts;
+    this.timeouts = runtime.clientTimeouts;
   }
 
-  /** A connection was accepted. Undefined when there are too many: the caller closes it. */
-  accept(wire: Wire, source: string): Http1Downstream | undefined {
+  /**
+   * A connection was accepted, and takes the seat; `protocol` is what TLS agreed on. False when there are too many: the caller
+   * closes it.
+   */
+  accept(seat: Seat, wire: Wire, source: string, protocol: "h2" | "http/1.1"): boolean {
     const counts = this.#runtime.connections;
     if (counts.open >= counts.most) {
       counts.refused++;
-      return undefined;
+      return false;
     }
     counts.open++;
     counts.accepted++;
-    const connection = new Http1Downstream(wire, this, this.#runtime.deadlines, source, this.#scheme);
-    this.connections.add(connection);
-    return connection;
+    const Codec = protocol === "h2" ? Http2Downstream : Http1Downstream;
+    this.#seat(seat, new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme));
+    return true;
   }
 
-  request(downstream: Http1Downstream, _head: RequestHead): DownstreamEvents {
+  #seat(seat: Seat, connection: ClientConnection): void {
+    seat.connection = connection;
+    this.connections.set(connection, seat);
+  }
+
+  /** HTTP/2 with prior knowledge. With TLS it is agreed on by ALPN and by nothing else (RFC 9113 §3.2). */
+  turnedOut(connection: Http1Downstream, bytes: Buffer): boolean {
+    const seat = this.connections.get(connection);
+    if (!seat || this.#scheme === "https") return false;
+    this.connections.delete(connection);
+    const { deadlines } = this.#runtime;
+    const successor = new Http2Downstream(connection.wire, this, deadlines, connection.head.source, this.#scheme);
+    this.#seat(seat, successor);
+    successor.onData(bytes);
+    return true;
+  }
+
+  request(downstream: Downstream, _head: RequestHead): DownstreamEvents {
     const forwarding = new Forwarding(this.#runtime, downstream);
     forwarding.begin(this.table, this.#port);
     return forwarding;
@@ -56,18 +82,18 @@ export class ServedChain implements Http1Server {
     this.#runtime.metrics.ended(reason);
   }
 
-  closed(connection: Http1Downstream): void {
+  closed(connection: ClientConnection): void {
     if (this.connections.delete(connection)) this.#runtime.connections.open--;
   }
 
   /** Connections close as soon as they owe no answer; new requests of a pipeline are not begun. */
   drain(): void {
     this.draining = true;
-    for (const connection of [...this.connections]) connection.closeWhenIdle();
+    for (const connection of [...this.connections.keys()]) connection.closeWhenIdle();
   }
 
   /** The end of a drain's patience. */
   terminate(): void {
-    for (const connection of [...this.connections]) connection.terminate();
+    for (const connection of [...this.connections.keys()]) connection.terminate();
   }
 }

@@ -7,10 +7,9 @@ import tls from "node:tls";
 import { messageOf } from "../../base/errors.ts";
 import { hostMatches } from "../../model/host-pattern.ts";
 import type { ChainCondition, Secret, TlsContext } from "../../model/model.ts";
-import type { Http1Downstream } from "../http1/downstream.ts";
 import { beginTurn, endTurn, type Wire } from "../wire.ts";
 import type { Accepting } from "./plain.ts";
-import type { ServedChain } from "./serve.ts";
+import type { Seat, ServedChain } from "./serve.ts";
 
 /** A certificate ready to serve. */
 export interface Certificate {
@@ -150,11 +149,14 @@ export function listenTls(
 
 function serve(socket: tls.TLSSocket, chain: ServedChain): void {
   const wire = new TlsWire(socket);
-  const connection: Http1Downstream | undefined = chain.accept(wire, socket.remoteAddress ?? "");
-  if (!connection) {
+  const seat: Seat = { connection: undefined };
+  const protocol = socket.alpnProtocol === "h2" ? "h2" : "http/1.1";
+  if (!chain.accept(seat, wire, socket.remoteAddress ?? "", protocol)) {
     socket.destroy();
     return;
   }
+  // TLS agreed on it: nothing replaces this one.
+  const connection = seat.connection!;
   socket.setNoDelay(true);
   socket.on("data", (bytes: Buffer) => {
     beginTurn();
