@@ -51,6 +51,7 @@ import {
   nodePortAddresses,
 } from "./proxy-flags.ts";
 import { familiesOfRanges } from "./ranges-from-options.ts";
+import { followServiceRanges } from "./service-ranges.ts";
 import type { StackPaths, StackSettings } from "./stack.ts";
 
 export interface MadeNetwork {
@@ -94,6 +95,8 @@ export interface StackNode {
 
 export interface StackNodes extends AsyncDisposable {
   readonly all: readonly StackNode[];
+  /** The ranges that Service addresses come from now. */
+  serviceRanges(): readonly string[];
   /** Resolves when the rules of every node are as their tables say now. */
   settled(): Promise<void>;
 }
@@ -122,6 +125,15 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     // Its settings are there once rules use connection tracking.
     void sink.settled().then(() => setConntrack(options, place));
     return { table, sink };
+  });
+  const serviceRanges = followServiceRanges({
+    serviceCidrs: objects.serviceCidrs,
+    own: settings.ranges.map(({ services }) => services),
+    network,
+    changed: (ranges) => {
+      for (const { sink } of rules) sink.serviceCidrs?.(ranges);
+    },
+    log: log.child("service ranges"),
   });
   const udp = udpServices(pipeline.inputs.resolved);
   const cleaners =
@@ -174,12 +186,14 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   );
   return {
     all,
+    serviceRanges: () => serviceRanges.now(),
     settled: async () => {
+      await serviceRanges.settled();
       await Promise.all(rules.map(({ sink }) => sink.settled()));
       await Promise.all(cleaners.map((one) => one.settled()));
     },
     async dispose() {
-      for (const one of [...health, ...cleaners]) one.dispose();
+      for (const one of [serviceRanges, ...health, ...cleaners]) one.dispose();
       for (const { rules, standIns, agent } of all) {
         await rules.sink.dispose();
         standIns.release();
@@ -295,6 +309,7 @@ function kernelRules(
     settled: () => sink.settled(),
     problems: () => (sink.state.inSync || sink.state.lastError === undefined ? [] : [sink.state.lastError]),
     families: [{ family, measures: sink.state.measures, rules: () => sink.rules }],
+    serviceCidrs: (ranges) => sink.serviceCidrs(ranges),
     dispose: async () => {
       sink.dispose();
       options.events?.dispose();
@@ -308,6 +323,9 @@ function together(sinks: readonly NodeRules["sink"][]): NodeRules["sink"] {
   return {
     families: sinks.flatMap(({ families }) => families),
     problems: () => sinks.flatMap((sink) => sink.problems()),
+    serviceCidrs(ranges) {
+      for (const sink of sinks) sink.serviceCidrs?.(ranges);
+    },
     settled: async () => {
       await Promise.all(sinks.map((sink) => sink.settled()));
     },

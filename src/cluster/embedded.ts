@@ -194,7 +194,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
         {
           mode: settings.proxyMode,
           podRanges: rangesOf("pods"),
-          serviceRanges: rangesOf("services"),
+          serviceRanges: nodes.serviceRanges(),
           ...(settings.proxyFlags ? { proxyFlags: settings.proxyFlags } : {}),
           firstNodeRanges: rangesOf("loadBalancers"),
           nodes: places.map((place) => ({

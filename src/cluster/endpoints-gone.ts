@@ -20,6 +20,8 @@ export interface NodeRules {
     /** What could not be put in force, in words. */
     problems(): readonly string[];
     readonly families: readonly RulesOfFamily[];
+    /** Takes other ranges of Service addresses than those that it was made with. */
+    serviceCidrs?(ranges: readonly string[]): void;
     dispose(): Promise<void>;
   };
 }

@@ -72,6 +72,11 @@ export interface PodNetwork {
 
   /** Where listeners of a node or pod are opened; undefined when the network has no such node or pod. */
   place(target: NetworkTarget): Place | undefined;
+  /**
+   * Leads the machine to these ranges of Services beside those that the network was made with, and to no others any more. Resolves
+   * with why it cannot, one reason a range.
+   */
+  routeServices(ranges: readonly string[]): Promise<readonly string[]>;
   /** Where listeners for load-balancer addresses are opened; the address is the caller's. */
   loadBalancerNetns(): string | undefined;
   /** The port a listener for `port` really gets; only a network without privileges moves some. */

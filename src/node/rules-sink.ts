@@ -46,6 +46,8 @@ export interface RulesSink extends Disposable {
   readonly rules: Rules;
   /** Resolves when everything that the table says now is in the kernel. */
   settled(): Promise<void>;
+  /** Other ranges than those that the backend was made with; all of them, of either family. */
+  serviceCidrs(ranges: readonly string[]): void;
 }
 
 /** A look takes at most one part in so many of the time: with many rules the tools are slow even where nothing changed. */
@@ -240,6 +242,10 @@ export function startRulesSink(options: RulesSinkOptions): RulesSink {
   return {
     state,
     rules: renderer.rules,
+    serviceCidrs(ranges) {
+      for (const name of renderer.serviceCidrs?.(ranges) ?? []) dirty.add(name);
+      if (dirty.size > 0) queueMicrotask(() => void work());
+    },
     settled() {
       if (disposed || (state.inSync && !busy && dirty.size === 0 && kernel !== undefined)) return Promise.resolve();
       return new Promise((resolve) => {

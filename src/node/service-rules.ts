@@ -30,6 +30,8 @@ export interface Renderer {
   readonly rules: Rules;
   /** Takes changed rows in; gives the names of the pieces that may differ now. */
   apply(batch: Batch<ServicePort>): ReadonlySet<string>;
+  /** Takes other ranges of Service addresses, likewise. Only a backend that drops what goes to none of its Services has any. */
+  serviceCidrs?(ranges: readonly string[]): ReadonlySet<string>;
 }
 
 export interface ServiceRules {

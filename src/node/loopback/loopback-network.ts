@@ -103,6 +103,12 @@ export class LoopbackNetwork implements PodNetwork {
     return addresses && { netns: undefined, addresses };
   }
 
+  /** Addresses of 127.0.0.0/8 are there anyway; others cannot be served without privileges. */
+  async routeServices(ranges: readonly string[]): Promise<readonly string[]> {
+    const beyond = ranges.filter((range) => !(range.startsWith("127.") && parseCidr(range)?.family === 4));
+    return beyond.map((range) => `${range}: the loopback network serves only addresses of 127.0.0.0/8`);
+  }
+
   loadBalancerNetns(): undefined {
     return undefined;
   }

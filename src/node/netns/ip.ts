@@ -1,6 +1,8 @@
 // The `ip` program (iproute2): many commands with one process start. The only file here that starts it.
 
+import { type Cidr, parseCidr } from "../../base/cidr.ts";
 import { UserError } from "../../base/errors.ts";
+import type { IpFamily } from "../../base/ip.ts";
 import { runCommand } from "../network.ts";
 
 /** Commands for one namespace (the host's own when `netns` is undefined), as `ip -batch` reads them: without the word `ip`. */
@@ -9,6 +11,8 @@ export interface IpBatch {
   readonly lines: readonly string[];
   /** Goes on after a command that fails (removals). */
   readonly force?: boolean;
+  /** For lines that have no address to take the family from. */
+  readonly family?: IpFamily;
 }
 
 /** Processes at a time: enough to keep a small machine busy, few enough to leave it usable. */
@@ -24,7 +28,12 @@ export async function runBatches(batches: readonly IpBatch[]): Promise<void> {
 }
 
 export async function runBatch(batch: IpBatch): Promise<void> {
-  const argv = ["ip", ...(batch.netns ? ["-n", batch.netns] : []), ...(batch.force ? ["-force"] : []), "-batch", "-"];
+  const options = [
+    ...(batch.netns ? ["-n", batch.netns] : []),
+    ...(batch.family === 6 ? ["-6"] : []),
+    ...(batch.force ? ["-force"] : []),
+  ];
+  const argv = ["ip", ...options, "-batch", "-"];
   let result: Awaited<ReturnType<typeof runCommand>>;
   try {
     result = await runCommand(argv, { stdin: `${batch.lines.join("\n")}\n` });
@@ -47,6 +56,7 @@ export interface HostRoute {
   /** An address, a CIDR, or `default`. */
   readonly dst: string;
   readonly dev?: string;
+  readonly gateway?: string;
 }
 
 /** The unicast routes of all tables of the host, of both families. */
@@ -59,4 +69,9 @@ export async function hostRoutes(): Promise<readonly HostRoute[]> {
     }),
   );
   return routes.flat();
+}
+
+/** What a route is for; undefined for `default` and what is no range. */
+export function routeRange({ dst }: HostRoute): Cidr | undefined {
+  return parseCidr(dst.includes("/") ? dst : `${dst}/${dst.includes(":") ? 128 : 32}`);
 }

@@ -22,8 +22,10 @@ import { fabricNetns, hostLink, isPodNetns, netnsEtcFolder, netnsPath, nodeNetns
 import {
   fabricBatch,
   fabricLinksBatch,
+  fabricRulesBatches,
   hostBatch,
   hostJoinBatch,
+  hostServicesBatch,
   nodeBatch,
   nodePlace,
   nodeRoutesBatch,
@@ -86,8 +88,7 @@ export class NetnsNetwork implements PodNetwork {
     const fabricThere = this.#isThere(fabric);
     const fresh = places.filter((place) => !fabricThere || !this.#isThere(nodeNetns(stack, place.name)));
     const freshNames = fresh.map((place) => nodeNetns(stack, place.name));
-    const hostThere =
-      !fresh.includes(first) && this.#made.isComplete("link", link) && existsSync(`/sys/class/net/${link}`);
+    const hostThere = fabricThere && this.#made.isComplete("link", link) && existsSync(`/sys/class/net/${link}`);
     const making = [...(fabricThere ? [] : [fabric]), ...freshNames];
     // Pods lose their links with their node: what was made for a node that is made anew is made anew as well.
     const known = new Set(this.#made.all().map(({ name }) => name));
@@ -102,23 +103,24 @@ export class NetnsNetwork implements PodNetwork {
     }
     const fabricLines = [
       ...(fabricThere ? [] : fabricBatch(stack, this.ranges, first).lines),
-      ...fabricLinksBatch(stack, fresh).lines,
+      ...fabricLinksBatch(stack, fresh, places).lines,
     ];
     // The links first, from both ends that are not nodes; then what the nodes say about them.
     await Promise.all([
       runBatch({ netns: fabric, lines: fabricLines }),
       hostThere ? undefined : runBatch(hostBatch(stack, this.ranges, first)),
     ]);
-    await runBatches(
-      places.map((place): IpBatch => {
+    await runBatches([
+      ...(hostThere ? [] : [hostJoinBatch(stack, this.ranges)]),
+      ...(fresh.length > 0 ? fabricRulesBatches(stack, this.ranges, places.length) : []),
+      ...places.map((place): IpBatch => {
         const parts = [
           fresh.includes(place) ? nodeBatch(stack, this.ranges, place, place === first) : undefined,
-          place === first && !hostThere ? hostJoinBatch(stack, this.ranges, first) : undefined,
           fresh.length > 0 ? nodeRoutesBatch(stack, this.ranges, place, places) : undefined,
         ];
         return { netns: nodeNetns(stack, place.name), lines: parts.flatMap((part) => part?.lines ?? []) };
       }),
-    );
+    ]);
     this.#made.completed("netns", making);
     if (!hostThere) this.#made.completed("link", [link]);
     for (const place of places) this.#nodes.set(place.name, place);
@@ -179,9 +181,21 @@ export class NetnsNetwork implements PodNetwork {
     return pod && { netns: netnsPath(pod.netns), addresses: pod.sandbox.addresses };
   }
 
+  async routeServices(ranges: readonly string[]): Promise<readonly string[]> {
+    const first = this.#nodes.values().next().value;
+    if (!first) return [];
+    const { batch, problems } = hostServicesBatch(this.#stack, this.ranges, first, ranges, await hostRoutes());
+    if (batch.lines.length > 0) await runBatch(batch);
+    return problems;
+  }
+
   loadBalancerNetns(): string | undefined {
     const first = this.#nodes.keys().next().value;
     return first === undefined ? undefined : netnsPath(nodeNetns(this.#stack, first));
+  }
+
+  async runOutside(argv: readonly string[], options?: RunOptions): Promise<CommandResult> {
+    return runCommand(["ip", "netns", "exec", fabricNetns(this.#stack), ...argv], options);
   }
 
   effectivePort(port: number): number {

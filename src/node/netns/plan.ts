@@ -1,18 +1,19 @@
 // What `ip` has to be told so that nodes and pods are there: pure functions from names and addresses to batches.
 //
-//   host ── fl-<stack>.h ══ host0 ── node 1 ── eth0 ══ bridge of the fabric ══ eth0 ── node 2 …
-//                                      └─ pod… ══ eth0 of each pod
+//   host ── fl-<stack>.h ══ host0 ── fabric ── br0 ══ eth0 ── node 1 ── pod… ══ eth0 of each pod
+//                                               └─── ══ eth0 ── node 2 …
 //
 // Everything is routed, nothing but the fabric is bridged: a pod has one address of its own a family (/32, /128) and its node
 // as gateway, so that the node's rules see every packet, also between two pods of one node. The fabric answers what leads
-// nowhere with "unreachable", at once. Load-balancer addresses are local to node 1 (AnyIP), so that a proxy can listen on any of
-// them. Neighbours are told and not asked for where a gateway's address is not on the link itself: IPv6 would not answer.
+// nowhere with "unreachable", at once. It is also the world's way in, and so the place of the load balancer: a packet with the mark
+// of a node goes to that node (`load-balancer/`), and what the host sends to Services and load balancers goes to node 1 otherwise.
+// Load-balancer addresses are local to node 1 (AnyIP), so that a proxy can listen on any of them. Neighbours are told and not asked for where a gateway's address is not on the link itself: IPv6 would not answer.
 
-import { addressAt, formatCidr, parseCidr, subCidr } from "../../base/cidr.ts";
+import { addressAt, contains, formatCidr, overlaps, parseCidr, subCidr } from "../../base/cidr.ts";
 import { UserError } from "../../base/errors.ts";
 import { type IpFamily, ipFamily, parseIPv4, parseIPv6 } from "../../base/ip.ts";
 import type { NetworkRanges, NodePlace, PodSandbox } from "../network.ts";
-import type { IpBatch } from "./ip.ts";
+import { type HostRoute, type IpBatch, routeRange } from "./ip.ts";
 import { fabricLink, fabricNetns, hostLink, nodeNetns, podLink, podNetns } from "./names.ts";
 
 /** The node's end of every pod link, and of the host's, has this hardware address, so that nobody need ask for it. */
@@ -54,13 +55,13 @@ export function nodePlace(families: readonly NetworkRanges[], name: string, inde
   return { name, addresses, podRanges };
 }
 
-/** The host's side: one link, its addresses, one route a range. Run in the host's namespace once node 1 is there. */
+/** The host's side: one link, its addresses, one route a range. Run in the host's namespace once the fabric is there. */
 export function hostBatch(stack: string, families: readonly NetworkRanges[], first: NodePlace): IpBatch {
   const link = hostLink(stack);
   return {
     netns: undefined,
     lines: [
-      `link add ${link} address ${hostMac} type veth peer name host0 address ${gatewayMac} netns ${nodeNetns(stack, first.name)}`,
+      `link add ${link} address ${hostMac} type veth peer name host0 address ${gatewayMac} netns ${fabricNetns(stack)}`,
       ...families.map((ranges) => addAddress(hostAddress(ranges), link)),
       `link set ${link} up`,
       ...families.flatMap((ranges, at) => {
@@ -77,9 +78,48 @@ export function hostBatch(stack: string, families: readonly NetworkRanges[], fir
 }
 
 /** The line that leads the host to a range by node 1. */
-export function hostRoute(stack: string, ranges: NetworkRanges, first: NodePlace, to: string): string {
+function hostRoute(stack: string, ranges: NetworkRanges, first: NodePlace, to: string): string {
   const node = first.addresses.find((one) => ipFamily(one) === range(to).family);
   return `route add ${to} via ${node} dev ${hostLink(stack)} onlink src ${hostAddress(ranges)}`;
+}
+
+/**
+ * What leads the host to these further ranges of Services and to no others that it was led to before; `routes` are the host's.
+ * A range that the host has a way to already stays out, with the reason.
+ */
+export function hostServicesBatch(
+  stack: string,
+  families: readonly NetworkRanges[],
+  first: NodePlace,
+  wanted: readonly string[],
+  routes: readonly HostRoute[],
+): { readonly batch: IpBatch; readonly problems: readonly string[] } {
+  const link = hostLink(stack);
+  const own = families.flatMap((ranges) => Object.values(ranges) as string[]).map((text) => formatCidr(range(text)));
+  const ours = routes.filter(({ dev, gateway }) => dev === link && first.addresses.includes(gateway ?? ""));
+  const there = new Set(ours.flatMap((route) => routeRange(route) ?? []).map(formatCidr));
+  const lines: string[] = [];
+  const problems: string[] = [];
+  const keep = new Set(own);
+  for (const text of wanted) {
+    const to = range(text);
+    const name = formatCidr(to);
+    const ranges = families.find(({ nodes }) => range(nodes).family === to.family);
+    if (keep.has(name) || own.some((one) => contains(range(one), addressAt(to, 0)))) continue;
+    const other = routes.find((route) => {
+      const cidr = route.dev === link ? undefined : routeRange(route);
+      return cidr !== undefined && cidr.prefix > 0 && overlaps(cidr, to);
+    });
+    if (!ranges) problems.push(`${name}: this stack has no IPv${to.family}`);
+    else if (other)
+      problems.push(`${name}: it overlaps the route ${other.dst} dev ${other.dev ?? "?"} of this machine`);
+    else {
+      keep.add(name);
+      if (!there.has(name)) lines.push(hostRoute(stack, ranges, first, name));
+    }
+  }
+  const stale = [...there].filter((name) => !keep.has(name)).map((name) => `route del ${name} dev ${link}`);
+  return { batch: { netns: undefined, lines: [...stale, ...lines] }, problems };
 }
 
 export function fabricBatch(stack: string, families: readonly NetworkRanges[], first: NodePlace): IpBatch {
@@ -92,24 +132,53 @@ export function fabricBatch(stack: string, families: readonly NetworkRanges[], f
       ...families.map((ranges) => addAddress(fabricAddress(ranges), "br0", range(ranges.nodes).prefix)),
       "link set br0 up",
       ...families.flatMap((ranges, at) => [
-        `route add ${hostAddress(ranges)} via ${first.addresses[at]} dev br0`,
-        `route add unreachable ${everywhere(ranges)}`,
+        `route add ${everywhere(ranges)} via ${first.addresses[at]} dev br0 table ${tables.first}`,
+        `route add unreachable ${everywhere(ranges)} table ${tables.nowhere}`,
       ]),
     ],
   };
 }
 
+/** Tables of the fabric's routes beside `main`, which has the nodes and their pods. */
+const tables = {
+  /** Where what the host sends goes that is no node's and no pod's. */
+  first: 99,
+  nowhere: 98,
+  /** For packets with the mark of a node, which is its number from 1. */
+  ofNode: (number: number) => 100 + number,
+};
+
+/** Which of the fabric's tables are asked, in order, one batch a family: run with the fabric's links. Rules that are there stay. */
+export function fabricRulesBatches(stack: string, families: readonly NetworkRanges[], nodes: number): IpBatch[] {
+  const marks = Array.from({ length: nodes }, (_, at) => at + 1);
+  return families.map((ranges) => ({
+    netns: fabricNetns(stack),
+    family: range(ranges.nodes).family,
+    lines: [
+      ...marks.map((mark) => `rule add priority ${tables.ofNode(mark)} fwmark ${mark} lookup ${tables.ofNode(mark)}`),
+      `rule add priority 33000 iif host0 lookup ${tables.first}`,
+      `rule add priority 34000 lookup ${tables.nowhere}`,
+    ],
+    force: true,
+  }));
+}
+
 /** Joins nodes to the fabric, which must know the way back to their pods: run in its namespace once the nodes' are there. */
-export function fabricLinksBatch(stack: string, nodes: readonly NodePlace[]): IpBatch {
+export function fabricLinksBatch(stack: string, nodes: readonly NodePlace[], all: readonly NodePlace[]): IpBatch {
   return {
     netns: fabricNetns(stack),
-    lines: nodes.flatMap(({ name, addresses, podRanges }) => {
+    lines: nodes.flatMap((node) => {
+      const { name, addresses, podRanges } = node;
       const link = fabricLink(name);
       const peer = `peer name eth0 netns ${nodeNetns(stack, name)}`;
       return [
         `link add ${link} type veth ${peer}`,
         `link set ${link} master br0 up`,
         ...podRanges.map((podRange, at) => `route replace ${podRange} via ${addresses[at]} dev br0`),
+        ...addresses.map((address) => {
+          const to = ipFamily(address) === 6 ? "::/0" : "default";
+          return `route replace ${to} via ${address} dev br0 table ${tables.ofNode(all.indexOf(node) + 1)}`;
+        }),
       ];
     }),
   };
@@ -139,15 +208,15 @@ export function nodeBatch(
   };
 }
 
-/** Node 1's end of the link to the host: run in its namespace once the link is there. */
-export function hostJoinBatch(stack: string, families: readonly NetworkRanges[], first: NodePlace): IpBatch {
+/** The fabric's end of the link to the host: run in its namespace once the link is there. */
+export function hostJoinBatch(stack: string, families: readonly NetworkRanges[]): IpBatch {
   return {
-    netns: nodeNetns(stack, first.name),
+    netns: fabricNetns(stack),
     lines: [
       "link set host0 up",
-      ...families.flatMap((ranges, at) => [
+      ...families.flatMap((ranges) => [
         `neigh replace ${hostAddress(ranges)} lladdr ${hostMac} dev host0 nud permanent`,
-        `route add ${hostAddress(ranges)} dev host0 src ${first.addresses[at]}`,
+        `route add ${hostAddress(ranges)} dev host0 src ${fabricAddress(ranges)}`,
       ]),
     ],
   };
@@ -162,12 +231,13 @@ export function nodeRoutesBatch(
 ): IpBatch {
   const first = all[0]!;
   const lines = families.flatMap((ranges, at) => {
-    const route = (to: string, by: NodePlace) =>
-      `route replace ${to} via ${by.addresses[at]} dev eth0 src ${node.addresses[at]}`;
+    const lead = (to: string, by: string) => `route replace ${to} via ${by} dev eth0 src ${node.addresses[at]}`;
+    const route = (to: string, by: NodePlace) => lead(to, by.addresses[at]!);
     const others = all.filter((other) => other.name !== node.name);
     return [
       ...others.map((other) => route(other.podRanges[at]!, other)),
-      ...(node.name === first.name ? [] : [hostAddress(ranges), ranges.loadBalancers].map((to) => route(to, first))),
+      lead(hostAddress(ranges), fabricAddress(ranges)),
+      ...(node.name === first.name ? [] : [route(ranges.loadBalancers, first)]),
     ];
   });
   return { netns: nodeNetns(stack, node.name), lines };

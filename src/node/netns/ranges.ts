@@ -4,7 +4,7 @@ import { type Cidr, overlaps, parseCidr } from "../../base/cidr.ts";
 import { UserError } from "../../base/errors.ts";
 import type { IpFamily } from "../../base/ip.ts";
 import type { NetworkRanges } from "../network.ts";
-import type { HostRoute } from "./ip.ts";
+import { type HostRoute, routeRange } from "./ip.ts";
 import { nodePrefix } from "./plan.ts";
 
 interface RangeUse {
@@ -67,11 +67,6 @@ export function checkRanges(
       );
     }
   }
-}
-
-/** What a route is for; undefined for `default` and what is no range. */
-export function routeRange({ dst }: HostRoute): Cidr | undefined {
-  return parseCidr(dst.includes("/") ? dst : `${dst}/${dst.includes(":") ? 128 : 32}`);
 }
 
 function rangeOf(use: RangeUse, text: string): Cidr {

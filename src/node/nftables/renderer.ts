@@ -25,7 +25,7 @@ interface Claim {
 }
 
 export class NftablesRenderer implements Renderer {
-  readonly #options: NftablesOptions;
+  #options: NftablesOptions;
   readonly #rules: Map<string, readonly string[]>;
   readonly #rows = new Map<string, ServicePort>();
   readonly #fragments = new Map<string, Fragment>();
@@ -58,6 +58,17 @@ export class NftablesRenderer implements Renderer {
       for (const [key, row] of this.#rows) changed.set(key, row);
     }
     for (const [key, row] of changed) this.#replace(key, row && renderPort(row, this.#options, draw), touched);
+    return touched;
+  }
+
+  serviceCidrs(ranges: readonly string[]): ReadonlySet<string> {
+    this.#options = { ...this.#options, serviceCidrs: ranges };
+    const touched = new Set<string>();
+    for (const [piece, lines] of fixedPieces(this.#options)) {
+      if (sameLines(this.#rules.get(piece) ?? [], lines)) continue;
+      this.#rules.set(piece, lines);
+      touched.add(piece);
+    }
     return touched;
   }
 
