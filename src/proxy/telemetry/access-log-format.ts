@@ -1,0 +1,161 @@
+// Access log lines by template: Envoy's command operators (`%RESPONSE_CODE%`, `%REQ(X-REQUEST-ID)%`, …), because formats are
+// copied from there (and Istio's default text format is written in them). A template is taken apart once; a line costs the pieces.
+// Unknown operators are refused, never printed as they are. What is absent is `-` in text and null in JSON.
+
+/** What a line can be made of. */
+export interface AccessRecord {
+  /** Milliseconds since 1970. */
+  readonly startTime: number;
+  readonly method: string;
+  readonly authority: string;
+  /** As it came, with its query. */
+  readonly target: string;
+  /** `HTTP/1.1`, `HTTP/2`. */
+  readonly protocol: string;
+  readonly status: number;
+  readonly flags: string | undefined;
+  /** Why, in one word. */
+  readonly details: string | undefined;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  /** Milliseconds, from the request's head to the end of the answer. */
+  readonly duration: number;
+  /** Until the backend's head was there; undefined without a backend. */
+  readonly upstreamTime: number | undefined;
+  readonly attempts: number;
+  readonly route: string | undefined;
+  readonly backend: string | undefined;
+  /** `address:port`. */
+  readonly endpoint: string | undefined;
+  readonly upstreamLocal: string | undefined;
+  readonly downstreamLocal: string | undefined;
+  readonly downstreamRemote: string | undefined;
+  readonly serverName: string | undefined;
+  readonly tlsVersion: string | undefined;
+  readonly peer: string | undefined;
+  readonly traceId: string | undefined;
+  requestHeader(name: string): string | undefined;
+  responseHeader(name: string): string | undefined;
+}
+
+type Value = string | number | undefined;
+type Operator = (record: AccessRecord) => Value;
+
+const operators: Readonly<Record<string, Operator>> = {
+  START_TIME: (record) => new Date(record.startTime).toISOString(),
+  PROTOCOL: (record) => record.protocol,
+  RESPONSE_CODE: (record) => record.status,
+  RESPONSE_FLAGS: (record) => record.flags,
+  RESPONSE_CODE_DETAILS: (record) => record.details,
+  CONNECTION_TERMINATION_DETAILS: () => undefined,
+  UPSTREAM_TRANSPORT_FAILURE_REASON: () => undefined,
+  BYTES_RECEIVED: (record) => record.bytesReceived,
+  BYTES_SENT: (record) => record.bytesSent,
+  DURATION: (record) => Math.round(record.duration),
+  RESPONSE_DURATION: (record) => rounded(record.upstreamTime),
+  UPSTREAM_HOST: (record) => record.endpoint,
+  UPSTREAM_CLUSTER: (record) => record.backend,
+  UPSTREAM_LOCAL_ADDRESS: (record) => record.upstreamLocal,
+  UPSTREAM_REQUEST_ATTEMPT_COUNT: (record) => record.attempts,
+  DOWNSTREAM_LOCAL_ADDRESS: (record) => record.downstreamLocal,
+  DOWNSTREAM_REMOTE_ADDRESS: (record) => record.downstreamRemote,
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: (record) => record.downstreamRemote?.replace(/:\d+$/, ""),
+  DOWNSTREAM_TLS_VERSION: (record) => record.tlsVersion,
+  DOWNSTREAM_PEER_URI_SAN: (record) => record.peer,
+  REQUESTED_SERVER_NAME: (record) => record.serverName,
+  ROUTE_NAME: (record) => record.route,
+  TRACE_ID: (record) => record.traceId,
+};
+
+/** Values of one piece of a template, or of all of it. */
+export type LineFormat = (record: AccessRecord) => string;
+
+/** Istio's default (pilot/pkg/model/telemetry_logging.go). */
+export const defaultTextFormat =
+  '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ' +
+  '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% ' +
+  '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" ' +
+  '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% ' +
+  "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%";
+
+/** A text template as a function, without the line's end. Throws an Error that names an operator that is not known. */
+export function textFormat(template: string): LineFormat {
+  const pieces = piecesOf(template);
+  return (record) => {
+    let line = "";
+    for (const piece of pieces) line += typeof piece === "string" ? piece : inText(piece(record));
+    return line;
+  };
+}
+
+/** Templates by field as a function that makes one JSON object; a field that is one operator keeps its type. */
+export function jsonFormat(fields: Readonly<Record<string, string>>): LineFormat {
+  const compiled = Object.entries(fields).map(([name, template]): [string, Operator] => {
+    const pieces = piecesOf(template);
+    const [only] = pieces;
+    if (pieces.length === 1 && typeof only === "function") return [name, only];
+    const text = textFormat(template);
+    return [name, text];
+  });
+  return (record) => {
+    const object: Record<string, string | number | null> = {};
+    for (const [name, value] of compiled) object[name] = value(record) ?? null;
+    return JSON.stringify(object);
+  };
+}
+
+function piecesOf(template: string): readonly (string | Operator)[] {
+  const pieces: (string | Operator)[] = [];
+  let at = 0;
+  while (at < template.length) {
+    const start = template.indexOf("%", at);
+    if (start < 0) {
+      pieces.push(template.slice(at));
+      break;
+    }
+    if (start > at) pieces.push(template.slice(at, start));
+    const end = template.indexOf("%", start + 1);
+    if (end < 0) throw new Error(`"${template.slice(start)}" has no second %`);
+    pieces.push(end === start + 1 ? "%" : operatorOf(template.slice(start + 1, end)));
+    at = end + 1;
+  }
+  return pieces;
+}
+
+function operatorOf(text: string): Operator {
+  const named = /^(REQ|RESP)\(([^()?]+)(?:\?([^()?]+))?\)(?::(\d+))?$/.exec(text);
+  if (named) {
+    const [, side, name, other, length] = named as unknown as [string, string, string, string?, string?];
+    const first = headerOf(side === "REQ", name.toLowerCase());
+    const second = other === undefined ? undefined : headerOf(side === "REQ", other.toLowerCase());
+    const most = length === undefined ? Number.POSITIVE_INFINITY : Number(length);
+    return (record) => (first(record) ?? second?.(record))?.slice(0, most);
+  }
+  const operator = operators[text];
+  if (!operator) {
+    const all = [...Object.keys(operators), "REQ(NAME)", "RESP(NAME)"].join(", ");
+    throw new Error(`%${text}% is no operator of access logs; there are ${all}`);
+  }
+  return operator;
+}
+
+function headerOf(request: boolean, name: string): (record: AccessRecord) => string | undefined {
+  if (!request) return (record) => record.responseHeader(name);
+  if (name === ":method") return (record) => record.method;
+  if (name === ":authority") return (record) => record.authority;
+  if (name === ":path") return (record) => record.target;
+  return (record) => record.requestHeader(name);
+}
+
+function rounded(value: number | undefined): number | undefined {
+  return value === undefined ? undefined : Math.round(value);
+}
+
+/** Quotes and control characters of clients must not forge a line. */
+function inText(value: Value): string {
+  if (value === undefined || value === "") return "-";
+  if (typeof value === "number") return String(value);
+  return /["\\\p{Cc}]/u.test(value)
+    ? value.replace(/["\\\p{Cc}]/gu, (one) => `\\x${one.charCodeAt(0).toString(16).padStart(2, "0")}`)
+    : value;
+}
