@@ -23,6 +23,8 @@ export interface RequestHead {
   length: number;
   /** The protocol an `upgrade` asks for. A 101 answer then turns the exchange into a tunnel. */
   upgrade: string | undefined;
+  /** The upgrade is all that the request is for (CONNECT of RFC 8441): an answer that is neither 101 nor an error makes no sense. */
+  readonly tunnelOnly?: boolean;
   /** The client's address. */
   source: string;
 }
@@ -73,12 +75,20 @@ export interface DownstreamEvents {
 
 /** An upstream codec's part of one exchange: takes the request. */
 export interface Upstream extends BodySink {
+  /** Begins an exchange; only once until it is over. */
+  begin(events: UpstreamEvents): void;
   send(head: RequestHead): void;
   /** Gives the exchange up; the connection is closed, or the stream reset. No event follows. */
   cancel(): void;
   pauseBody(): void;
   resumeBody(): void;
 }
+
+/**
+ * Whether a failed request may be sent again. `idempotent`: the connection had served before and no byte of an answer came, so
+ * that it may have been stale. `always`: the backend has said that it did nothing (RFC 9113 §8.7).
+ */
+export type Repeat = "never" | "idempotent" | "always";
 
 /** What an upstream codec tells of the answer. */
 export interface UpstreamEvents {
@@ -87,7 +97,6 @@ export interface UpstreamEvents {
   /** False: hold the body until `resumeBody`. */
   responseData(chunk: Buffer, start: number, end: number): boolean;
   responseEnd(trailers: HeaderBlock | undefined): void;
-  /** `fresh` is false when the connection had served before and no byte of an answer came: it may have been stale. */
-  upstreamFailed(reason: Reason, stale: boolean): void;
+  upstreamFailed(reason: Reason, repeat: Repeat): void;
   upstreamDrained(): void;
 }

@@ -4,11 +4,18 @@
 import { redirectLocation } from "../model/redirect.ts";
 import type { CompiledRule, CompiledShare, RouteTableRuntime } from "./compile.ts";
 import { Deadline } from "./deadlines.ts";
-import type { Downstream, DownstreamEvents, RequestHead, ResponseHead, UpstreamEvents } from "./exchange.ts";
+import type {
+  Downstream,
+  DownstreamEvents,
+  Repeat,
+  RequestHead,
+  ResponseHead,
+  Upstream,
+  UpstreamEvents,
+} from "./exchange.ts";
 import type { FilterContext } from "./filter.ts";
 import { addForwardingHeaders } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
-import type { Http1Upstream } from "./http1/upstream.ts";
 import { localAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
@@ -31,7 +38,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   readonly #authority: string;
   #rule: CompiledRule | undefined = undefined;
   #share: CompiledShare | undefined = undefined;
-  #connection: Http1Upstream | undefined = undefined;
+  #connection: Upstream | undefined = undefined;
   #pool: EndpointPool | undefined = undefined;
   #waiting = false;
   #attempts = 0;
@@ -122,7 +129,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     if (problem) this.#answer(problem);
   }
 
-  connected(connection: Http1Upstream, pool: EndpointPool): void {
+  connected(connection: Upstream, pool: EndpointPool): void {
     this.#waiting = false;
     this.#connection = connection;
     this.#pool = pool;
@@ -219,7 +226,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#down.end(trailers);
   }
 
-  upstreamFailed(reason: Reason, stale: boolean): void {
+  upstreamFailed(reason: Reason, repeat: Repeat): void {
     const pool = this.#pool;
     this.#connection = undefined;
     if (this.#over) return;
@@ -228,8 +235,8 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       this.#down.abort();
       return;
     }
-    const again = stale && this.#attempts < maxAttempts && this.#mayRepeat();
-    // Not elsewhere on purpose: the endpoint is well, only the connection was old.
+    const again = repeat !== "never" && this.#attempts < maxAttempts && this.#mayRepeat(repeat);
+    // Not elsewhere on purpose: the endpoint is well, only the connection was old or about to close.
     if (again) this.#try(undefined);
     else {
       this.#pool = pool;
@@ -237,8 +244,9 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     }
   }
 
-  #mayRepeat(): boolean {
-    return idempotent.has(this.#down.head.method) && (this.#replayable || this.#bodyBytes === 0);
+  #mayRepeat(repeat: Repeat): boolean {
+    const harmless = repeat === "always" || idempotent.has(this.#down.head.method);
+    return harmless && (this.#replayable || this.#bodyBytes === 0);
   }
 
   // ---------------------------------------------------------------------------------------------------------- the end

@@ -7,7 +7,7 @@ import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
-import { defaultHttp1Timeouts } from "./http1/server.ts";
+import { defaultClientTimeouts } from "./server.ts";
 import { Listeners } from "./listener/listeners.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { StateFile } from "./state-file.ts";
@@ -59,7 +59,7 @@ export class ProxyProcess {
       backends: new Backends(deadlines, clock),
       accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
       unrouted: metrics.slot("", ""),
-      http1Timeouts: defaultHttp1Timeouts,
+      clientTimeouts: defaultClientTimeouts,
       connections: { open: 0, accepted: 0, refused: 0, most: options.maxConnections },
     };
     this.listeners = new Listeners(this.runtime);

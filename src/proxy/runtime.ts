@@ -3,7 +3,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { Deadlines } from "./deadlines.ts";
-import type { Http1Timeouts } from "./http1/server.ts";
+import type { ClientTimeouts } from "./server.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Backends } from "./upstream/backend.ts";
@@ -17,7 +17,7 @@ export interface ProxyRuntime {
   readonly accessLog: AccessLog | undefined;
   /** The series of requests that no rule took. */
   readonly unrouted: number;
-  readonly http1Timeouts: Http1Timeouts;
+  readonly clientTimeouts: ClientTimeouts;
   /** Of clients. `most`: further ones are closed at once. */
   readonly connections: { open: number; accepted: number; refused: number; readonly most: number };
 }

@@ -5,9 +5,9 @@ import { Deadlines } from "../deadlines.ts";
 import type { DownstreamEvents, RequestHead } from "../exchange.ts";
 import { localAnswer } from "../local-answer.ts";
 import type { Reason } from "../reason.ts";
+import { type ClientServer, defaultClientTimeouts } from "../server.ts";
 import { beginTurn, endTurn, turn, type Wire } from "../wire.ts";
 import { Http1Downstream } from "./downstream.ts";
-import { defaultHttp1Timeouts, type Http1Server } from "./server.ts";
 
 let clock: FakeClock;
 let deadlines: Deadlines;
@@ -55,15 +55,15 @@ class FakeWire implements Wire {
 }
 
 /** Records what it is told of each request and answers when the test says so. */
-class FakeServer implements Http1Server {
-  timeouts = defaultHttp1Timeouts;
+class FakeServer implements ClientServer {
+  timeouts = defaultClientTimeouts;
   draining = false;
   readonly refusals: Reason[] = [];
   readonly requests: { path: string; body: string; ended: boolean; failed: Reason | undefined; drained: number }[] = [];
   open = 1;
   takesBody = true;
 
-  request(_downstream: Http1Downstream, head: RequestHead): DownstreamEvents {
+  request(_downstream: unknown, head: RequestHead): DownstreamEvents {
     const record = { path: head.path, body: "", ended: false, failed: undefined as Reason | undefined, drained: 0 };
     this.requests.push(record);
     return {
@@ -84,6 +84,9 @@ class FakeServer implements Http1Server {
   }
   refused(reason: Reason): void {
     this.refusals.push(reason);
+  }
+  turnedOut(): boolean {
+    return false;
   }
   closed(): void {
     this.open--;
@@ -300,7 +303,7 @@ describe("timeouts", () => {
 
   test("a connection without a request is closed without a word", () => {
     const { wire } = connect();
-    clock.advance(defaultHttp1Timeouts.idle - 1_000);
+    clock.advance(defaultClientTimeouts.idle - 1_000);
     expect(wire.state).toBe("open");
     clock.advance(20_000);
     expect(wire.sent).toBe("");
@@ -310,7 +313,7 @@ describe("timeouts", () => {
   test("traffic keeps a connection open", () => {
     const { wire, receive, answer } = connect();
     for (let count = 0; count < 10; count++) {
-      clock.advance(defaultHttp1Timeouts.idle - 5_000);
+      clock.advance(defaultClientTimeouts.idle - 5_000);
       receive(get("/"));
       answer("ok");
     }
@@ -328,7 +331,7 @@ describe("timeouts", () => {
   test("a body that stops coming fails the request", () => {
     const { server, receive } = connect();
     receive("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhel");
-    clock.advance(defaultHttp1Timeouts.body + 20_000);
+    clock.advance(defaultClientTimeouts.body + 20_000);
     expect(server.requests[0]!.failed).toBe("request_slow");
   });
 
@@ -340,7 +343,7 @@ describe("timeouts", () => {
       connection.respond(localAnswer(200, "x", []).head);
       connection.write(Buffer.alloc(100_000), 0, 100_000);
     });
-    clock.advance(defaultHttp1Timeouts.write + 20_000);
+    clock.advance(defaultClientTimeouts.write + 20_000);
     expect(wire.state).toBe("terminated");
   });
 

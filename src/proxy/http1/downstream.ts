@@ -6,11 +6,11 @@ import type { Downstream, DownstreamEvents, ResponseHead } from "../exchange.ts"
 import type { ForwardingLines } from "../filters/forwarded.ts";
 import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
 import { type Reason, reasons } from "../reason.ts";
+import type { ClientConnection, ClientServer } from "../server.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
 import { Http1RequestHead, parseRequestHead } from "./request.ts";
-import type { Http1Server } from "./server.ts";
 import { dateLine, statusLine } from "./status.ts";
 
 /** How long a client that closed its sending side may wait for its answer, and how long we read on after we refused a body. */
@@ -30,11 +30,11 @@ const hopByHop = kindSet(
   Kind.trailer,
 );
 
-export class Http1Downstream extends Outlet implements Downstream {
+export class Http1Downstream extends Outlet implements Downstream, ClientConnection {
   readonly head = new Http1RequestHead();
   readonly forwardingLines: ForwardingLines = { source: "", scheme: "", authority: "", lines: "" };
   began = 0;
-  readonly #server: Http1Server;
+  readonly #server: ClientServer;
   readonly #deadlines: Deadlines;
   #state: number = State.head;
   /** Bytes that were read, and from where on they are not yet used. */
@@ -51,10 +51,12 @@ export class Http1Downstream extends Outlet implements Downstream {
   #closeAfter = false;
   #halfClosed = false;
   #left = false;
+  /** No request has come yet. */
+  #fresh = true;
   /** When something last arrived or left; for a head, when it began. */
   #active: number;
 
-  constructor(wire: Wire, server: Http1Server, deadlines: Deadlines, source: string, scheme: "http" | "https") {
+  constructor(wire: Wire, server: ClientServer, deadlines: Deadlines, source: string, scheme: "http" | "https") {
     super(wire);
     this.#server = server;
     this.#deadlines = deadlines;
@@ -201,9 +203,11 @@ export class Http1Downstream extends Outlet implements Downstream {
       return false;
     }
     if (after < 0) {
+      if (head.problem === "version_not_supported" && this.#becomesHttp2(bytes)) return false;
       this.#refuse(head.problem);
       return false;
     }
+    this.#fresh = false;
     this.#use(after);
     this.began = turn.now;
     this.#answerChunked = false;
@@ -224,6 +228,18 @@ export class Http1Downstream extends Outlet implements Downstream {
       this.#exchange = exchange;
       exchange.requestEnd(undefined);
     } else if (this.#state === State.body) this.#exchange = exchange;
+    return true;
+  }
+
+  /** The preface of HTTP/2 looks like a request of version 2.0, so that looking for it costs HTTP/1 nothing. */
+  #becomesHttp2(bytes: Buffer): boolean {
+    if (!this.#fresh || this.#at !== 0 || bytes.latin1Slice(0, 16) !== "PRI * HTTP/2.0\r\n") return false;
+    if (!this.#server.turnedOut(this, bytes)) return false;
+    // The socket is another's now.
+    this.#left = true;
+    this.discard();
+    this.#input = undefined;
+    this.#deadlines.disarm(this);
     return true;
   }
 

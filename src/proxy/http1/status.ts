@@ -22,6 +22,7 @@ export function statusLine(status: number, phrase: string): string {
 }
 
 let madeAt = Number.NEGATIVE_INFINITY;
+let text = "";
 let line = "";
 
 /** The Date field for an answer that has none (RFC 9110 §6.6.1), with its line end. Made anew once a second of `turn.now`. */
@@ -29,7 +30,14 @@ export function dateLine(): string {
   if (turn.now - madeAt >= 1000 || turn.now < madeAt) {
     const now = Date.now();
     madeAt = turn.now - (now % 1000);
-    line = `date: ${new Date(now).toUTCString()}\r\n`;
+    text = new Date(now).toUTCString();
+    line = `date: ${text}\r\n`;
   }
   return line;
+}
+
+/** Its value alone. */
+export function dateText(): string {
+  dateLine();
+  return text;
 }

@@ -35,7 +35,7 @@ function connect() {
       return true;
     },
     responseEnd: (trailers) => log.push(`end${trailers ? ` ${JSON.stringify(trailers.entries())}` : ""}`),
-    upstreamFailed: (reason, stale) => log.push(`failed ${reason}${stale ? " stale" : ""}`),
+    upstreamFailed: (reason, repeat) => log.push(`failed ${reason}${repeat === "never" ? "" : ` ${repeat}`}`),
     upstreamDrained: () => {},
   };
   const during = (what: () => void) => {
@@ -104,7 +104,7 @@ test("an answer without a length ends with the connection", () => {
   expect(log).toEqual(["responded 200", "data hello", "gone", "end"]);
 });
 
-test("an answer that stops short fails, and only an unused kept connection may be called stale", () => {
+test("an answer that stops short fails, and only an unused kept connection may be called idempotent", () => {
   const short = connect();
   short.ask();
   short.receive("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe");
@@ -121,7 +121,7 @@ test("an answer that stops short fails, and only an unused kept connection may b
   kept.receive("HTTP/1.1 204 No Content\r\n\r\n");
   kept.ask();
   kept.close();
-  expect(kept.log.at(-1)).toBe("failed upstream_closed stale");
+  expect(kept.log.at(-1)).toBe("failed upstream_closed idempotent");
 
   const begun = connect();
   begun.ask();

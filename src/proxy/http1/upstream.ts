@@ -180,8 +180,8 @@ export class Http1Upstream extends Outlet implements Upstream {
     this.#events = undefined;
     if (!events) return;
     if (state === State.untilClose || state === State.tunnel) events.responseEnd(undefined);
-    else if (state === State.body || state === State.over) events.upstreamFailed("upstream_closed", false);
-    else events.upstreamFailed("upstream_closed", !this.#received && this.served > 0);
+    else if (state === State.body || state === State.over) events.upstreamFailed("upstream_closed", "never");
+    else events.upstreamFailed("upstream_closed", !this.#received && this.served > 0 ? "idempotent" : "never");
   }
 
   expired(): void {
@@ -324,7 +324,7 @@ export class Http1Upstream extends Outlet implements Upstream {
     const events = this.#events;
     this.#events = undefined;
     this.#close(true);
-    events?.upstreamFailed(reason, false);
+    events?.upstreamFailed(reason, "never");
   }
 
   /** Closes and tells the pool. Events, if any are owed, are the caller's. */

@@ -1,0 +1,460 @@
+// What both ends of an HTTP/2 connection have in common (RFC 9113): settings, the connection's windows, the registry of streams,
+// errors of streams and of the connection, PING, GOAWAY, and the limits against floods. Who begins streams, and what their heads
+// mean, is for `downstream.ts` and `upstream.ts`.
+
+import { Deadline, type Deadlines } from "../deadlines.ts";
+import { HeaderBlock } from "../headers.ts";
+import { turn, type Wire } from "../wire.ts";
+import { Allowance, allowances } from "./allowance.ts";
+import { defaultWindow, ErrorCode, Flag, FrameType, maxWindow, Setting } from "./frame.ts";
+import { HpackDecoder } from "./hpack/decoder.ts";
+import { HpackEncoder } from "./hpack/encoder.ts";
+import { FieldSection } from "./hpack/section.ts";
+import { FrameOutput } from "./output.ts";
+import { FrameReader, type FrameSink } from "./reader.ts";
+import type { Http2Stream } from "./stream.ts";
+
+/** Bytes of all streams together that the peer may send before we say more. */
+const connectionWindow = 4 * 1024 * 1024;
+/** Streams that were reset lately: frames of them may still be under way. */
+const rememberedResets = 128;
+/** How long a connection that ended with an error may take to close, and one without streams to say goodbye. */
+export const lingerMilliseconds = 1_000;
+/** A peer of which nothing was heard for this long while streams are open is asked whether it is there. */
+const quietMilliseconds = 30_000;
+const pingMilliseconds = 20_000;
+/** Longest time until the connection looks after its streams again. */
+const sweepMilliseconds = 10_000;
+
+const spareBlocks: HeaderBlock[] = [];
+const maxSpareBlocks = 512;
+
+/** A block for a head, taken from those that were given back. */
+export function takeBlock(): HeaderBlock {
+  return spareBlocks.pop() ?? new HeaderBlock();
+}
+
+export function giveBlock(block: HeaderBlock): void {
+  block.release();
+  if (spareBlocks.length < maxSpareBlocks) spareBlocks.push(block);
+}
+
+export abstract class Http2Connection extends Deadline implements FrameSink {
+  readonly output: FrameOutput;
+  readonly encoder = new HpackEncoder();
+  readonly streams = new Map<number, Http2Stream>();
+  /** No frames are taken any more. */
+  closed = false;
+  /** What we may send on all streams together. */
+  sendWindow = defaultWindow;
+  /** SETTINGS_INITIAL_WINDOW_SIZE of the peer. */
+  peerWindow = defaultWindow;
+  /** SETTINGS_MAX_CONCURRENT_STREAMS of the peer: how many we may begin. */
+  peerStreams = maxWindow;
+  /** The peer takes extended CONNECT (RFC 8441). */
+  peerConnects = false;
+  /** The highest stream that the peer began, and that we began. */
+  protected lastPeer = 0;
+  protected lastOwn = 0;
+  protected readonly deadlines: Deadlines;
+  protected readonly section = new FieldSection();
+  protected readonly brokenStreams = new Allowance(allowances.broken);
+  readonly #decoder = new HpackDecoder();
+  readonly #reader: FrameReader;
+  readonly #answered = new Allowance(allowances.answered);
+  readonly #empty = new Allowance(allowances.empty);
+  readonly #windows = new Allowance(allowances.windows);
+  #windowCredit = 0;
+  /** The connection's window follows what is consumed, or else opens again as soon as bytes arrive. */
+  readonly #windowFollows: boolean;
+  #receiveWindow = connectionWindow;
+  #consumed = 0;
+  #begun = false;
+  #waiting = new Set<Http2Stream>();
+  #pumping = false;
+  readonly #resets = new Int32Array(rememberedResets);
+  #resetCount = 0;
+  #heard = turn.now;
+  /** When a frame last began. */
+  #progress = turn.now;
+  #pingSent = false;
+  #left = false;
+
+  constructor(wire: Wire, deadlines: Deadlines, expected: Buffer | undefined, windowFollows: boolean) {
+    super();
+    this.output = new FrameOutput(wire);
+    this.deadlines = deadlines;
+    this.#windowFollows = windowFollows;
+    this.#reader = new FrameReader(this, expected);
+  }
+
+  /** Sends our settings and opens the connection's window. */
+  protected greet(settings: readonly (readonly [number, number])[]): void {
+    const bytes = Buffer.alloc(settings.length * 6);
+    settings.forEach(([name, value], index) => {
+      bytes.writeUInt16BE(name, index * 6);
+      bytes.writeUInt32BE(value, index * 6 + 2);
+    });
+    this.output.frame(FrameType.settings, 0, 0, bytes, 0, bytes.length);
+    this.output.numbers(FrameType.windowUpdate, 0, 0, connectionWindow - defaultWindow);
+    this.deadlines.arm(this, sweepMilliseconds);
+  }
+
+  /** A field section of a stream, decoded into `section`; its block is the callee's. */
+  protected abstract fields(id: number, endStream: boolean): void;
+  /** Whether the peer may begin streams with this number. */
+  protected abstract isPeers(id: number): boolean;
+  /** The peer's first SETTINGS have come. */
+  protected abstract greeted(): void;
+  protected abstract wentAway(last: number, code: number): void;
+  protected abstract pingAnswered(): void;
+  /** A stream is over. */
+  protected abstract streamOver(stream: Http2Stream): void;
+  /** The connection is over; called once. */
+  protected abstract over(): void;
+  /** Ends what took too long; returns the milliseconds until it must look again. */
+  protected abstract sweep(): number;
+  protected abstract applySetting(name: number, value: number): boolean;
+
+  // ---------------------------------------------------------------------------------------------------- from the socket
+
+  onData(bytes: Buffer): void {
+    if (this.closed) return;
+    this.#heard = turn.now;
+    this.#pingSent = false;
+    this.#reader.push(bytes);
+    if (this.output.overflows) this.terminate();
+  }
+
+  onDrain(): void {
+    if (this.output.drain()) this.pump();
+  }
+
+  /** The peer sends no more: what it has not finished, it never will. */
+  onEnd(): void {
+    this.terminate();
+  }
+
+  onClose(): void {
+    this.closed = true;
+    this.output.discard();
+    const streams = [...this.streams.values()];
+    this.streams.clear();
+    this.#waiting.clear();
+    for (const stream of streams) {
+      stream.leave();
+      stream.broken(ErrorCode.noError, true);
+    }
+    if (this.#left) return;
+    this.#left = true;
+    this.deadlines.disarm(this);
+    this.over();
+  }
+
+  terminate(): void {
+    if (!this.output.closed) this.output.wire.terminate();
+    this.onClose();
+  }
+
+  expired(): void {
+    if (this.#left) return;
+    if (this.closed) {
+      this.terminate();
+      return;
+    }
+    let next = Math.min(this.sweep(), sweepMilliseconds);
+    if (this.closed) return;
+    const quiet = turn.now - this.#heard;
+    if (this.streams.size > 0) {
+      if (this.#pingSent && quiet > quietMilliseconds + pingMilliseconds) {
+        this.terminate();
+        return;
+      }
+      if (!this.#pingSent && quiet >= quietMilliseconds) {
+        this.#pingSent = true;
+        this.sendPing();
+      }
+    }
+    next = Math.max(next, 10);
+    this.deadlines.arm(this, next);
+  }
+
+  /** For how long the peer has not finished a frame or field block that it began; 0 when it has. */
+  protected get insideFor(): number {
+    return this.#reader.inside ? turn.now - this.#progress : 0;
+  }
+
+  protected sendPing(): void {
+    this.output.numbers(FrameType.ping, 0, 0, 0, 0);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ errors
+
+  frameError(code: number, what: string, id?: number): void {
+    if (id === undefined) this.connectionError(code, what);
+    else if (this.isIdle(id)) this.connectionError(code, what);
+    else this.streamError(id, code);
+  }
+
+  /** GOAWAY with an error, and the end. */
+  connectionError(code: number, what: string): void {
+    if (this.closed) return;
+    this.sendGoaway(this.lastPeer, code, what);
+    this.finish();
+  }
+
+  protected sendGoaway(last: number, code: number, what = ""): void {
+    const bytes = Buffer.alloc(8 + what.length);
+    bytes.writeUInt32BE(last, 0);
+    bytes.writeUInt32BE(code, 4);
+    bytes.write(what, 8, "latin1");
+    this.output.frame(FrameType.goaway, 0, 0, bytes, 0, bytes.length);
+  }
+
+  /** Closes once everything is sent; streams that are left are broken. */
+  protected finish(): void {
+    if (this.closed) return;
+    this.closed = true;
+    const streams = [...this.streams.values()];
+    for (const stream of streams) {
+      stream.leave();
+      stream.broken(ErrorCode.noError, true);
+    }
+    this.output.endAfterFlush();
+    this.deadlines.arm(this, lingerMilliseconds);
+  }
+
+  /** An error that the peer made on a stream: RST_STREAM, and the exchange is told. */
+  streamError(id: number, code: number): void {
+    if (!this.brokenStreams.take()) {
+      this.connectionError(ErrorCode.enhanceYourCalm, "too many streams are broken");
+      return;
+    }
+    const stream = this.streams.get(id);
+    this.sendReset(id, code);
+    if (stream === undefined) return;
+    stream.leave();
+    stream.broken(code, false);
+  }
+
+  sendReset(id: number, code: number): void {
+    this.output.numbers(FrameType.rstStream, 0, id, code);
+    this.#resets[this.#resetCount++ % rememberedResets] = id;
+  }
+
+  protected isIdle(id: number): boolean {
+    return id > (this.isPeers(id) ? this.lastPeer : this.lastOwn);
+  }
+
+  protected wasReset(id: number): boolean {
+    return this.#resets.includes(id);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ frames
+
+  frameBegins(type: number, flags: number): boolean {
+    this.#progress = turn.now;
+    if (!this.#begun) {
+      if (type !== FrameType.settings || (flags & Flag.ack) !== 0) {
+        this.connectionError(ErrorCode.protocolError, "the first frame is not SETTINGS");
+        return false;
+      }
+      this.#begun = true;
+    } else if (type > FrameType.continuation || type === FrameType.priority || type === FrameType.continuation) {
+      return this.#count(this.#empty);
+    }
+    return true;
+  }
+
+  #count(allowance: Allowance): boolean {
+    if (allowance.take()) return true;
+    this.connectionError(ErrorCode.enhanceYourCalm, "too many frames that ask for work and bring none");
+    return false;
+  }
+
+  dataBegins(id: number, length: number, content: number, last: boolean): boolean {
+    this.#receiveWindow -= length;
+    if (this.#receiveWindow < 0) {
+      this.connectionError(ErrorCode.flowControlError, "more DATA than the connection's window");
+      return false;
+    }
+    if (!this.#windowFollows) this.#credit(length);
+    if (content === 0 && !last && !this.#count(this.#empty)) return false;
+    const stream = this.streams.get(id);
+    if (stream === undefined || stream.remoteDone) {
+      this.consumed(length);
+      if (this.isIdle(id)) this.connectionError(ErrorCode.protocolError, "DATA on an idle stream");
+      else if (stream !== undefined || !this.wasReset(id)) this.streamError(id, ErrorCode.streamClosed);
+      return false;
+    }
+    stream.receiveWindow -= length;
+    if (stream.receiveWindow < 0) {
+      this.consumed(length);
+      this.streamError(id, ErrorCode.flowControlError);
+      return false;
+    }
+    if (length > content) stream.consumed(length - content);
+    return true;
+  }
+
+  data(id: number, bytes: Buffer, start: number, end: number, last: boolean): void {
+    const stream = this.streams.get(id);
+    // It may have ended within the frame.
+    if (stream !== undefined) stream.receive(bytes, start, end, last);
+    else this.consumed(end - start);
+  }
+
+  headers(id: number, bytes: Buffer, start: number, end: number, endStream: boolean, dependsOnItself: boolean): void {
+    if (start === end && !endStream && !this.#count(this.#empty)) return;
+    const block = takeBlock();
+    this.section.begin(block);
+    const problem = this.#decoder.decode(bytes, start, end, this.section);
+    this.section.finish();
+    if (problem !== undefined) this.connectionError(ErrorCode.compressionError, problem);
+    else if (this.section.bomb)
+      this.connectionError(ErrorCode.enhanceYourCalm, "a field section that is far too large");
+    else {
+      // RFC 7540 §5.3.1; RFC 9113 has no opinion any more.
+      if (dependsOnItself) this.section.malformed = true;
+      this.fields(id, endStream);
+      return;
+    }
+    giveBlock(block);
+  }
+
+  priority(id: number, dependsOnItself: boolean): void {
+    if (dependsOnItself) this.frameError(ErrorCode.protocolError, "a stream depends on itself", id);
+  }
+
+  reset(id: number, code: number): void {
+    const stream = this.streams.get(id);
+    if (stream === undefined) {
+      if (this.isIdle(id)) this.connectionError(ErrorCode.protocolError, "RST_STREAM on an idle stream");
+      else this.#count(this.#empty);
+      return;
+    }
+    const allowed = !this.isPeers(id) || this.brokenStreams.take();
+    stream.resetByPeer(code);
+    if (!allowed) this.connectionError(ErrorCode.enhanceYourCalm, "too many streams are broken");
+  }
+
+  settings(bytes: Buffer, start: number, end: number): void {
+    if (!this.#count(this.#answered)) return;
+    for (let at = start; at < end; at += 6) {
+      if (!this.#setting(bytes.readUInt16BE(at), bytes.readUInt32BE(at + 2))) return;
+    }
+    this.output.frame(FrameType.settings, Flag.ack, 0, bytes, 0, 0);
+    this.greeted();
+    this.pump();
+  }
+
+  #setting(name: number, value: number): boolean {
+    const wrong = (code: number, what: string) => {
+      this.connectionError(code, what);
+      return false;
+    };
+    switch (name) {
+      case Setting.headerTableSize:
+        this.encoder.setLimit(value);
+        return true;
+      case Setting.maxConcurrentStreams:
+        this.peerStreams = value;
+        return true;
+      case Setting.initialWindowSize: {
+        if (value > maxWindow) return wrong(ErrorCode.flowControlError, "an initial window above 2^31-1");
+        const change = value - this.peerWindow;
+        this.peerWindow = value;
+        for (const stream of this.streams.values()) {
+          stream.sendWindow += change;
+          if (stream.sendWindow > maxWindow) return wrong(ErrorCode.flowControlError, "a window above 2^31-1");
+        }
+        return true;
+      }
+      case Setting.maxFrameSize:
+        // Larger frames than the smallest limit would gain nothing and hold up other streams.
+        if (value < 16_384 || value > 16_777_215) return wrong(ErrorCode.protocolError, "a frame size out of range");
+        return true;
+      default:
+        return this.applySetting(name, value) || wrong(ErrorCode.protocolError, "a setting out of range");
+    }
+  }
+
+  settingsAcknowledged(): void {
+    this.#count(this.#empty);
+  }
+
+  ping(bytes: Buffer, start: number, acknowledges: boolean): void {
+    if (acknowledges) this.pingAnswered();
+    else if (this.#count(this.#answered)) this.output.frame(FrameType.ping, Flag.ack, 0, bytes, start, start + 8);
+  }
+
+  goaway(last: number, code: number): void {
+    this.wentAway(last, code);
+  }
+
+  windowUpdate(id: number, increment: number): void {
+    if (this.#windowCredit > 0) this.#windowCredit--;
+    else if (!this.#count(this.#windows)) return;
+    if (id === 0) {
+      this.sendWindow += increment;
+      if (this.sendWindow > maxWindow) this.connectionError(ErrorCode.flowControlError, "a window above 2^31-1");
+      else this.pump();
+      return;
+    }
+    const stream = this.streams.get(id);
+    if (stream === undefined) {
+      if (this.isIdle(id)) this.connectionError(ErrorCode.protocolError, "WINDOW_UPDATE on an idle stream");
+      return;
+    }
+    stream.sendWindow += increment;
+    if (stream.sendWindow > maxWindow) this.streamError(id, ErrorCode.flowControlError);
+    else if (this.#waiting.has(stream)) this.pump();
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- windows
+
+  /** Content that was passed on, or thrown away. */
+  consumed(bytes: number): void {
+    if (this.#windowFollows) this.#credit(bytes);
+  }
+
+  #credit(bytes: number): void {
+    this.#consumed += bytes;
+    if (this.#consumed < connectionWindow / 4 || this.closed) return;
+    this.#receiveWindow += this.#consumed;
+    this.output.numbers(FrameType.windowUpdate, 0, 0, this.#consumed);
+    this.#consumed = 0;
+  }
+
+  sentData(): void {
+    this.#windowCredit = Math.min(this.#windowCredit + 10, 100_000);
+  }
+
+  waits(stream: Http2Stream): void {
+    this.#waiting.add(stream);
+  }
+
+  waitsNoMore(stream: Http2Stream): void {
+    this.#waiting.delete(stream);
+  }
+
+  /** Sends what waits, a frame of each stream in turn, as far as windows and the kernel permit. */
+  protected pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    let moved = true;
+    while (moved && this.#waiting.size > 0 && !this.output.blocked && !this.closed) {
+      moved = false;
+      for (const stream of [...this.#waiting]) if (stream.pump()) moved = true;
+    }
+    this.#pumping = false;
+  }
+
+  /** Of streams: this one is over. `unread` bytes of it will not be passed on. */
+  left(stream: Http2Stream, unread: number): void {
+    this.streams.delete(stream.id);
+    this.#waiting.delete(stream);
+    if (unread > 0) this.consumed(unread);
+    this.streamOver(stream);
+  }
+}
