@@ -229,6 +229,7 @@ export class Configuration {
       chains: listener.chains.map((chain) => ({
         when: chain.when,
         table: this.#table("routes" in chain.serve ? chain.serve.routes : ""),
+        alpn: chain.tls?.alpn ?? [],
         certificates: (chain.tls?.certificates ?? []).map((name) => {
           const secret = this.#inForce.secrets.get(name);
           if (!secret) throw new Error(`its certificate ${name} is not known`);

@@ -7,8 +7,8 @@ import type { Provenance } from "../../model/provenance.ts";
 import type { GatewayPlan, ListenerPlan } from "./gateway-plan.ts";
 import { listenerName } from "./names.ts";
 
-/** The protocols that a terminating listener offers; the proxy speaks HTTP/1.1. */
-const alpn = ["http/1.1"];
+/** The protocols that a terminating listener offers, the best first. */
+const alpn = ["h2", "http/1.1"];
 
 export function modelListeners(plan: GatewayPlan, address: string): readonly Listener[] {
   const ports = new Map<number, ListenerPlan[]>();

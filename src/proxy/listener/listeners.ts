@@ -14,6 +14,7 @@ export interface ResolvedListener {
   readonly chains: readonly {
     readonly when: TlsChain["when"];
     readonly certificates: TlsChain["certificates"];
+    readonly alpn: TlsChain["alpn"];
     readonly table: RouteTableRuntime;
   }[];
 }
@@ -88,14 +89,14 @@ export class Listeners {
 
   #setChains(open: Open, { listener, chains }: ResolvedListener): void {
     const before = new Map(open.chains.map((chain) => [chain.key, chain.served]));
-    open.chains = chains.map(({ when, certificates, table }) => {
+    open.chains = chains.map(({ when, certificates, alpn, table }) => {
       const key = JSON.stringify(when);
       const served =
         before.get(key) ??
         new ServedChain(this.#runtime, table, listener.port, when.kind === "plain" ? "http" : "https");
       before.delete(key);
       served.table = table;
-      return { key, when, certificates, served };
+      return { key, when, certificates, alpn, served };
     });
     for (const served of before.values()) this.#leave(served);
   }

@@ -29,6 +29,8 @@ export interface AcceptingTls extends Accepting {
 export interface TlsChain {
   readonly when: ChainCondition;
   readonly certificates: readonly Certificate[];
+  /** Protocols to agree on, the best first. Empty: all that are spoken. */
+  readonly alpn: readonly string[];
   readonly served: ServedChain;
 }
 
@@ -38,7 +40,8 @@ export interface TlsCounts {
   unknownNames: number;
 }
 
-const alpn = ["http/1.1"];
+/** Protocols that are spoken here. */
+const spoken = ["h2", "http/1.1"];
 /** Milliseconds for a handshake. */
 const handshakeTimeout = 10_000;
 
@@ -96,6 +99,11 @@ export function certificateFor<C extends { readonly names: readonly string[] }>(
   );
 }
 
+/** What a chain and a client agree on (RFC 7301), by the chain's order; undefined when they have nothing in common. */
+export function agreedProtocol(alpn: readonly string[], offered: readonly string[]): string | undefined {
+  return (alpn.length > 0 ? alpn : spoken).find((one) => offered.includes(one) && spoken.includes(one));
+}
+
 /** Resolves when it listens; rejects with an Error with `code` when the address cannot be had. */
 export function listenTls(
   address: string,
@@ -105,7 +113,11 @@ export function listenTls(
 ): Promise<AcceptingTls> {
   const server = tls.createServer(
     {
-      ALPNProtocols: alpn,
+      ALPNCallback({ servername, protocols }) {
+        // Without a name it is an empty text.
+        const chain = chainFor(chains(), servername || undefined);
+        return chain && agreedProtocol(chain.alpn, protocols);
+      },
       handshakeTimeout,
       allowHalfOpen: true,
       SNICallback(name, done) {
