@@ -7,6 +7,8 @@ import { difference } from "./difference.ts";
 import { canaryChain, type IptablesOptions } from "./fixed-chains.ts";
 import { IptablesRenderer, render } from "./renderer.ts";
 import { parseSave } from "./save.ts";
+import { inSections } from "./sections.ts";
+import { speaksNftables } from "./variant.ts";
 
 /** Seconds to wait for /run/xtables.lock, as kube-proxy does. */
 const lockWait = "5";
@@ -15,6 +17,7 @@ const lockWait = "5";
 export function iptables(run: Run, options: IptablesOptions): ServiceRules {
   const tool = options.family === 4 ? "iptables" : "ip6tables";
   let prepared = false;
+  let overNftables: boolean | undefined;
 
   async function read(): Promise<Rules> {
     const result = await run([`${tool}-save`]);
@@ -34,11 +37,11 @@ export function iptables(run: Run, options: IptablesOptions): ServiceRules {
   async function commit(transaction: Transaction): Promise<void> {
     if (transaction.text === "") return;
     await allowLocalhostNodePorts();
-    const result = await run([`${tool}-restore`, "-w", lockWait, "--noflush"], transaction.text);
+    overNftables ??= await speaksNftables(run);
+    const text = overNftables ? inSections(transaction.text) : transaction.text;
+    const result = await run([`${tool}-restore`, "-w", lockWait, "--noflush"], text);
     if (result.code === 0) return;
-    throw new Error(
-      `${tool}-restore failed (exit code ${result.code}): ${explainFailure(result.stderr, transaction.text)}`,
-    );
+    throw new Error(`${tool}-restore failed (exit code ${result.code}): ${explainFailure(result.stderr, text)}`);
   }
 
   return {
