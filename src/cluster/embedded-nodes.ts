@@ -21,6 +21,7 @@ import { userspaceHostPorts } from "../node/host-ports/userspace.ts";
 import { iptables } from "../node/iptables/iptables.ts";
 import { speaksNftables } from "../node/iptables/variant.ts";
 import { ipvs } from "../node/ipvs/ipvs.ts";
+import { type LoadBalancer, startLoadBalancer } from "../node/load-balancer/load-balancer.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import { type NftEvents, nftEvents } from "../node/netns/nft-events.ts";
@@ -149,6 +150,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       record: eventRecorder({ store, clock, log, component: "kube-proxy", host: place.name }),
     }),
   );
+  const balancer = loadBalancer(options, rules);
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameservers = settings.ranges.map(({ services }) => dnsAddress(services));
   const all = await Promise.all(
@@ -179,6 +181,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
         resolvConf: (pod) => resolvConf({ namespace: pod.metadata.namespace ?? "default", nameservers }),
         endpointsGone: async (pod: Pod) => {
           await Promise.all((pod.status?.podIPs ?? []).map(({ ip }) => gone(ip)));
+          await balancer?.settled();
         },
       });
       return { place, rules: rules[at]!, standIns, agent };
@@ -190,10 +193,11 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
     settled: async () => {
       await serviceRanges.settled();
       await Promise.all(rules.map(({ sink }) => sink.settled()));
-      await Promise.all(cleaners.map((one) => one.settled()));
+      await Promise.all([balancer?.settled(), ...cleaners.map((one) => one.settled())]);
     },
     async dispose() {
       for (const one of [serviceRanges, ...health, ...cleaners]) one.dispose();
+      balancer?.dispose();
       for (const { rules, standIns, agent } of all) {
         await rules.sink.dispose();
         standIns.release();
@@ -201,6 +205,25 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       }
     },
   };
+}
+
+/** Where there is more than one node to choose from. */
+function loadBalancer(
+  { network, settings, clock, log }: NodesOptions,
+  rules: readonly NodeRules[],
+): LoadBalancer | undefined {
+  if (!(network instanceof NetnsNetwork) || rules.length < 2) return undefined;
+  return startLoadBalancer({
+    nodes: rules.map(({ table, sink }) => ({ table, settled: () => sink.settled() })),
+    tool: settings.proxyMode === "nftables" ? "nftables" : "iptables",
+    families: familiesOfRanges(settings.ranges),
+    run: async (argv, stdin) => {
+      const { exitCode, stdout, stderr } = await network.runOutside(argv, stdin === undefined ? {} : { stdin });
+      return { code: exitCode, stdout, stderr };
+    },
+    clock,
+    log: log.child("load balancer"),
+  });
 }
 
 /** Zones are given to the nodes in turn. */

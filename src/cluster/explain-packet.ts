@@ -6,6 +6,7 @@ import type { KubeObject } from "../api/object.ts";
 import { UserError } from "../base/errors.ts";
 import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { Collection } from "../collections/collection.ts";
+import { balancedPort } from "../services/balanced-ports.ts";
 import { explainPacket, type PacketDecision } from "../services/packet.ts";
 import type { PacketMode } from "../services/packet-modes.ts";
 import { type Packet, type PacketNode, rangeWith } from "../services/packet-place.ts";
@@ -57,7 +58,6 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
     addresses: node.addresses,
     ...(node.podRanges ? { podRanges: node.podRanges } : {}),
     localRanges: node === nodes[0] ? firstNodeRanges : [],
-    gateway: node === nodes[0] && firstNodeRanges.length > 0,
   };
   const decision = explainPacket(packet, place, context.table?.(node.name) ?? { values: rows }, {
     mode,
@@ -106,7 +106,8 @@ function nodeOfSource({ source: { place } }: PacketQuestion, context: PacketCont
 }
 
 /** The node whose own address is asked for, else the one the source is on, else the one that packets from outside come to. */
-function decidingNode(packet: Packet, { nodes, pods }: PacketContext): PacketContextNode {
+function decidingNode(packet: Packet, context: PacketContext): PacketContextNode {
+  const { nodes, pods } = context;
   const withAddress = (address: string) => nodes.find(({ addresses }) => addresses.includes(address));
   const target = withAddress(packet.destination.address);
   if (target) return target;
@@ -118,7 +119,22 @@ function decidingNode(packet: Packet, { nodes, pods }: PacketContext): PacketCon
     if (node) return node;
   }
   // A pod that is not there (any more) would be on the node that has its range.
-  return nodes.find((one) => rangeWith(one.podRanges ?? [], packet.source.address)) ?? nodes[0]!;
+  const ofRange = nodes.find((one) => rangeWith(one.podRanges ?? [], packet.source.address));
+  return ofRange ?? balancedNode(packet, context) ?? nodes[0]!;
+}
+
+/** The first of the nodes that the stack's load balancer sends what comes from outside to, where it chooses. */
+function balancedNode({ destination, protocol }: Packet, context: PacketContext): PacketContextNode | undefined {
+  const { nodes, table, firstNodeRanges } = context;
+  if (rangeWith(firstNodeRanges, destination.address) === undefined) return undefined;
+  const rows = nodes.map(({ name }) =>
+    [...(table?.(name)?.values() ?? [])].find(
+      (row) =>
+        row.port === destination.port && row.protocol === protocol && row.loadBalancerIPs.includes(destination.address),
+    ),
+  );
+  const number = balancedPort(rows.map((row) => ({ now: row, inForce: row })))?.nodes[0];
+  return number === undefined ? undefined : nodes[number - 1];
 }
 
 function addressed(question: PacketQuestion, context: PacketContext, node: PacketContextNode): Packet {

@@ -21,8 +21,6 @@ export interface PacketNode {
   readonly addresses: readonly string[];
   /** Further ranges that the kernel takes for the node's own (a range of load-balancer addresses it answers for). */
   readonly localRanges?: readonly string[];
-  /** What is outside of the nodes' network is reached through this node, whichever node sends. */
-  readonly gateway?: boolean;
   /** This node's own pods, the part of `podRanges` that is here: answers to others do not come back through this node. */
   readonly podRanges?: readonly string[];
 }
@@ -72,13 +70,12 @@ export function placeOf(packet: Packet, node: PacketNode, options: PacketOptions
   };
 }
 
-/** For what other places than the node itself send: only on a pod's own node, and on the way out, answers come along. */
-function answersPass(source: string, node: PacketNode, { podRanges, nodeAt }: PacketOptions): boolean | undefined {
+/** For what other places than the node itself send: only on a pod's own node answers come along. */
+function answersPass(source: string, node: PacketNode, { podRanges }: PacketOptions): boolean | undefined {
   if (rangeWith(podRanges ?? [], source) !== undefined) {
     return node.podRanges && rangeWith(node.podRanges, source) !== undefined;
   }
-  if (podRanges === undefined) return undefined;
-  return node.gateway === true && nodeAt?.(source) === undefined;
+  return podRanges === undefined ? undefined : false;
 }
 
 /** Whether node ports answer on a destination address. */

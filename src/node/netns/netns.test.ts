@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { foldMade, MadeList } from "./made.ts";
 import { hostLink, podNetns } from "./names.ts";
 import {
+  fabricBatch,
+  fabricLinksBatch,
+  fabricRulesBatches,
   hostBatch,
   hostJoinBatch,
   nodeBatch,
@@ -80,7 +83,7 @@ describe("what ip is told", () => {
 
   test("gives the host one link and one route a range", () => {
     expect(hostBatch("shop", [ranges], first).lines).toEqual([
-      "link add fl-shop.h address ee:ee:ee:ee:ee:ed type veth peer name host0 address ee:ee:ee:ee:ee:ee netns fl-shop.n-node-1",
+      "link add fl-shop.h address ee:ee:ee:ee:ee:ed type veth peer name host0 address ee:ee:ee:ee:ee:ee netns fl-shop.fabric",
       "addr replace 10.98.0.254/32 dev fl-shop.h",
       "link set fl-shop.h up",
       "neigh replace 10.98.0.1 lladdr ee:ee:ee:ee:ee:ee dev fl-shop.h nud permanent",
@@ -95,12 +98,26 @@ describe("what ip is told", () => {
     const local = "route add local 10.97.0.0/16 dev lo src 10.98.0.1";
     expect(nodeBatch("shop", [ranges], first, true).lines).toContain(local);
     expect(nodeBatch("shop", [ranges], second, false).lines.join()).not.toContain("route add local");
-    expect(hostJoinBatch("shop", [ranges], first).lines).toContain("route add 10.98.0.254 dev host0 src 10.98.0.1");
+    expect(hostJoinBatch("shop", [ranges]).lines).toContain("route add 10.98.0.254 dev host0 src 10.98.0.253");
     expect(nodeRoutesBatch("shop", [ranges], second, [first, second]).lines).toEqual([
       "route replace 10.244.0.0/24 via 10.98.0.1 dev eth0 src 10.98.0.2",
-      "route replace 10.98.0.254 via 10.98.0.1 dev eth0 src 10.98.0.2",
+      "route replace 10.98.0.254 via 10.98.0.253 dev eth0 src 10.98.0.2",
       "route replace 10.97.0.0/16 via 10.98.0.1 dev eth0 src 10.98.0.2",
     ]);
+  });
+
+  test("leads a packet with a node's mark to that node, and the host's others to node 1", () => {
+    const [rules] = fabricRulesBatches("shop", [ranges], 2);
+    expect(rules?.lines).toEqual([
+      "rule add priority 101 fwmark 1 lookup 101",
+      "rule add priority 102 fwmark 2 lookup 102",
+      "rule add priority 33000 iif host0 lookup 99",
+      "rule add priority 34000 lookup 98",
+    ]);
+    expect(fabricLinksBatch("shop", [second], [first, second]).lines).toContain(
+      "route replace default via 10.98.0.2 dev br0 table 102",
+    );
+    expect(fabricBatch("shop", [ranges], first).lines).toContain("route add default via 10.98.0.1 dev br0 table 99");
   });
 
   test("routes every pod by itself, with both neighbours known", () => {

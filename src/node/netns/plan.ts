@@ -6,8 +6,9 @@
 // Everything is routed, nothing but the fabric is bridged: a pod has one address of its own a family (/32, /128) and its node
 // as gateway, so that the node's rules see every packet, also between two pods of one node. The fabric answers what leads
 // nowhere with "unreachable", at once. It is also the world's way in, and so the place of the load balancer: a packet with the mark
-// of a node goes to that node (`load-balancer/`), and what the host sends to Services and load balancers goes to node 1 otherwise.
-// Load-balancer addresses are local to node 1 (AnyIP), so that a proxy can listen on any of them. Neighbours are told and not asked for where a gateway's address is not on the link itself: IPv6 would not answer.
+// of a node goes to that node (`load-balancer/`); other packets of the host that are for no pod and no node go to node 1.
+// Load-balancer addresses are local to node 1 (AnyIP), so that a proxy can listen on any of them. Neighbours are told and not
+// asked for where a gateway's address is not on the link itself: IPv6 would not answer.
 
 import { addressAt, contains, formatCidr, overlaps, parseCidr, subCidr } from "../../base/cidr.ts";
 import { UserError } from "../../base/errors.ts";
