@@ -120,10 +120,19 @@ test("a name that no chain takes is not served", async () => {
   expect(metrics).toContain('fairlead_proxy_tls_handshakes_total{result="unknown_name"} 1');
 });
 
-test("http/1.1 is agreed on, and a client that insists on another protocol is refused", async () => {
+test("h2 is agreed on before http/1.1, and a client that insists on another protocol is refused", async () => {
   expect(await serve([secret("one", "one.example")], [listener([{ kind: "tls" }, "one"])])).toEqual([]);
-  expect(await shown("one.example", { ALPNProtocols: ["h2", "http/1.1"] })).toBe("CN=one");
-  expect(await shown("one.example", { ALPNProtocols: ["h2"] })).toStartWith("no connection");
+  const agreed = (protocols: string[]) =>
+    new Promise<string | false | null>((resolve) => {
+      const socket = tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false, ALPNProtocols: protocols });
+      socket.on("secureConnect", () => {
+        resolve(socket.alpnProtocol);
+        socket.destroy();
+      });
+    });
+  expect(await agreed(["http/1.1", "h2"])).toBe("h2");
+  expect(await agreed(["http/1.1"])).toBe("http/1.1");
+  expect(await shown("one.example", { ALPNProtocols: ["spdy/3"] })).toStartWith("no connection");
   expect(await shown("one.example", { maxVersion: "TLSv1.1", minVersion: "TLSv1" })).toStartWith("no connection");
 });
 

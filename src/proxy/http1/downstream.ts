@@ -204,7 +204,9 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     }
     if (after < 0) {
       if (head.problem === "version_not_supported" && this.#becomesHttp2(bytes)) return false;
-      this.#refuse(head.problem);
+      // Another protocol, whose client would take an answer for anything but one (RFC 9113 §3.4).
+      if (this.#fresh && head.foreign) this.#closeGently(false);
+      else this.#refuse(head.problem);
       return false;
     }
     this.#fresh = false;

@@ -29,6 +29,8 @@ export class Http1RequestHead implements RequestHead {
   host = "";
   /** Why parsing failed. */
   problem: Reason = "bad_request";
+  /** What failed begins like no request of any version of HTTP. */
+  foreign = false;
 }
 
 const crlf = "\r\n";
@@ -68,8 +70,12 @@ function parse(bytes: Buffer, start: number, end: number, head: Http1RequestHead
   if (bytes[position] !== 32 || position === targetStart) return fail(head, "bad_request");
   const targetEnd = position++;
   // "HTTP/1.x" and the end of the line.
+  const version = Math.min(end, position + 8);
+  if (!versionSoFar(bytes, position, version)) {
+    head.foreign = bytes[position] !== 72;
+    return fail(head, "bad_request");
+  }
   if (end - position < 10) return versionSoFar(bytes, position, end) ? more : fail(head, "bad_request");
-  if (!versionSoFar(bytes, position, position + 8)) return fail(head, "bad_request");
   const major = bytes[position + 5]! - 48;
   const minor = bytes[position + 7]! - 48;
   if (bytes[position + 8] !== 13 || bytes[position + 9] !== 10) return fail(head, "bad_request");
