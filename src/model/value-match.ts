@@ -52,7 +52,7 @@ export function queryValue(query: string | undefined, name: string): string | un
 }
 
 /** Escapes that are no UTF-8 are left as they are. */
-function decodeForm(text: string): string {
+export function decodeForm(text: string): string {
   const spaced = text.includes("+") ? text.replaceAll("+", " ") : text;
   if (!spaced.includes("%")) return spaced;
   try {

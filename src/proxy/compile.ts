@@ -2,7 +2,9 @@
 // the live table; `RouteTableRuntime.router` is the one reference that a change swaps.
 
 import type { RouteTable, Rule, VirtualHost, WeightedBackend } from "../model/model.ts";
-import { FilterChain } from "./filters/order.ts";
+import type { Handlers } from "./filter.ts";
+import { compileFilters } from "./filters/order.ts";
+import type { FilterRuntime } from "./filters/runtime.ts";
 import { type HostRules, Router } from "./router/router.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { BackendRuntime, Backends } from "./upstream/backend.ts";
@@ -17,13 +19,15 @@ export interface RouteTableRuntime {
 export interface CompiledShare {
   readonly backend: BackendRuntime | undefined;
   readonly respond: Extract<WeightedBackend["target"], { respond: unknown }>["respond"] | undefined;
-  readonly filters: FilterChain | undefined;
+  /** Those of the rule, then those of the share; undefined when there are none. */
+  readonly filters: readonly Handlers[] | undefined;
   readonly slot: number;
 }
 
 export interface CompiledRule {
   readonly rule: Rule;
-  readonly filters: FilterChain | undefined;
+  /** For requests that take no share. */
+  readonly filters: readonly Handlers[] | undefined;
   readonly shares: readonly CompiledShare[];
   /** Undefined when all weights are 0. */
   readonly choice: WeightedChoice | undefined;
@@ -40,12 +44,14 @@ export interface CompiledRule {
 export class RouteCompiler {
   readonly #backends: Backends;
   readonly #metrics: Metrics;
+  readonly #filters: FilterRuntime;
   readonly #rules = new WeakMap<Rule, CompiledRule>();
   readonly #hosts = new WeakMap<VirtualHost, HostRules<CompiledRule>>();
 
-  constructor(backends: Backends, metrics: Metrics) {
+  constructor(backends: Backends, metrics: Metrics, filters: FilterRuntime) {
     this.#backends = backends;
     this.#metrics = metrics;
+    this.#filters = filters;
   }
 
   compile(table: RouteTable): Router<CompiledRule> {
@@ -55,20 +61,24 @@ export class RouteCompiler {
   #rule(rule: Rule): CompiledRule {
     let compiled = this.#rules.get(rule);
     if (!compiled) {
-      compiled = compileRule(rule, this.#backends, this.#metrics);
+      compiled = compileRule(rule, this.#backends, this.#metrics, this.#filters);
       this.#rules.set(rule, compiled);
     }
     return compiled;
   }
 }
 
-function compileRule(rule: Rule, backends: Backends, metrics: Metrics): CompiledRule {
+function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: FilterRuntime): CompiledRule {
   const path = rule.match.path;
   const to = rule.action.kind === "forward" ? rule.action.to : [];
-  const chain = (filters: Rule["filters"]) => (filters.length > 0 ? new FilterChain(filters, path) : undefined);
+  const ofRule = compileFilters(rule.filters, runtime, path);
+  const chain = (filters: Rule["filters"]) => {
+    const all = filters.length > 0 ? [...ofRule, ...compileFilters(filters, runtime, path)] : ofRule;
+    return all.length > 0 ? all : undefined;
+  };
   return {
     rule,
-    filters: chain(rule.filters),
+    filters: chain([]),
     shares: to.map(({ target, filters }) => ({
       backend: "backend" in target ? backends.get(target.backend) : undefined,
       respond: "respond" in target ? target.respond : undefined,

@@ -56,7 +56,7 @@ export class Configuration {
 
   constructor(runtime: ProxyRuntime, listeners: Listeners, scopes: readonly string[]) {
     this.#runtime = runtime;
-    this.#compiler = new RouteCompiler(runtime.backends, runtime.metrics);
+    this.#compiler = new RouteCompiler(runtime.backends, runtime.metrics, runtime.filters);
     this.#listeners = listeners;
     this.#scopes = new Set(scopes);
   }
@@ -105,7 +105,10 @@ export class Configuration {
     }
 
     // Swap, in one step. What is named comes before what names it; removals come last.
-    for (const [name, secret] of good.secrets) this.#set("secrets", name, secret);
+    for (const [name, secret] of good.secrets) {
+      this.#set("secrets", name, secret);
+      this.#runtime.filters.users.configure(name, secret);
+    }
     for (const [name, backend] of good.backends) {
       this.#set("backends", name, backend);
       this.#runtime.backends.get(name).configure(backend);
@@ -152,7 +155,10 @@ export class Configuration {
       this.#unset("backends", name);
       this.#runtime.backends.get(name).configure(undefined);
     }
-    for (const name of remove.secrets ?? []) this.#unset("secrets", name);
+    for (const name of remove.secrets ?? []) {
+      this.#unset("secrets", name);
+      this.#runtime.filters.users.configure(name, undefined);
+    }
     this.#forgetCertificates();
     this.#runtime.backends.prune(() => this.#referredBackends());
     this.rejections += rejected.length;

@@ -13,7 +13,7 @@ import type {
   Upstream,
   UpstreamEvents,
 } from "./exchange.ts";
-import type { FilterContext } from "./filter.ts";
+import { type FilteredExchange, Filtering, type LocalAnswer } from "./filtering.ts";
 import { addForwardingHeaders } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
 import { localAnswer } from "./local-answer.ts";
@@ -24,6 +24,8 @@ import { turn } from "./wire.ts";
 
 /** Bytes of a request's body that are kept for another try, and that wait for a connection. */
 const maxReplay = 64 * 1024;
+/** Bytes of an answer that nobody wants and that are read all the same, so that the connection stays. */
+const maxDropped = 64 * 1024;
 /** Tries of one request, the first included. */
 const maxAttempts = 3;
 /** Methods that may be sent twice (RFC 9110 §9.2.2). */
@@ -31,11 +33,14 @@ const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"])
 
 const noBytes: readonly Buffer[] = [];
 
-export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEvents, Waiter, FilterContext {
+export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEvents, Waiter, FilteredExchange {
   readonly #runtime: ProxyRuntime;
   readonly #down: Downstream;
-  readonly path: string;
+  readonly #path: string;
   readonly #authority: string;
+  #port = 0;
+  /** Only where the rule has filters. */
+  #filtering: Filtering | undefined = undefined;
   #rule: CompiledRule | undefined = undefined;
   #share: CompiledShare | undefined = undefined;
   #connection: Upstream | undefined = undefined;
@@ -59,7 +64,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     super();
     this.#runtime = runtime;
     this.#down = down;
-    this.path = down.head.path;
+    this.#path = down.head.path;
     this.#authority = down.head.authority;
   }
 
@@ -78,42 +83,41 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       return;
     }
     this.#rule = rule;
-    const action = rule.rule.action;
-    if (action.kind === "redirect") {
-      const location = redirectLocation(action, {
-        scheme: head.scheme,
-        authority: head.authority,
-        path: head.path,
-        query: head.query,
-        port,
-        match: rule.rule.match.path,
-      });
-      const headers = [{ name: "location", value: location }];
-      this.#reply(localAnswer(action.status, "", headers));
-      return;
-    }
-    if (action.kind === "respond") {
-      this.#respond(action);
-      return;
-    }
-    if (rule.choice === undefined) {
-      this.#answer("no_weight");
-      return;
-    }
-    const share = rule.shares[rule.choice.next()]!;
-    this.#share = share;
-    if (share.respond) {
-      this.#respond(share.respond);
-      return;
-    }
-    addForwardingHeaders(head, rule.filters === undefined && share.filters === undefined, this.#down.forwardingLines);
-    rule.filters?.request(head, this);
-    share.filters?.request(head, this);
+    this.#port = port;
+    if (rule.choice) this.#share = rule.shares[rule.choice.next()]!;
+    const filters = this.#share ? this.#share.filters : rule.filters;
+    addForwardingHeaders(head, filters === undefined, this.#down.forwardingLines);
     if (rule.requestTimeout > 0) {
       this.#requestDue = this.#runtime.deadlines.now() + rule.requestTimeout;
       this.#arm();
     }
-    this.#try(undefined);
+    if (filters === undefined) this.passed();
+    else {
+      this.#filtering = new Filtering(filters, this, this.#down);
+      this.#filtering.request();
+    }
+  }
+
+  /** The filters have let the request pass: what the rule says is done. */
+  passed(): void {
+    const rule = this.#rule!;
+    const action = rule.rule.action;
+    if (action.kind === "redirect") {
+      const head = this.#down.head;
+      const location = redirectLocation(action, {
+        scheme: head.scheme,
+        authority: this.#authority,
+        path: this.#path,
+        query: this.#filtering ? this.#filtering.query : head.query,
+        port: this.#port,
+        match: rule.rule.match.path,
+      });
+      const headers = [{ name: "location", value: location }];
+      this.#reply(localAnswer(action.status, "", headers));
+    } else if (action.kind === "respond") this.#respond(action);
+    else if (this.#share === undefined) this.#answer("no_weight");
+    else if (this.#share.respond) this.#respond(this.#share.respond);
+    else this.#try(undefined);
   }
 
   #try(avoid: EndpointPool | undefined): void {
@@ -141,10 +145,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       goOn = connection.write(chunk, 0, chunk.length);
     }
     if (this.#requestDone) connection.end(this.#trailers);
-    else if (this.#holding && goOn) {
-      this.#holding = false;
-      this.#down.resumeBody();
-    }
+    else if (goOn) this.upstreamDrained();
   }
 
   notConnected(reason: Reason, pool: EndpointPool | undefined): void {
@@ -156,6 +157,17 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   // ------------------------------------------------------------------------------------------ events from the client
 
   requestData(chunk: Buffer, start: number, end: number): boolean {
+    if (this.#over) return true;
+    return this.#filtering ? this.#filtering.requestData(chunk, start, end) : this.write(chunk, start, end);
+  }
+
+  requestEnd(trailers: HeaderBlock | undefined): void {
+    if (this.#filtering) this.#filtering.requestEnd(trailers);
+    else this.end(trailers);
+  }
+
+  /** The request's body, after the filters. */
+  write(chunk: Buffer, start: number, end: number): boolean {
     if (this.#over) return true;
     this.#bodyBytes += end - start;
     if (this.#replayable && this.#status === 0) {
@@ -173,7 +185,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     return goOn;
   }
 
-  requestEnd(trailers: HeaderBlock | undefined): void {
+  end(trailers?: HeaderBlock): void {
     this.#requestDone = true;
     this.#trailers = trailers;
     this.#connection?.end(trailers);
@@ -190,6 +202,11 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   downstreamDrained(): void {
+    if (this.#filtering) this.#filtering.responseDrained();
+    else this.resumeAnswer();
+  }
+
+  resumeAnswer(): void {
     this.#connection?.resumeBody();
   }
 
@@ -198,7 +215,8 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   upstreamDrained(): void {
     if (!this.#holding) return;
     this.#holding = false;
-    this.#down.resumeBody();
+    if (this.#filtering) this.#filtering.requestDrained();
+    else this.#down.resumeBody();
   }
 
   informed(head: ResponseHead): void {
@@ -206,14 +224,19 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   responded(head: ResponseHead): void {
-    this.#status = head.status;
     this.#body = noBytes;
-    this.#share!.filters?.response(head);
-    this.#rule!.filters?.response(head);
+    if (this.#filtering) this.#filtering.respond(head);
+    else this.answered(head);
+  }
+
+  /** The answer's head, after the filters. */
+  answered(head: ResponseHead): void {
+    this.#status = head.status;
     this.#down.respond(head);
   }
 
   responseData(chunk: Buffer, start: number, end: number): boolean {
+    if (this.#filtering) return this.#over || this.#filtering.responseData(chunk, start, end);
     return this.#down.write(chunk, start, end);
   }
 
@@ -222,19 +245,32 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#connection = undefined;
     // The rest of the request's body has nowhere to go.
     if (!this.#requestDone) connection?.cancel();
+    if (this.#filtering) {
+      if (!this.#over) this.#filtering.responseEnd(trailers);
+      return;
+    }
     this.#finish(undefined);
     this.#down.end(trailers);
+  }
+
+  /** The filters have answered something else. Reading a short rest costs less than a new connection. */
+  dropAnswer(length: number): void {
+    if (length >= 0 && length <= maxDropped) return;
+    const connection = this.#connection;
+    this.#connection = undefined;
+    connection?.cancel();
   }
 
   upstreamFailed(reason: Reason, repeat: Repeat): void {
     const pool = this.#pool;
     this.#connection = undefined;
     if (this.#over) return;
+    // An answer that filters hold back, or have dropped, is as good as none; but its request was served.
     if (this.#status !== 0) {
-      this.#finish(reason);
-      this.#down.abort();
+      this.#cutOff(reason);
       return;
     }
+    if (this.#filtering?.dropping) return;
     const again = repeat !== "never" && this.#attempts < maxAttempts && this.#mayRepeat(repeat);
     // Not elsewhere on purpose: the endpoint is well, only the connection was old or about to close.
     if (again) this.#try(undefined);
@@ -271,6 +307,11 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       this.#answer(reason);
       return;
     }
+    this.#cutOff(reason);
+  }
+
+  /** The answer has begun and cannot be completed. */
+  #cutOff(reason: Reason): void {
     this.#finish(reason);
     this.#down.abort();
   }
@@ -288,8 +329,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #answer(reason: Reason): void {
     this.#giveUp();
     if (this.#status !== 0) {
-      this.#finish(reason);
-      this.#down.abort();
+      this.#cutOff(reason);
       return;
     }
     const row = reasons[reason];
@@ -306,13 +346,28 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#reply(localAnswer(respond.status, body, respond.headers ?? []));
   }
 
-  #reply(answer: { readonly head: ResponseHead; readonly body: Buffer }, reason?: Reason): void {
+  answerLocally(answer: LocalAnswer, reason: Reason): void {
+    this.#reply(answer, reason);
+  }
+
+  failed(reason: Reason): void {
+    if (!this.#over) this.#answer(reason);
+  }
+
+  ended(reason: Reason | undefined): void {
+    this.#finish(reason);
+  }
+
+  #reply(answer: LocalAnswer, reason?: Reason): void {
     const { head, body } = answer;
     const down = this.#down;
     const bodiless = down.head.method === "HEAD" || head.status === 204 || head.status === 304 || body.length === 0;
     if (bodiless) head.length = 0;
+    if (this.#filtering) {
+      this.#filtering.respond(head, body, reason);
+      return;
+    }
     this.#status = head.status;
-    this.#rule?.filters?.response(head);
     this.#finish(reason);
     down.respond(head);
     if (!bodiless) down.write(body, 0, body.length);
@@ -323,6 +378,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     if (this.#over) return;
     this.#over = true;
     if (this.wheel) this.#runtime.deadlines.disarm(this);
+    this.#filtering?.over();
     const { metrics, accessLog } = this.#runtime;
     const milliseconds = turn.now - this.#down.began;
     const slot = this.#share?.slot ?? this.#rule?.slot ?? this.#runtime.unrouted;
@@ -337,7 +393,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       time: new Date(this.#runtime.clock.now()).toISOString(),
       method: head.method,
       authority: this.#authority,
-      path: this.path,
+      path: this.#path,
       status: this.#status,
       reason: reason ?? "-",
       flag: reason ? reasons[reason].flag : "-",

@@ -75,8 +75,12 @@ test("header filters mean what the model says", () => {
       for (const one of changes) {
         wanted = changeHeaders(wanted, one);
         const from = { kind: "Test", name: "test", field: "" };
-        const { request } = requestHeaders.compile({ kind: "requestHeaders", from, change: one }, undefined);
-        request!({ headers: block } as never, { path: "/" });
+        const { request } = requestHeaders.compile(
+          { kind: "requestHeaders", from, change: one },
+          {} as never,
+          undefined,
+        );
+        request!({ headers: block } as never, {} as never);
       }
       expect(block.entries()).toEqual(wanted.map(([n, v]) => [n.toLowerCase(), v]));
     }),

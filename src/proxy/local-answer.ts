@@ -7,10 +7,10 @@ import { HeaderBlock } from "./headers.ts";
 /** A content-type of text/plain is put where `headers` has none. */
 export function localAnswer(
   status: number,
-  text: string,
+  text: string | Buffer,
   headers: readonly HeaderValue[],
 ): { head: ResponseHead; body: Buffer } {
-  const body = Buffer.from(text, "utf8");
+  const body = typeof text === "string" ? Buffer.from(text, "utf8") : text;
   const block = new HeaderBlock();
   if (body.length > 0 && !headers.some(({ name }) => name === "content-type")) block.add("content-type", "text/plain");
   if (status !== 204 && status !== 304) block.add("content-length", String(body.length));

@@ -7,9 +7,10 @@ import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
-import { defaultClientTimeouts } from "./server.ts";
+import { FilterRuntime } from "./filters/runtime.ts";
 import { Listeners } from "./listener/listeners.ts";
 import type { ProxyRuntime } from "./runtime.ts";
+import { defaultClientTimeouts } from "./server.ts";
 import { StateFile } from "./state-file.ts";
 import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
@@ -51,12 +52,14 @@ export class ProxyProcess {
     deadlines.beforehand = beginTurn;
     deadlines.afterwards = endTurn;
     const metrics = new Metrics();
+    const backends = new Backends(deadlines, clock);
     this.runtime = {
       clock,
       log,
       deadlines,
       metrics,
-      backends: new Backends(deadlines, clock),
+      backends,
+      filters: new FilterRuntime(clock, deadlines, backends, log.child("filters")),
       accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,

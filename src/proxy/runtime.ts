@@ -3,6 +3,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { Deadlines } from "./deadlines.ts";
+import type { FilterRuntime } from "./filters/runtime.ts";
 import type { ClientTimeouts } from "./server.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -13,6 +14,7 @@ export interface ProxyRuntime {
   readonly log: Logger;
   readonly deadlines: Deadlines;
   readonly backends: Backends;
+  readonly filters: FilterRuntime;
   readonly metrics: Metrics;
   readonly accessLog: AccessLog | undefined;
   /** The series of requests that no rule took. */

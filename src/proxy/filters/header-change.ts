@@ -5,18 +5,7 @@
 import type { HeaderChange } from "../../model/model.ts";
 import type { Filter } from "../filter.ts";
 import type { HeaderBlock } from "../headers.ts";
-
-const untouchable = new Set([
-  "connection",
-  "content-length",
-  "host",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
+import { untouchable } from "./fields.ts";
 
 /** Compiles a change to a function on header blocks. */
 function compileChange(change: HeaderChange): (headers: HeaderBlock) => void {
@@ -38,9 +27,10 @@ export const requestHeaders: Filter<"requestHeaders"> = {
     return {
       request(head) {
         apply(head.headers);
-        if (host === undefined) return;
+        if (host === undefined) return undefined;
         head.authority = host;
         head.hostKept = false;
+        return undefined;
       },
     };
   },
@@ -50,6 +40,11 @@ export const responseHeaders: Filter<"responseHeaders"> = {
   kind: "responseHeaders",
   compile({ change }) {
     const apply = compileChange(change);
-    return { response: (head) => apply(head.headers) };
+    return {
+      response(head) {
+        apply(head.headers);
+        return undefined;
+      },
+    };
   },
 };

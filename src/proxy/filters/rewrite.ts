@@ -1,20 +1,19 @@
-// Host and path rewrites (Gateway API HTTPURLRewriteFilter; the meaning is `model/path.ts`). A prefix is replaced in the path
-// as it came, so that the last of several rewrites wins and none works on another's result.
+// Host and path rewrites (Gateway API HTTPURLRewriteFilter; the meaning is `model/path.ts`). A path is rewritten as it came, so
+// that the last of several rewrites wins and none works on another's result.
 
 import { rewritePath } from "../../model/path.ts";
 import type { Filter } from "../filter.ts";
 
 export const rewrite: Filter<"rewrite"> = {
   kind: "rewrite",
-  compile({ host, path }, match) {
-    return {
-      request(head, context) {
-        if (host !== undefined) {
-          head.authority = host;
-          head.hostKept = false;
-        }
-        if (path) head.path = rewritePath(path, context.path, match);
-      },
-    };
-  },
+  compile: ({ host, path }, _runtime, match) => ({
+    request(head, exchange) {
+      if (host !== undefined) {
+        head.authority = host;
+        head.hostKept = false;
+      }
+      if (path) head.path = rewritePath(path, exchange.path, match);
+      return undefined;
+    },
+  }),
 };

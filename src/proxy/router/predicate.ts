@@ -2,13 +2,12 @@
 // the model's (`model/match.ts`, `model/value-match.ts`); here it is only made quick. Conditions on paths that the path index
 // answers are not among them.
 
-import { contains, parseCidr } from "../../base/cidr.ts";
-import { parseIPv4 } from "../../base/ip.ts";
 import { lowerAscii } from "../../model/ascii.ts";
 import type { Match, PathMatch, StringMatch } from "../../model/model.ts";
 import { pathMatches } from "../../model/path.ts";
 import { compileRegex } from "../../model/regex.ts";
 import { cookieValue, queryValue } from "../../model/value-match.ts";
+import { addressSet } from "../address-set.ts";
 import type { RequestHead } from "../exchange.ts";
 import type { HeaderBlock } from "../headers.ts";
 
@@ -46,7 +45,7 @@ function pathPredicate(path: PathMatch): Predicate {
   return (head) => regex.ok && regex.matches(head.path);
 }
 
-function stringTest(match: StringMatch): (value: string | undefined) => boolean {
+export function stringTest(match: StringMatch): (value: string | undefined) => boolean {
   switch (match.kind) {
     case "present":
       return (value) => value !== undefined;
@@ -66,22 +65,12 @@ function stringTest(match: StringMatch): (value: string | undefined) => boolean 
 }
 
 function sourcePredicate(ranges: readonly string[]): Predicate {
-  const four: { first: number; size: number }[] = [];
-  const six: NonNullable<ReturnType<typeof parseCidr>>[] = [];
-  for (const range of ranges) {
-    const cidr = parseCidr(range);
-    if (cidr?.family === 4) four.push({ first: Number(cidr.first), size: Number(cidr.size) });
-    else if (cidr) six.push(cidr);
-  }
-  return ({ source }) => {
-    const address = parseIPv4(source);
-    if (address === undefined) return six.some((cidr) => contains(cidr, source));
-    return four.some(({ first, size }) => address >= first && address < first + size);
-  };
+  const inRanges = addressSet(ranges);
+  return ({ source }) => inRanges(source);
 }
 
 /** Several Cookie fields are one, joined with `; ` (RFC 9113 §8.2.3). */
-function cookies(headers: HeaderBlock): string | undefined {
+export function cookies(headers: HeaderBlock): string | undefined {
   let found: string | undefined;
   for (let index = 0; index < headers.count; index++) {
     if (headers.named(index, "cookie"))

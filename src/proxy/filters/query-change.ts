@@ -1,0 +1,14 @@
+// Changes parameters of the query; the meaning is `model/query.ts`.
+
+import { changeQuery } from "../../model/query.ts";
+import type { Filter } from "../filter.ts";
+
+export const query: Filter<"query"> = {
+  kind: "query",
+  compile: ({ change }) => ({
+    request(head) {
+      head.query = changeQuery(head.query, change);
+      return undefined;
+    },
+  }),
+};
