@@ -7,6 +7,7 @@ import type { EndpointSlice, Node, Service } from "../api/kinds.ts";
 import { type KubeObject, objectName } from "../api/object.ts";
 import { resourceKey } from "../api/resource.ts";
 import { builtinScheme } from "../api/scheme.ts";
+import { normalizeService } from "../api/service-strategy.ts";
 import { validateCreate } from "../api/validation/validate.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { type IpFamily, ipFamily } from "../base/ip.ts";
@@ -188,7 +189,8 @@ class Objects {
       try {
         const decoded = decode(scheme, resource, placed, { fieldValidation: "Warn" });
         for (const warning of decoded.warnings) this.#warn(manifest, "", warning);
-        const full = applyDefaults(scheme, resource, decoded.object);
+        const defaulted = applyDefaults(scheme, resource, decoded.object);
+        const full = resource.plural === "services" ? normalizeService(defaulted) : defaulted;
         const errors = validateCreate(scheme, resource, full);
         for (const { field, message } of errors) this.#warn(manifest, field, `${field}: ${message}`);
         // A slice's bad address is no reason to forget its good ones; everything else that is wrong is left out.

@@ -217,6 +217,113 @@ describe("two families", () => {
   });
 });
 
+describe("IP families, as the API server has them", () => {
+  const single = { secondaryServiceCidr: undefined };
+  const dual = { secondaryServiceCidr: "fd00:96::/112" };
+  const shape = (spec: ServiceSpec | undefined) => [
+    spec?.ipFamilyPolicy,
+    spec?.ipFamilies,
+    spec?.clusterIPs?.map((one) => (one === "None" ? one : one.includes(":") ? "6" : "4")),
+  ];
+  const [v4, v6] = ["IPv4", "IPv6"] as const;
+
+  test.each([
+    [{}, dual, ["SingleStack", [v4], ["4"]]],
+    [{ ipFamilies: [v6] }, dual, ["SingleStack", [v6], ["6"]]],
+    [{ ipFamilies: [v6, v4] }, dual, ["RequireDualStack", [v6, v4], ["6", "4"]]],
+    [{ ipFamilyPolicy: "PreferDualStack" }, dual, ["PreferDualStack", [v4, v6], ["4", "6"]]],
+    [{ ipFamilyPolicy: "PreferDualStack" }, single, ["PreferDualStack", [v4], ["4"]]],
+    [{ ipFamilyPolicy: "RequireDualStack", ipFamilies: [v6] }, dual, ["RequireDualStack", [v6, v4], ["6", "4"]]],
+    [{ clusterIP: "fd00:96::77" }, dual, ["SingleStack", [v6], ["6"]]],
+    [
+      { clusterIP: "10.96.0.77", clusterIPs: ["10.96.0.77", "fd00:96::77"] },
+      dual,
+      ["RequireDualStack", [v4, v6], ["4", "6"]],
+    ],
+    [{ clusterIP: "None", selector: { app: "x" } }, dual, ["SingleStack", [v4], ["None"]]],
+    [
+      { clusterIP: "None", selector: { app: "x" }, ipFamilyPolicy: "PreferDualStack" },
+      dual,
+      ["PreferDualStack", [v4, v6], ["None"]],
+    ],
+    [{ clusterIP: "None", selector: {} }, single, ["RequireDualStack", [v4, v6], ["None"]]],
+    [{ clusterIP: "None", selector: {}, ipFamilyPolicy: "SingleStack" }, dual, ["SingleStack", [v4], ["None"]]],
+  ] as [ServiceSpec, { secondaryServiceCidr: string | undefined }, unknown][])(
+    "of %j in a cluster with %j",
+    async (spec, options, expected) => {
+      store = open(options.secondaryServiceCidr ? { secondaryServiceCidr: options.secondaryServiceCidr } : {});
+      expect(shape(await create("a", spec)) as unknown).toEqual(expected);
+    },
+  );
+
+  test.each([
+    [
+      { ipFamilyPolicy: "RequireDualStack" },
+      false,
+      'spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services',
+    ],
+    [{ ipFamilies: [v6] }, false, 'spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster'],
+    [
+      { clusterIP: "fd00::1" },
+      false,
+      'spec.clusterIPs[0]: Invalid value: ["fd00::1"]: IPv6 is not configured on this cluster',
+    ],
+    [
+      { ipFamilyPolicy: "SingleStack", ipFamilies: [v4, v6] },
+      true,
+      'spec.ipFamilyPolicy: Invalid value: "SingleStack": must be RequireDualStack or PreferDualStack when multiple IP families are specified',
+    ],
+    [
+      { clusterIP: "10.96.0.9", clusterIPs: ["10.96.0.9", "fd00:96::9"], ipFamilyPolicy: "SingleStack" },
+      true,
+      'spec.ipFamilyPolicy: Invalid value: "SingleStack": must be RequireDualStack or PreferDualStack when multiple cluster IPs are specified',
+    ],
+    [
+      { clusterIP: "10.96.0.9", ipFamilies: [v6] },
+      true,
+      'spec.clusterIPs[0]: Invalid value: "10.96.0.9": expected an IPv6 value as indicated by `ipFamilies[0]`',
+    ],
+    [
+      { clusterIP: "10.96.0.9", clusterIPs: ["10.96.0.9", "10.96.0.8"] },
+      true,
+      'spec.clusterIPs: Invalid value: ["10.96.0.9","10.96.0.8"]: may specify no more than one IP for each IP family',
+    ],
+    [{ ipFamilies: [v4, v4] }, true, 'spec.ipFamilies[1]: Duplicate value: "IPv4"'],
+    [
+      { clusterIPs: ["10.96.0.9"] },
+      true,
+      'spec.clusterIPs: Invalid value: ["10.96.0.9"]: must be empty when `clusterIP` is not specified',
+    ],
+  ] as [ServiceSpec, boolean, string][])("%j, dual stack %j, is refused: %s", async (spec, isDual, message) => {
+    store = open(isDual ? { secondaryServiceCidr: "fd00:96::/112" } : {});
+    expect(await failure(create("a", spec))).toBe(`Service "a" is invalid: ${message}`);
+    expect(await addresses()).toEqual([]);
+  });
+
+  test("change only with the policy: a second family is released by SingleStack alone", async () => {
+    store = open({ secondaryServiceCidr: "fd00:96::/112" });
+    const both = (await create("a", { ipFamilyPolicy: "PreferDualStack" }))!;
+    const release = update("a", (spec) => ({ ...spec, clusterIPs: spec.clusterIPs!.slice(0, 1) }));
+    expect(await failure(release)).toBe(
+      'Service "a" is invalid: spec.ipFamilyPolicy: Invalid value: "PreferDualStack": must be set to \'SingleStack\' when releasing the secondary clusterIP',
+    );
+    const families = update("a", (spec) => ({ ...spec, ipFamilies: [v4] }));
+    expect(await failure(families)).toContain("when releasing the secondary ipFamily");
+    const other = update("a", (spec) => ({ ...spec, clusterIPs: [spec.clusterIP!, "fd00:96::5"] }));
+    expect(await failure(other)).toContain("spec.clusterIPs[1]: Invalid value");
+    const explicit = await update("a", (spec) => ({
+      ...spec,
+      ipFamilyPolicy: "SingleStack",
+      ipFamilies: [v4],
+      clusterIPs: [spec.clusterIP!],
+    }));
+    expect(explicit?.clusterIPs).toEqual([both.clusterIP]);
+    const again = await update("a", (spec) => ({ ...spec, ipFamilies: [v4, v6], ipFamilyPolicy: "PreferDualStack" }));
+    expect(again?.clusterIPs).toHaveLength(2);
+    expect(await addresses()).toHaveLength(2);
+  });
+});
+
 describe("full ranges", () => {
   test("name themselves, and an address that comes back is given out", async () => {
     store = open({ serviceCidr: "10.96.0.0/30", nodePortRange: "30000-30001" });

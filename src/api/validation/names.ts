@@ -136,3 +136,6 @@ export function portProblems(port: unknown): string[] {
     ? []
     : ["must be between 1 and 65535, inclusive"];
 }
+
+/** What is wrong with text that should be an address and is none. */
+export const ipProblem = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";

@@ -20,12 +20,13 @@ import { immutableField } from "./metadata.ts";
 import {
   dnsLabelProblems,
   dnsSubdomainProblems,
+  ipProblem,
   labelNameProblems,
   portNameProblems,
   portProblems,
   wildcardSubdomainProblems,
 } from "./names.ts";
-import { ipProblem, validateLoadBalancerStatus } from "./service.ts";
+import { validateLoadBalancerStatus } from "./service.ts";
 import { validateLabelSelector } from "./workloads.ts";
 
 const pathTypes = ["Exact", "ImplementationSpecific", "Prefix"];

@@ -7,10 +7,17 @@ import { equal, semanticEqual } from "../data.ts";
 import type { Service, ServicePort, ServiceSpec } from "../generated/core.ts";
 import { child, duplicate, type FieldError, forbidden, invalidValue, notSupported, required } from "./field-error.ts";
 import { validateLabels } from "./metadata.ts";
-import { dnsLabelProblems, dnsSubdomainProblems, labelNameProblems, portNameProblems, portProblems } from "./names.ts";
+import {
+  dnsLabelProblems,
+  dnsSubdomainProblems,
+  ipProblem,
+  labelNameProblems,
+  portNameProblems,
+  portProblems,
+} from "./names.ts";
+import { validateIPFamilies } from "./service-ip-families.ts";
 
 const types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-export const ipProblem = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 export function validateService(service: Service): FieldError[] {
   const spec: ServiceSpec = service.spec ?? {};
@@ -71,7 +78,7 @@ export function validateService(service: Service): FieldError[] {
     errors.push(forbidden("spec.sessionAffinityConfig", "must not be set when session affinity is None"));
   }
 
-  if (spec.clusterIPs && spec.clusterIPs.length > 0) errors.push(...validateClusterIPs(spec));
+  if (type !== "ExternalName") errors.push(...validateIPFamilies(spec));
   for (const [index, ip] of (spec.externalIPs ?? []).entries()) {
     const at = `spec.externalIPs[${index}]`;
     if (ipFamily(ip) === undefined) errors.push(invalidValue(at, ip, ipProblem));
@@ -148,25 +155,6 @@ function validatePort(port: ServicePort, path: string, many: boolean, names: Set
   return errors;
 }
 
-function validateClusterIPs(spec: ServiceSpec): FieldError[] {
-  const errors: FieldError[] = [];
-  const list = spec.clusterIPs ?? [];
-  if (spec.clusterIP !== list[0])
-    errors.push(invalidValue("spec.clusterIPs", list, "first value must match `clusterIP`"));
-  if (list.length > 2) errors.push(invalidValue("spec.clusterIPs", list, "may only hold up to 2 values"));
-  for (const [index, ip] of list.entries()) {
-    if (ip === "None") {
-      if (index > 0)
-        errors.push(
-          invalidValue(`spec.clusterIPs[${index}]`, list, "must contain only a single value when is set to 'None'"),
-        );
-      continue;
-    }
-    if (ipFamily(ip) === undefined) errors.push(invalidValue(`spec.clusterIPs[${index}]`, ip, ipProblem));
-  }
-  return errors;
-}
-
 function validateLoadBalancer(spec: ServiceSpec, path: string): FieldError[] {
   const errors: FieldError[] = [];
   if (spec.loadBalancerSourceRanges?.length) {
@@ -233,18 +221,6 @@ function validateTraffic(spec: ServiceSpec): FieldError[] {
   const distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
   if (distribution !== undefined && !distributions.includes(distribution)) {
     errors.push(notSupported("spec.trafficDistribution", distribution, distributions));
-  }
-  if (
-    spec.ipFamilyPolicy !== undefined &&
-    !["SingleStack", "PreferDualStack", "RequireDualStack"].includes(spec.ipFamilyPolicy)
-  ) {
-    errors.push(
-      notSupported("spec.ipFamilyPolicy", spec.ipFamilyPolicy, ["SingleStack", "PreferDualStack", "RequireDualStack"]),
-    );
-  }
-  for (const [index, family] of (spec.ipFamilies ?? []).entries()) {
-    if (!["IPv4", "IPv6"].includes(family))
-      errors.push(notSupported(`spec.ipFamilies[${index}]`, family, ["IPv4", "IPv6"]));
   }
   return errors;
 }
