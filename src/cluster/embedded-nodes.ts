@@ -265,7 +265,7 @@ function cleaner(
 function hostPorts({ settings, network, clock }: NodesOptions, place: NodePlace): HostPorts {
   if (settings.network === "loopback") {
     const effectivePort = (port: number) => network.effectivePort(port);
-    return userspaceHostPorts({ nodeAddress: place.addresses[0]!, effectivePort, clock });
+    return userspaceHostPorts({ nodeAddresses: place.addresses, effectivePort, clock });
   }
   const foreign = settings.ranges.flatMap(({ services, loadBalancers }) => [services, loadBalancers]);
   return kernelHostPorts({

@@ -45,7 +45,8 @@ class FakeStandIns implements StandIns {
   }
 
   state(uid: string): StandInState | undefined {
-    return this.pods.has(uid) ? { uid, serving: true, problems: [], drained: false } : undefined;
+    const pod = this.pods.get(uid);
+    return pod && { uid, serving: true, open: pod.containers.map(({ name }) => name), problems: [], drained: false };
   }
 }
 

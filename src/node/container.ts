@@ -1,5 +1,5 @@
-// One container of a pod while it is on its node: a stand-in, or a command with its restarts and probes. What the pod's status
-// says of it is its `view`.
+// One container of a pod while it is on its node, and the one that is a command, with its restarts, hooks and probes (a stand-in
+// is in `stand-in-run.ts`). What the pod's status says of it is its `view`.
 
 import type { Container, ContainerStatus, Pod, Probe } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
@@ -26,6 +26,10 @@ export interface RunningContainer {
   readonly kind: "stand-in" | "command";
   readonly restartCount: number;
   view(): ContainerView;
+  /** Resolves when it runs and its startup probe has passed, or it has ended for good. */
+  readonly started: Promise<void>;
+  /** Resolves when it has ended for good. */
+  readonly over: Promise<void>;
   /** Ends it: asked first, forced at `deadline` (ms since the epoch). Resolves when it has ended. */
   stop(deadline: number): Promise<void>;
   /** Ends it now. */
@@ -33,6 +37,9 @@ export interface RunningContainer {
   /** Leaves it as it is, and does nothing more about it. */
   release(): void;
 }
+
+/** What a container that has not run yet waits for, as kubelets say it: its sandbox, or the init containers. */
+export type WaitingReason = "ContainerCreating" | "PodInitializing";
 
 /** The first restart is at once; then 10 s, doubled each time, at most 5 minutes (pkg/kubelet MaxContainerBackOff). */
 export function restartDelay(restarts: number): number {
@@ -43,56 +50,6 @@ const outputLook = 10_000;
 /** A run this long makes the next restart a first one. */
 const settled = 600_000;
 
-export class StandInRun implements RunningContainer {
-  readonly kind = "stand-in";
-  readonly spec: Container;
-  readonly #uid: string;
-  #state: ContainerLife = { kind: "waiting", reason: "ContainerCreating" };
-  readonly restartCount: number;
-
-  /** `before` is what the pod's status says: a stand-in that ran goes on running when an agent is started anew. */
-  constructor(spec: Container, uid: string, before: ContainerStatus | undefined) {
-    this.spec = spec;
-    this.#uid = uid;
-    this.restartCount = before?.restartCount ?? 0;
-    const since = before?.state?.running?.startedAt;
-    if (since !== undefined) this.#state = { kind: "running", startedAt: Date.parse(since) };
-  }
-
-  view(): ContainerView {
-    const running = this.#state.kind === "running";
-    return {
-      name: this.spec.name,
-      image: this.spec.image ?? "",
-      kind: this.kind,
-      id: `fairlead://${this.#uid}/${this.spec.name}/${this.restartCount}`,
-      state: this.#state,
-      restartCount: this.restartCount,
-      started: running,
-      ready: running,
-    };
-  }
-
-  /** Its ports are open. */
-  serving(now: number): void {
-    if (this.#state.kind !== "running") this.#state = { kind: "running", startedAt: now };
-  }
-
-  waiting(message: string): void {
-    this.#state = { kind: "waiting", reason: "ContainerCreating", message };
-  }
-
-  ended(now: number): void {
-    if (this.#state.kind === "terminated") return;
-    const startedAt = this.#state.kind === "running" ? this.#state.startedAt : now;
-    this.#state = { kind: "terminated", exitCode: 0, reason: "Completed", startedAt, finishedAt: now };
-  }
-
-  async stop(): Promise<void> {}
-  kill(): void {}
-  release(): void {}
-}
-
 export class CommandRun implements RunningContainer {
   readonly kind = "command";
   readonly spec: Container;
@@ -100,7 +57,9 @@ export class CommandRun implements RunningContainer {
   readonly #host: ContainerHost;
   readonly #uid: string;
   readonly #isInit: boolean;
-  #state: ContainerLife = { kind: "waiting", reason: "ContainerCreating" };
+  #state: ContainerLife;
+  /** It has ended and is not started again. */
+  #done = false;
   #last: Ended | undefined;
   #restarts: number;
   #failures = 0;
@@ -121,8 +80,10 @@ export class CommandRun implements RunningContainer {
     before: ContainerStatus | undefined,
     host: ContainerHost,
     isInit: boolean,
+    waiting: WaitingReason,
   ) {
     this.spec = spec;
+    this.#state = { kind: "waiting", reason: waiting };
     this.#isInit = isInit;
     this.#argv = argv;
     this.#uid = uid;
@@ -159,19 +120,18 @@ export class CommandRun implements RunningContainer {
       ...(this.#last ? { last: this.#last } : {}),
       restartCount: this.#restarts,
       started: this.#started,
-      ready: this.#ready,
+      // An init container that has done its part counts as ready.
+      ready: this.#ready || (this.#isInit && this.#state.kind === "terminated" && this.#state.exitCode === 0),
     };
   }
 
-  /** Resolves when it has ended for good. */
   get over(): Promise<void> {
-    if (this.#state.kind === "terminated" && !this.#process) return Promise.resolve();
+    if (this.#done) return Promise.resolve();
     return new Promise((resolve) => this.#whenEnded.push(resolve));
   }
 
-  /** Resolves when its startup probe has passed, or it has ended for good. */
   get started(): Promise<void> {
-    if (this.#started || this.#state.kind === "terminated") return Promise.resolve();
+    if (this.#started || this.#done) return Promise.resolve();
     return new Promise((resolve) => {
       this.#whenStarted.push(resolve);
       this.#whenEnded.push(resolve);
@@ -182,7 +142,10 @@ export class CommandRun implements RunningContainer {
   start(): void {
     const { clock } = this.#host;
     if (this.#stopping) return;
-    if (this.#state.kind === "terminated" && !this.#isRestarted(this.#state.exitCode)) return;
+    if (this.#state.kind === "terminated" && !this.#isRestarted(this.#state.exitCode)) {
+      this.#endForGood();
+      return;
+    }
     let spec: CommandSpec;
     try {
       spec = this.#host.commandSpec(this.spec, this.#argv, this.#restarts);
@@ -216,6 +179,19 @@ export class CommandRun implements RunningContainer {
     this.#probers.push(this.#host.clock.every(outputLook, () => keepOutputShort(spec.logFile)));
     this.#probe(found !== undefined);
     this.#host.changed();
+    if (!found) void this.#postStart();
+  }
+
+  async #postStart(): Promise<void> {
+    const action = this.spec.lifecycle?.postStart;
+    const child = this.#process;
+    if (!action || !child) return;
+    const result = action.sleep
+      ? { ok: true, message: "" }
+      : await probeOnce(action, this.#host.probeTarget(this.spec));
+    if (result.ok || this.#process !== child || this.#stopping) return;
+    this.#host.event("Warning", "FailedPostStartHook", `PostStartHook failed: ${result.message}`);
+    this.#kill("FailedPostStartHook");
   }
 
   async stop(deadline: number): Promise<void> {
@@ -230,7 +206,8 @@ export class CommandRun implements RunningContainer {
     } else if (this.#state.kind === "waiting") {
       const now = this.#host.clock.now();
       this.#state = { kind: "terminated", exitCode: 137, reason: "Error", startedAt: now, finishedAt: now };
-    }
+      this.#endForGood();
+    } else this.#endForGood();
   }
 
   kill(): void {
@@ -281,7 +258,7 @@ export class CommandRun implements RunningContainer {
     if (this.#stopping || !this.#isRestarted(ended.exitCode)) {
       this.#state = { kind: "terminated", ...ended };
       this.#host.changed();
-      for (const resolve of this.#whenEnded.splice(0)) resolve();
+      this.#endForGood();
       return;
     }
     if (ended.finishedAt - ended.startedAt > settled) this.#failures = 0;
@@ -344,14 +321,19 @@ export class CommandRun implements RunningContainer {
 
   /** A failed startup or liveness probe ends the run; the restart policy decides what comes. */
   #unhealthy(which: string, message: string): void {
+    this.#kill(`Container ${this.spec.name} failed ${which} probe, will be restarted: ${message}`);
+  }
+
+  #kill(why: string): void {
     const grace = (this.#host.pod().spec?.terminationGracePeriodSeconds ?? 30) * 1000;
-    this.#host.event(
-      "Normal",
-      "Killing",
-      `Container ${this.spec.name} failed ${which} probe, will be restarted: ${message}`,
-    );
+    this.#host.event("Normal", "Killing", why);
     this.#endProbes();
     void this.#process?.stop(grace, this.#host.clock);
+  }
+
+  #endForGood(): void {
+    this.#done = true;
+    for (const resolve of this.#whenEnded.splice(0)) resolve();
   }
 
   #isRestarted(exitCode: number): boolean {

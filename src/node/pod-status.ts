@@ -83,6 +83,7 @@ export function isSidecar(container: Pick<Container, "restartPolicy">): boolean 
 
 /** Whether what must run before the containers has done its part: init containers ended well, sidecars started. */
 export function isInitialized(pod: Pod, view: PodView): boolean {
+  if (view.containers.some((one) => one.state.kind !== "waiting" || one.last !== undefined)) return true;
   return view.initContainers.every((one) => {
     const spec = pod.spec?.initContainers?.find(({ name }) => name === one.name);
     if (spec && isSidecar(spec)) return one.state.kind === "running" && one.started;
@@ -94,13 +95,18 @@ export function phaseOf(pod: Pod, view: PodView): Phase {
   const before = pod.status?.phase;
   if (before === "Failed" || before === "Succeeded") return before;
   const policy = pod.spec?.restartPolicy ?? "Always";
-  const failedInit = view.initContainers.some(
-    (one) => one.state.kind === "terminated" && one.state.exitCode !== 0 && policy === "Never",
-  );
+  const failedInit = view.initContainers.some((one) => {
+    const spec = pod.spec?.initContainers?.find(({ name }) => name === one.name);
+    const lasting = spec !== undefined && isSidecar(spec);
+    return one.state.kind === "terminated" && one.state.exitCode !== 0 && policy === "Never" && !lasting;
+  });
   if (failedInit) return "Failed";
   const states = view.containers.map((one) => one.state);
   if (!isInitialized(pod, view) && states.every((state) => state.kind === "waiting")) return "Pending";
   const over = pod.metadata.deletionTimestamp !== undefined;
+  // A phase that is final is said when all has ended, sidecars included (KEP-3329).
+  const sidecarRuns = view.initContainers.some((one) => one.state.kind === "running");
+  if (states.length > 0 && sidecarRuns && states.every((state) => state.kind === "terminated")) return "Running";
   if (states.length > 0 && states.every((state) => state.kind === "terminated")) {
     const exitCodes = states.map((state) => (state as Ended).exitCode);
     if (over || policy === "Never") return exitCodes.every((code) => code === 0) ? "Succeeded" : "Failed";

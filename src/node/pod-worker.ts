@@ -1,7 +1,7 @@
 // One pod on its node, from its binding to its end: sandbox, volumes, init containers, containers; then, when it is deleted,
 // endpoints leave → preStop → SIGTERM → grace → sandbox removed → object removed. Written once, top to bottom.
 
-import { mkdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { type Container, type Pod, type PodStatus, Pods } from "../api/kinds.ts";
 import { describeObject } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
@@ -10,16 +10,17 @@ import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { deepEqual } from "../collections/equal.ts";
 import { commandSpec } from "./command-spec.ts";
-import { CommandRun, type ContainerHost, type RunningContainer, StandInRun } from "./container.ts";
+import { CommandRun, type ContainerHost, type RunningContainer } from "./container.ts";
 import { environmentOf } from "./environment.ts";
 import { podHostPorts } from "./host-ports/host-ports.ts";
 import { hostsFile } from "./hosts-file.ts";
 import { commandFor } from "./image-commands.ts";
 import type { PodFacts } from "./pod-fields.ts";
 import { type PodFiles, podFiles } from "./pod-files.ts";
+import { PodStandIns } from "./pod-stand-ins.ts";
 import { isSidecar, podStatus } from "./pod-status.ts";
 import { PodStatusWriter } from "./pod-status-writer.ts";
-import { standInPod } from "./stand-in-pod.ts";
+import { StandInRun } from "./stand-in-run.ts";
 import type { StandInState } from "./standin/protocol.ts";
 import { volumeFiles, volumeFolder, writeVolume } from "./volumes.ts";
 import type { WorkerHost } from "./worker-host.ts";
@@ -40,11 +41,11 @@ export class PodWorker implements ContainerHost {
   #containers: RunningContainer[] = [];
   #ending = false;
   #over = false;
+  /** Resolves when its sandbox is gone before the object is; undefined while it may still run. */
+  #finished: Promise<void> | undefined;
   #pokes: (() => void)[] = [];
   #volumesWritten = false;
-  #announced = false;
-  /** `80/TCP`: what its stand-ins serve. */
-  #served: readonly string[] = [];
+  readonly #standIns: PodStandIns;
   #sandboxing: Promise<boolean> = Promise.resolve(false);
 
   constructor(pod: Pod, host: WorkerHost) {
@@ -56,8 +57,8 @@ export class PodWorker implements ContainerHost {
     this.#startTime = host.clock.now();
     const { store, clock, log } = host;
     this.#writer = new PodStatusWriter(pod, { store, clock, log, statusOf: (newest) => this.#status(newest) });
-    // A pod that ran before this process did was announced then.
-    this.#announced = pod.status?.containerStatuses?.some((one) => one.state?.running) ?? false;
+    const [files, changed] = [this.#files, () => this.changed()];
+    this.#standIns = new PodStandIns({ host, files, pod: () => this.pod(), changed });
   }
 
   pod(): Pod {
@@ -70,16 +71,19 @@ export class PodWorker implements ContainerHost {
     this.#init = (this.pod().spec?.initContainers ?? []).map((container) => this.#containerOf(container, true));
     if (this.pod().metadata.deletionTimestamp !== undefined) {
       // It was about to end when we were started: find its sandbox, so that it can be removed.
-      this.#sandboxing = this.pod().status?.podIP === undefined ? Promise.resolve(true) : this.#makeSandbox();
+      const { phase, podIP } = this.pod().status ?? {};
+      const had = podIP !== undefined && phase !== "Succeeded" && phase !== "Failed";
+      this.#sandboxing = had ? this.#makeSandbox() : Promise.resolve(true);
       await this.#sandboxing;
       return void this.#end();
     }
     this.#sandboxing = this.#makeSandbox();
     if (!(await this.#sandboxing) || !(await this.#makeVolumes())) return;
-    if (!(await this.#initialize())) return;
-    for (const container of this.#containers) if (container instanceof CommandRun) container.start();
-    this.#finishJob();
-    this.#serveStandIns();
+    const initialized = await this.#initialize();
+    if (this.#ending) return;
+    if (!initialized) return void this.#finish();
+    for (const container of this.#containers) this.#begin(container);
+    void Promise.all(this.#containers.map(({ over }) => over)).then(() => this.#finish());
     // What is up in a moment is not written as "creating" first: each write makes others (slices, ReplicaSets) look.
     this.clock.after(moment, () => this.changed());
   }
@@ -95,7 +99,7 @@ export class PodWorker implements ContainerHost {
     }
     if (this.#ending) return;
     const standInSees = before.metadata.labels !== pod.metadata.labels;
-    if (standInSees && this.#podIPs.length > 0) this.#serveStandIns();
+    if (standInSees) this.#standIns.tell();
     if (this.#volumesWritten && !deepEqual(before.metadata.annotations, pod.metadata.annotations)) this.poke();
     if (pod.metadata.generation !== before.metadata.generation || !deepEqual(before.status, pod.status)) this.changed();
   }
@@ -132,23 +136,12 @@ export class PodWorker implements ContainerHost {
 
   /** More or fewer ports are wanted of its stand-ins. */
   portsChanged(): void {
-    if (this.#podIPs.length > 0 && !this.#ending) this.#serveStandIns();
+    if (!this.#ending) this.#standIns.tell();
   }
 
   /** What the stand-in process says of this pod. */
   standInState(state: StandInState): void {
-    if (this.#ending) return;
-    for (const container of [...this.#init, ...this.#containers]) {
-      if (!(container instanceof StandInRun) || container.view().state.kind === "terminated") continue;
-      if (state.serving) container.serving(this.clock.now());
-      else container.waiting(state.problems.join("; "));
-    }
-    if (state.serving && !this.#announced) {
-      this.#announced = true;
-      const ports = this.#served.length > 0 ? this.#served.join(", ") : "no port";
-      this.event("Normal", "Started", `Started a stand-in that serves ${ports}`);
-    }
-    this.changed();
+    if (!this.#ending) this.#standIns.heard(state);
   }
 
   changed(): void {
@@ -186,8 +179,9 @@ export class PodWorker implements ContainerHost {
     const statuses = isInit ? this.pod().status?.initContainerStatuses : this.pod().status?.containerStatuses;
     const before = statuses?.find((one) => one.name === spec.name);
     const argv = commandFor(this.pod(), spec, this.#host.commands);
-    if (argv) return new CommandRun(spec, argv, this.uid, before, this, isInit);
-    return new StandInRun(spec, this.uid, before);
+    const waiting = this.pod().spec?.initContainers?.length ? "PodInitializing" : "ContainerCreating";
+    if (argv) return new CommandRun(spec, argv, this.uid, before, this, isInit, waiting);
+    return new StandInRun(spec, this.uid, before, waiting);
   }
 
   async #makeSandbox(): Promise<boolean> {
@@ -257,55 +251,49 @@ export class PodWorker implements ContainerHost {
     }
   }
 
-  /** Init containers one after the other; sidecars among them stay. */
+  /** Init containers one after the other; sidecars among them stay. False when the pod has failed by one of them. */
   async #initialize(): Promise<boolean> {
     for (const container of this.#init) {
       if (this.#ending) return false;
-      if (container instanceof CommandRun) {
-        container.start();
-        if (isSidecar(container.spec)) await container.started;
-        else await container.over;
-        const { state } = container.view();
-        if (state.kind === "terminated" && state.exitCode !== 0) return false;
-      } else if (container instanceof StandInRun && !isSidecar(container.spec)) {
-        container.ended(this.clock.now());
-      }
+      this.#begin(container);
+      // What an init container comes to is seen, while what is up in a moment is not.
+      if (container instanceof CommandRun) this.changed();
+      await (isSidecar(container.spec) ? container.started : container.over);
+      const { state } = container.view();
+      if (state.kind === "terminated" && state.exitCode !== 0) return false;
     }
     return !this.#ending;
   }
 
-  /** What a Job runs is expected to end; a stand-in for it has nothing to do, and does it at once. */
-  #finishJob(): void {
-    const owned = this.pod().metadata.ownerReferences?.some(({ kind, controller }) => controller && kind === "Job");
-    if (!owned) return;
-    for (const container of this.#containers) if (container instanceof StandInRun) container.ended(this.clock.now());
+  #begin(container: RunningContainer): void {
+    if (container instanceof CommandRun) container.start();
+    else if (container instanceof StandInRun) {
+      if (this.#hasTask(container)) container.ended(this.clock.now());
+      else this.#standIns.begin(container);
+    }
   }
 
-  /** Tells the stand-in process what this pod's containers serve, or, when there are none, takes them as running. */
-  #serveStandIns(): void {
-    const standIns = [...this.#init, ...this.#containers].filter(
-      (one): one is StandInRun =>
-        one instanceof StandInRun &&
-        one.view().state.kind !== "terminated" &&
-        (this.#containers.includes(one) || isSidecar(one.spec)),
-    );
-    if (standIns.length === 0) return;
-    const place = this.#host.network.place({ pod: this.uid });
-    if (!place) return;
-    const pod = standInPod({
-      pod: this.pod(),
-      node: this.#host.place.name,
-      place,
-      ...(place.netns === undefined ? {} : { netnsId: String(statSync(place.netns).ino) }),
-      files: this.#files,
-      containers: standIns,
-      extraPorts: this.#host.extraPorts(this.pod()),
-      effectivePort: (port) => this.#host.network.effectivePort(port),
-    });
-    this.#served = pod.containers.flatMap(({ ports }) => ports.map(({ port, protocol }) => `${port}/${protocol}`));
-    this.#host.standIns.serve(pod);
-    const state = this.#host.standIns.state(this.uid);
-    if (state) this.standInState(state);
+  /** What is expected to end, an init container or a Job's container: a stand-in for it does nothing, and does it at once. */
+  #hasTask(container: RunningContainer): boolean {
+    if (this.#init.includes(container)) return !isSidecar(container.spec);
+    return this.pod().metadata.ownerReferences?.some(({ kind, controller }) => controller && kind === "Job") ?? false;
+  }
+
+  /** All containers have ended for good: sidecars end, and the sandbox goes with its address. The object stays. */
+  async #finish(): Promise<void> {
+    if (this.#ending || this.#finished) return;
+    const grace = (this.pod().spec?.terminationGracePeriodSeconds ?? 30) * 1000;
+    await this.#stopSidecars(this.clock.now() + grace);
+    if (this.#ending) return;
+    this.changed();
+    this.#finished = this.#tearDown();
+    await this.#finished;
+  }
+
+  async #stopSidecars(deadline: number): Promise<void> {
+    for (const sidecar of this.#init.filter((one) => isSidecar(one.spec)).reverse()) {
+      await this.#stopContainer(sidecar, Math.max(deadline, this.clock.now() + 2000));
+    }
   }
 
   async #end(): Promise<void> {
@@ -321,13 +309,13 @@ export class PodWorker implements ContainerHost {
       endpointsGone(this.pod()).catch((error) => log.warn("endpoints of a pod did not leave", { error })),
       this.#pause(deadline - clock.now()),
     ]);
-    await Promise.all([
-      standIns.drain(this.uid, deadline),
-      ...this.#containers.map((container) => this.#stopContainer(container, deadline)),
-    ]);
-    for (const sidecar of this.#init.filter((one) => isSidecar(one.spec)).reverse()) {
-      await this.#stopContainer(sidecar, Math.max(deadline, clock.now() + 2000));
-    }
+    const first = [...this.#containers, ...this.#init.filter((one) => !isSidecar(one.spec))];
+    const drain = () => standIns.drain(this.uid, deadline);
+    // Stand-ins drain together; where only sidecars are stand-ins, they go on until the containers are over.
+    const early = this.#containers.some((one) => one instanceof StandInRun);
+    await Promise.all([early && drain(), ...first.map((container) => this.#stopContainer(container, deadline))]);
+    if (!early) await drain();
+    await this.#stopSidecars(deadline);
     if (this.#over) return;
     await this.#writer.last();
     this.#over = true;
@@ -351,19 +339,21 @@ export class PodWorker implements ContainerHost {
   }
 
   async #clean(): Promise<void> {
+    await (this.#finished ?? this.#tearDown());
+    rmSync(this.#files.folder, { recursive: true, force: true });
+  }
+
+  async #tearDown(): Promise<void> {
     this.#host.standIns.remove(this.uid);
     await this.#sandboxing;
     try {
       await this.#host.hostPorts?.remove(this.uid);
       await this.#host.removeSandbox(this.uid);
     } catch (error) {
-      this.#host.log.error("a sandbox could not be removed", {
-        pod: describeObject(this.pod()),
-        error: messageOf(error),
-      });
+      const pod = describeObject(this.pod());
+      this.#host.log.error("a sandbox could not be removed", { pod, error: messageOf(error) });
     }
     this.#host.releaseAddresses(this.pod());
-    rmSync(this.#files.folder, { recursive: true, force: true });
   }
 
   async #deleteObject(): Promise<void> {

@@ -4,22 +4,24 @@
 import type { TCPSocketListener } from "bun";
 import type { Clock } from "../../base/clock.ts";
 import { messageOf } from "../../base/errors.ts";
+import { ipFamily } from "../../base/ip.ts";
 import { relayHandlers } from "../userspace/relay.ts";
 import { openUdpRelay } from "../userspace/udp-relay.ts";
 import { type HostPort, type HostPorts, HostPortTable, hostPortText, type PodHostPorts } from "./host-ports.ts";
 
 export interface UserspaceHostPortsOptions {
-  readonly nodeAddress: string;
+  readonly nodeAddresses: readonly string[];
   readonly effectivePort: (port: number) => number;
   readonly clock: Clock;
 }
 
-export function userspaceHostPorts({ nodeAddress, effectivePort, clock }: UserspaceHostPortsOptions): HostPorts {
+export function userspaceHostPorts({ nodeAddresses, effectivePort, clock }: UserspaceHostPortsOptions): HostPorts {
   const table = new HostPortTable();
   const listeners = new Map<string, (() => void)[]>();
 
   async function open(port: HostPort): Promise<() => void> {
-    const hostname = port.hostIP ?? nodeAddress;
+    const hostname = port.hostIP ?? nodeAddresses.find((one) => ipFamily(one) === port.family);
+    if (hostname === undefined) throw new Error(`the node has no IPv${port.family} address`);
     const listenPort = effectivePort(port.hostPort);
     const key = `${port.podIP}:${port.podPort}`;
     const to = { hostname: port.podIP, port: effectivePort(port.podPort), key };

@@ -55,6 +55,8 @@ export interface StateMessage {
 export interface StandInState {
   readonly uid: string;
   readonly serving: boolean;
+  /** The containers all of whose ports are open. */
+  readonly open: readonly string[];
   /** `port 80: address in use`. */
   readonly problems: readonly string[];
   readonly drained: boolean;

@@ -45,7 +45,8 @@ export class StandInServer {
   state(): StandInState[] {
     return [...this.#pods.values()].map(({ pod, containers, drained }) => {
       const problems = [...containers.values()].flatMap((container) => container.problems);
-      return { uid: pod.uid, serving: problems.length === 0, problems, drained };
+      const open = [...containers].filter(([, one]) => one.problems.length === 0).map(([name]) => name);
+      return { uid: pod.uid, serving: problems.length === 0, open, problems, drained };
     });
   }
 

@@ -186,7 +186,8 @@ export class StandInProcess implements StandIns {
       const before = this.#states.get(state.uid);
       this.#states.set(state.uid, state);
       if (state.drained) this.#drained(state.uid);
-      if (before && before.serving === state.serving && before.drained === state.drained) continue;
+      const same = before?.serving === state.serving && before.drained === state.drained;
+      if (same && before.open.join() === state.open.join()) continue;
       for (const listener of this.#listeners) listener(state);
       if (state.problems.length > 0) this.#log.warn("a port cannot be opened", { problems: state.problems });
     }
