@@ -67,6 +67,8 @@ export class CommandRun implements RunningContainer {
   #ready = false;
   #process: CommandProcess | undefined;
   #probers: Disposable[] = [];
+  /** Goes on until the process has ended, so that one which finishes its work can say that it takes no more. */
+  #readiness: Disposable | undefined;
   #timer: Disposable | undefined;
   #stopping = false;
   #whenEnded: (() => void)[] = [];
@@ -197,7 +199,7 @@ export class CommandRun implements RunningContainer {
   async stop(deadline: number): Promise<void> {
     this.#stopping = true;
     this.#timer?.dispose();
-    this.#endProbes();
+    this.#endRestartProbes();
     if (this.#process) await this.#preStop(deadline);
     const child = this.#process;
     if (child) {
@@ -283,7 +285,7 @@ export class CommandRun implements RunningContainer {
     this.#started = !startupProbe || (found && this.#started);
     this.#ready = this.#started && (!readinessProbe || (found && this.#ready));
     if (startupProbe && !this.#started) {
-      this.#watch(startupProbe, "Startup", (passing, message, prober) => {
+      const startup = this.#watch(startupProbe, "Startup", (passing, message, prober) => {
         if (!passing) return this.#unhealthy("startup", message);
         prober.dispose();
         this.#started = true;
@@ -292,31 +294,37 @@ export class CommandRun implements RunningContainer {
         this.#probeRunning(readinessProbe, livenessProbe);
         this.#host.changed();
       });
+      this.#probers.push(startup);
     } else this.#probeRunning(readinessProbe, livenessProbe);
   }
 
   #probeRunning(readiness: Probe | undefined, liveness: Probe | undefined): void {
     if (readiness) {
-      this.#watch(readiness, "Readiness", (passing) => {
+      this.#readiness = this.#watch(readiness, "Readiness", (passing) => {
         this.#ready = passing;
         this.#host.changed();
       });
     }
     if (liveness) {
-      this.#watch(liveness, "Liveness", (passing, message) => {
+      const prober = this.#watch(liveness, "Liveness", (passing, message) => {
         if (!passing) this.#unhealthy("liveness", message);
       });
+      this.#probers.push(prober);
     }
   }
 
-  #watch(probe: Probe, name: string, then: (passing: boolean, message: string, prober: Disposable) => void): void {
+  #watch(
+    probe: Probe,
+    name: string,
+    then: (passing: boolean, message: string, prober: Disposable) => void,
+  ): Disposable {
     const target = this.#host.probeTarget(this.spec);
     const once = () => probeOnce(probe, target);
     const prober = new Prober(probe, once, this.#host.clock, (passing, message) => {
       if (!passing) this.#host.event("Warning", "Unhealthy", `${name} probe failed: ${message}`);
       then(passing, message, prober);
     });
-    this.#probers.push(prober);
+    return prober;
   }
 
   /** A failed startup or liveness probe ends the run; the restart policy decides what comes. */
@@ -341,6 +349,13 @@ export class CommandRun implements RunningContainer {
   }
 
   #endProbes(): void {
+    this.#readiness?.dispose();
+    this.#readiness = undefined;
+    this.#endRestartProbes();
+  }
+
+  /** Those that would start the process again. */
+  #endRestartProbes(): void {
     for (const prober of this.#probers) prober.dispose();
     this.#probers = [];
   }

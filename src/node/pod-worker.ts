@@ -299,7 +299,6 @@ export class PodWorker implements ContainerHost {
   async #end(): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    this.#writer.stop();
     this.#wake();
     const { clock, endpointsGone, log, standIns } = this.#host;
     const asked = Date.parse(this.pod().metadata.deletionTimestamp ?? "");
@@ -317,6 +316,7 @@ export class PodWorker implements ContainerHost {
     if (!early) await drain();
     await this.#stopSidecars(deadline);
     if (this.#over) return;
+    this.#writer.stop();
     await this.#writer.last();
     this.#over = true;
     await this.#clean();
