@@ -360,7 +360,7 @@ function together(sinks: readonly NodeRules["sink"][]): NodeRules["sink"] {
 
 /** The forwarder of the network without privileges, in this process. */
 function userspaceRules(
-  { network, objects, store, clock }: NodesOptions,
+  { network, objects, store, clock, places }: NodesOptions,
   place: NodePlace,
   table: Collection<ServicePort>,
   log: Logger,
@@ -375,6 +375,8 @@ function userspaceRules(
   const forwarder = new UserspaceForwarder({
     table,
     nodeAddresses: place.addresses,
+    // Nodes of the loopback network are one host: what is not a node's own is the first one's, as where traffic enters elsewhere.
+    servesShared: place === places[0],
     effectivePort,
     clock,
     log,
@@ -394,6 +396,7 @@ function userspaceRules(
     settled: () => forwarder.settled(),
     families: [{ family: 4, measures }],
     problems: () => [...forwarder.problems()].map(([where, problem]) => `${where}: ${problem}`),
+    unserved: (protocol, address, port) => forwarder.unserved(protocol, address, port),
     dispose() {
       following.dispose();
       return forwarder.dispose();

@@ -204,6 +204,8 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
           pods: objects.pods,
           resolved: pipeline.inputs.resolved,
           table: (name) => nodes.all.find(({ place }) => place.name === name)?.rules.table,
+          unserved: (node, protocol, address, port) =>
+            nodes.all.find(({ place }) => place.name === node)?.rules.sink.unserved?.(protocol, address, port),
         },
         request,
       ),

@@ -10,6 +10,7 @@ import type { Distribution } from "../distribution/distribution.ts";
 import type { Endpoints } from "../model/model.ts";
 import type { RulesMeasures } from "../node/rules-measures.ts";
 import type { Rules } from "../node/service-rules.ts";
+import type { Protocol } from "../services/objects.ts";
 import type { ServicePort } from "../services/service-table.ts";
 
 /** Rules that are kept equal to a table: `settled` resolves when what the table says now is in force. */
@@ -19,6 +20,8 @@ export interface NodeRules {
     settled(): Promise<void>;
     /** What could not be put in force, in words. */
     problems(): readonly string[];
+    /** Why an address and port of a Service are not served on this node; undefined when they are, or when the kernel does it. */
+    unserved?(protocol: Protocol, address: string, port: number): string | undefined;
     readonly families: readonly RulesOfFamily[];
     /** Takes other ranges of Service addresses than those that it was made with. */
     serviceCidrs?(ranges: readonly string[]): void;

@@ -7,6 +7,7 @@ import { UserError } from "../base/errors.ts";
 import { type IpFamily, ipFamily } from "../base/ip.ts";
 import type { Collection } from "../collections/collection.ts";
 import { balancedPort } from "../services/balanced-ports.ts";
+import type { Protocol } from "../services/objects.ts";
 import { explainPacket, type PacketDecision } from "../services/packet.ts";
 import type { PacketMode } from "../services/packet-modes.ts";
 import { type Packet, type PacketNode, rangeWith } from "../services/packet-place.ts";
@@ -34,6 +35,8 @@ export interface PacketContext {
   readonly resolved: Pick<Collection<ResolvedService>, "get" | "values">;
   /** The table that a node's rules are made from; made from `resolved` unless given. */
   readonly table?: (node: string) => ServiceTable | undefined;
+  /** Why a node does not serve an address and port of a Service; undefined when it does. */
+  readonly unserved?: (node: string, protocol: Protocol, address: string, port: number) => string | undefined;
   readonly proxyFlags?: ProxyFlagTexts;
   readonly notes?: readonly string[];
 }
@@ -65,6 +68,7 @@ export function explainPacketOn(context: PacketContext, request: PacketRequest):
     ...(podRanges ? { podRanges } : {}),
     ...(serviceRanges ? { serviceRanges } : {}),
     ...flagOptions(mode, context.proxyFlags ?? {}, node, ipFamily(packet.destination.address) ?? 4),
+    ...(context.unserved ? { unserved: (...of) => context.unserved?.(node.name, ...of) } : {}),
     resolved: (key) => resolved.get(key),
     nodeAt: (address) =>
       rangeWith(firstNodeRanges, address)

@@ -48,7 +48,9 @@ export interface ModeSemantics {
   /** Whether the source of a packet that comes back to where it came from is masqueraded for endpoints of other nodes, too. */
   readonly hairpinElsewhere: boolean;
   /** `first`: also for a port without endpoints, before anything else; `with endpoints`: only when there are any. */
-  readonly checksSourceRanges: "first" | "with endpoints" | "never";
+  readonly checksSourceRanges: "first" | "with endpoints";
+  /** What becomes of a source that no range admits. */
+  readonly outsideRanges: "drop" | "reject";
   /** What happens to a known cluster IP's port that no Service has, and to addresses of the service range that none has. */
   readonly unknownPort: "pass" | "reject";
   readonly unknownAddress: "pass" | "drop";
@@ -71,6 +73,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     withoutLocal: "drop",
     hairpinElsewhere: true,
     checksSourceRanges: "with endpoints",
+    outsideRanges: "drop",
     unknownPort: "pass",
     unknownAddress: "pass",
     sendsFromServices: false,
@@ -84,6 +87,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     withoutLocal: "drop",
     hairpinElsewhere: false,
     checksSourceRanges: "first",
+    outsideRanges: "drop",
     unknownPort: "reject",
     unknownAddress: "drop",
     sendsFromServices: false,
@@ -98,20 +102,22 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     withoutLocal: "all nodes",
     hairpinElsewhere: false,
     checksSourceRanges: "first",
+    outsideRanges: "drop",
     unknownPort: "reject",
     unknownAddress: "pass",
     sendsFromServices: true,
     relays: false,
     carriesSctp: true,
   },
-  // A port without endpoints has no listener.
+  // A port without endpoints has no listener; who is not admitted is connected and reset.
   userspace: {
     refusedAt: { clusterIP: everywhere, outside: everywhere, nodePort: everywhere },
     refusesOnAllAddresses: false,
     shortCircuits: false,
     withoutLocal: "reject",
     hairpinElsewhere: true,
-    checksSourceRanges: "never",
+    checksSourceRanges: "with endpoints",
+    outsideRanges: "reject",
     unknownPort: "pass",
     unknownAddress: "pass",
     sendsFromServices: false,

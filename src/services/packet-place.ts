@@ -36,6 +36,8 @@ export interface PacketOptions {
   readonly localhostNodePorts?: boolean;
   /** The node's addresses that take node ports; all that are local unless given. */
   readonly nodePortAddresses?: readonly string[];
+  /** Why an address and port of a Service are not served here, where that depends on more than the rules. */
+  readonly unserved?: (protocol: Protocol, address: string, port: number) => string | undefined;
   /** The Service behind a row, by `namespace/name`: for fields, pods, and endpoints that are left out. */
   readonly resolved?: (key: string) => ResolvedService | undefined;
   /** The name of the node that has an address. */

@@ -123,7 +123,7 @@ export function outcomeOf(
   }
 
   const checked = semantics.checksSourceRanges;
-  if (destination.kind !== "loadBalancerIP" || row.sourceRanges.length === 0 || checked === "never") {
+  if (destination.kind !== "loadBalancerIP" || row.sourceRanges.length === 0) {
     return row.hasEndpoints ? fromOutside(row, [found], place, options, semantics) : noEndpoints;
   }
   if (!row.hasEndpoints && checked === "with endpoints") return noEndpoints;
@@ -132,7 +132,8 @@ export function outcomeOf(
   if (range === undefined) {
     const reason = `does not admit the source ${packet.source.address} (loadBalancerSourceRanges: ${row.sourceRanges.join(", ")})`;
     const step = { ...firewall, what: "the source is in none of the ranges" };
-    return { kind: "refuse", verdict: "drop", reason, from: firewall.from, cause: "ranges", steps: [found, step] };
+    const verdict = semantics.outsideRanges;
+    return { kind: "refuse", verdict, reason, from: firewall.from, cause: "ranges", steps: [found, step] };
   }
   if (!row.hasEndpoints) return noEndpoints;
   const step = { ...firewall, what: `the source is admitted by ${range}` };

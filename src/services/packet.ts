@@ -6,7 +6,14 @@ import { ipFamily } from "../base/ip.ts";
 import type { Provenance } from "../model/provenance.ts";
 import { type LeftOut, leftOutOf } from "./packet-left-out.ts";
 import { type DestinationKind, type Hook, type ModeSemantics, modeSemantics, type PacketMode } from "./packet-modes.ts";
-import { type Packet, type PacketNode, type PacketOptions, type PacketPlace, placeOf } from "./packet-place.ts";
+import {
+  isLoopback,
+  type Packet,
+  type PacketNode,
+  type PacketOptions,
+  type PacketPlace,
+  placeOf,
+} from "./packet-place.ts";
 import {
   type Claim,
   claimsOf,
@@ -76,6 +83,10 @@ export function explainPacket(
   const semantics = modeSemantics[options.mode];
   const place = placeOf(packet, node, options);
   const claims = claimsOf(packet, place, table, options, semantics);
+  const [claim] = claims;
+  const { address, port } = packet.destination;
+  const unserved = claim && options.unserved?.(packet.protocol, address, port);
+  if (claim && unserved !== undefined) return { ...about, ...notServed(claim, unserved, node, options) };
   const outcomes = claims.map((claim) => ({ claim, outcome: outcomeOf(claim, packet, place, options, semantics) }));
 
   // The first row that translates the address takes the packet; only what none of them takes meets the refusals.
@@ -119,6 +130,25 @@ export function explainPacket(
   };
 }
 
+function notServed(
+  claim: Claim,
+  why: string,
+  node: PacketNode,
+  options: PacketOptions,
+): Omit<PacketDecision, "packet" | "node" | "mode"> {
+  const { row, destination } = claim;
+  const where = options.names.lookup(row, destination);
+  const { from } = origin(row, destination.kind, options);
+  return {
+    outcome: "pass",
+    answer: `nothing takes it: ${node.name} cannot serve ${endpointText(destination)} of ${row.name} (${why})`,
+    service: serviceOf(claim, options),
+    steps: [{ where, what: `not there: ${why}`, from }],
+    endpoints: [],
+    leftOut: [],
+  };
+}
+
 const answersStray =
   "its answer goes straight to the client, not back through this node, so that the client does not know it";
 
@@ -147,7 +177,11 @@ function delivered(
   const own = node.addresses.find((address) => ipFamily(address) === family);
   const seen = (endpoint: TableEndpoint): PacketEndpoint["source"] => {
     const masqueraded = (reason: string) => ({ address: own ?? "the node's", kept: false, reason });
-    if (semantics.relays) return masqueraded("a process on the node relays the connection");
+    if (semantics.relays) {
+      // The relay's own socket: to a loopback address the kernel sends from one.
+      const address = isLoopback(endpoint.address) ? "127.0.0.1" : (own ?? "the node's");
+      return { address, kept: false, reason: "a process on the node relays the connection" };
+    }
     if (outcome.masquerade !== undefined) return masqueraded(outcome.masquerade);
     if (endpoint.address === packet.source.address && (semantics.hairpinElsewhere || endpoint.local)) {
       return masqueraded("hairpin: a pod that reaches itself must not see its own address");

@@ -3,11 +3,13 @@
 // rules to read back: its listeners are its state. A port without endpoints has no listener, so that it refuses.
 
 import type { TCPSocketListener } from "bun";
+import { contains, parseCidr } from "../../base/cidr.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import type { AsyncDisposable } from "../../base/disposal.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Batch, Collection } from "../../collections/collection.ts";
+import type { Protocol } from "../../services/objects.ts";
 import type { ServicePort, TableEndpoint } from "../../services/service-table.ts";
 import { Balance, endpointKey } from "./balance.ts";
 import { type RelayTarget, relayHandlers } from "./relay.ts";
@@ -17,6 +19,8 @@ export interface ForwarderOptions {
   readonly table: Collection<ServicePort>;
   /** The node's own addresses, for node ports. */
   readonly nodeAddresses: readonly string[];
+  /** Whether Services' own addresses are served here, and not node ports only: where nodes share them, one of them does. */
+  readonly servesShared?: boolean;
   /** Where a port is really listened on (`PodNetwork.effectivePort`); applied to endpoints as well. */
   readonly effectivePort: (port: number) => number;
   /** Told once of each address that cannot be listened on. */
@@ -31,6 +35,8 @@ interface Frontend {
   readonly port: number;
   /** From outside: the external policy's endpoints. */
   readonly external: boolean;
+  /** Only sources in the row's source ranges are let through. */
+  readonly restricted: boolean;
 }
 
 interface Listening {
@@ -72,6 +78,12 @@ export class UserspaceForwarder implements AsyncDisposable {
   /** Resolves when what the table says now is in force. */
   settled(): Promise<void> {
     return this.#work;
+  }
+
+  /** Why an address and port of a Service are not served; undefined when they are. */
+  unserved(protocol: Protocol, address: string, port: number): string | undefined {
+    const at = endpointKey({ address, port: this.#options.effectivePort(port) });
+    return this.#problems.get(`${protocol} ${at}`);
   }
 
   /** Addresses that could not be listened on, with the reason; shown in `status`. */
@@ -156,25 +168,29 @@ export class UserspaceForwarder implements AsyncDisposable {
   }
 
   #frontends(row: ServicePort): readonly Frontend[] {
-    const { effectivePort, nodeAddresses } = this.#options;
+    const { effectivePort, nodeAddresses, servesShared = true } = this.#options;
     const port = effectivePort(row.port);
-    const outside = [...row.loadBalancerIPs, ...row.externalIPs];
-    const nodePort = row.nodePort;
+    const { nodePort } = row;
+    const shared: Frontend[] = [
+      { hostname: row.clusterIP, port, external: false, restricted: false },
+      ...row.loadBalancerIPs.map((hostname) => ({ hostname, port, external: true, restricted: true })),
+      ...row.externalIPs.map((hostname) => ({ hostname, port, external: true, restricted: false })),
+    ];
+    const own = nodePort === undefined ? [] : nodeAddresses;
     return [
-      { hostname: row.clusterIP, port, external: false },
-      ...outside.map((hostname) => ({ hostname, port, external: true })),
-      ...(nodePort === undefined
-        ? []
-        : nodeAddresses.map((hostname) => ({ hostname, port: nodePort, external: true }))),
+      ...(servesShared ? shared : []),
+      ...own.map((hostname) => ({ hostname, port: nodePort!, external: true, restricted: false })),
     ];
   }
 
   async #open(served: Served, frontend: Frontend): Promise<Listening> {
     const { hostname, port } = frontend;
     const balance = balanceFor(served, frontend);
+    // Asked anew for each connection: ranges may change while the listener stays.
+    const admits = (client: string) => !frontend.restricted || admitted(served.row, client);
     if (served.row.protocol === "UDP") {
       const relay: UdpRelay = await openUdpRelay(hostname, port, this.#clock, (client) => {
-        const endpoint = balance.choose(client, this.#clock.now());
+        const endpoint = admits(client) ? balance.choose(client, this.#clock.now()) : undefined;
         return endpoint && this.#target(endpoint);
       });
       return relay;
@@ -185,7 +201,7 @@ export class UserspaceForwarder implements AsyncDisposable {
       port,
       allowHalfOpen: true,
       socket: relayHandlers((client, failed) => {
-        if (failed.length >= mostAttempts) return undefined;
+        if (failed.length >= mostAttempts || !admits(client)) return undefined;
         const not = new Set(failed.map(({ key }) => key));
         const endpoint = balance.choose(client, this.#clock.now(), not);
         return endpoint && this.#target(endpoint);
@@ -205,6 +221,15 @@ function setEndpoints(served: Served, row: ServicePort): void {
   served.row = row;
   served.cluster.set(row.clusterEndpoints, row.affinitySeconds);
   served.local.set(row.localEndpoints, row.affinitySeconds);
+}
+
+/** Whether the row's source ranges let a client through. */
+function admitted({ sourceRanges }: ServicePort, client: string): boolean {
+  if (sourceRanges.length === 0) return true;
+  return sourceRanges.some((range) => {
+    const cidr = parseCidr(range);
+    return cidr !== undefined && contains(cidr, client);
+  });
 }
 
 function balanceFor(served: Served, frontend: Frontend): Balance {
