@@ -9,7 +9,7 @@ if (!isRoot) console.log("skipped: packets: network namespaces need root");
 
 for (const mode of ["iptables", "nftables"] as const) {
   describe.skipIf(!isRoot)(`packets with mode ${mode}`, () => {
-    const stack = new TestStack(`packets-${mode.slice(0, 4)}`, "netns", 2);
+    const stack = new TestStack(`packets-${mode.slice(0, 4)}`, "netns", "ipv4,ipv6");
     const table = new PacketTable(stack, { mode });
     beforeAll(() => table.up(), 60_000);
     afterAll(() => stack.remove(), 30_000);

@@ -45,19 +45,23 @@ export class TestStack {
   /** Ranges that no other stack of this run has, as options of `up`. */
   readonly rangeOptions: readonly string[];
 
-  /** Of both families, IPv4 being the primary one, when `families` is 2. */
-  constructor(name: string, network: "netns" | "loopback" = "netns", families: 1 | 2 = 1) {
+  /** `families` as `--ip-families` has them: `ipv4`, `ipv6`, `ipv4,ipv6`, `ipv6,ipv4`. */
+  constructor(name: string, network: "netns" | "loopback" = "netns", families = "ipv4") {
     this.name = `t-${name}`;
     this.network = network;
     this.home = mkdtempSync(join(tmpdir(), "fl-t-"));
     const first = network === "netns" ? "10" : "127";
     const second = 160 + 4 * ranges++;
-    const six = (text: string) => (families === 2 ? `,fd00:${second}:${text}` : "");
+    const range = (four: string, six: string) =>
+      families
+        .split(",")
+        .map((family) => (family === "ipv4" ? `${first}.${four}` : `fd00:${second}:${six}`))
+        .join(",");
     this.rangeOptions = [
-      ...["--pod-cidr", `${first}.${second}.0.0/16${six("244::/56")}`],
-      ...["--service-cidr", `${first}.${second + 1}.0.0/16${six("96::/112")}`],
-      ...["--load-balancer-cidr", `${first}.${second + 2}.0.0/16${six("97::/112")}`],
-      ...["--node-cidr", `${first}.${second + 3}.0.0/24${six("98::/64")}`],
+      ...["--pod-cidr", range(`${second}.0.0/16`, "244::/56")],
+      ...["--service-cidr", range(`${second + 1}.0.0/16`, "96::/112")],
+      ...["--load-balancer-cidr", range(`${second + 2}.0.0/16`, "97::/112")],
+      ...["--node-cidr", range(`${second + 3}.0.0/24`, "98::/64")],
     ];
   }
 
