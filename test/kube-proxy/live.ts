@@ -62,7 +62,8 @@ export interface KubeProxy {
 
 export interface Cluster {
   readonly store: SqliteStore;
-  add(object: KubeObject): Promise<KubeObject>;
+  /** Writes an object of which this name is there. */
+  replace(object: KubeObject): Promise<KubeObject>;
   start(path: string, mode: string, flags?: readonly string[]): Promise<KubeProxy>;
   stop(): Promise<void>;
 }
@@ -84,7 +85,15 @@ export async function startCluster(objects: readonly KubeObject[]): Promise<Clus
   for (const object of objects) await add(object);
   return {
     store,
-    add,
+    async replace(object) {
+      const resource = store.scheme.byKind(object.apiVersion, object.kind)!;
+      const { namespace, name } = object.metadata;
+      const now = await store.get({ resource, ...(namespace ? { namespace } : {}), name });
+      return store.update(resource, {
+        ...object,
+        metadata: { ...now!.metadata, labels: object.metadata.labels ?? {} },
+      });
+    },
     start: (path, mode, flags = []) => startKubeProxy(path, stack.kubeconfig, mode, flags),
     stop: () => stack.stop(),
   };

@@ -1,14 +1,13 @@
 // Names of kube-proxy's chains (pkg/proxy/iptables/proxier.go portProtoHash, servicePortEndpointChainName): a prefix and the
 // first 16 characters of the base32 form (RFC 4648) of a SHA-256, so that a name fits the kernel's 28 characters.
 
-import { createHash } from "node:crypto";
 import { endpointText } from "../../services/service-table.ts";
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /** The first 16 base32 characters of SHA-256(text): 80 bits. */
 export function chainHash(text: string): string {
-  const digest = createHash("sha256").update(text).digest();
+  const digest = Bun.SHA256.hash(text);
   let out = "";
   let bits = 0;
   let value = 0;
