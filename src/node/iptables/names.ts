@@ -7,7 +7,7 @@ const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /** The first 16 base32 characters of SHA-256(text): 80 bits. */
 export function chainHash(text: string): string {
-  const digest = Bun.SHA256.hash(text);
+  const digest = Bun.SHA256.hash(text) as Uint8Array;
   let out = "";
   let bits = 0;
   let value = 0;
