@@ -1,6 +1,6 @@
 // kubernetes/kubernetes test/e2e/network/service.go: session affinity, for ClusterIP and NodePort. The titles are upstream's.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { eventually } from "../stack.ts";
 import { type ServiceCluster, web } from "./service-cluster.ts";
 
@@ -22,7 +22,7 @@ export function affinityCases(cluster: ServiceCluster): void {
     };
     const names = (from: string, at: [string, number]) => cluster.answering(from, ...at, 15);
 
-    test(`should have session affinity work for ${named}`, async () => {
+    cluster.case(`should have session affinity work for ${named}`, async () => {
       const at = await make("affinity", { sessionAffinity: "ClientIP" });
       for (const client of ["default/client-1", "default/client-2", "node/node-1"]) {
         const answer = await eventually(
@@ -31,9 +31,9 @@ export function affinityCases(cluster: ServiceCluster): void {
         );
         expect([client, answer]).toEqual([client, [expect.stringMatching(/^affinity-[123]$/)]]);
       }
-    }, 20_000);
+    });
 
-    test(`should have session affinity timeout work for ${named}`, async () => {
+    cluster.case(`should have session affinity timeout work for ${named}`, async () => {
       const sessionAffinityConfig = { clientIP: { timeoutSeconds: 1 } };
       const at = await make("affinity-timeout", { sessionAffinity: "ClientIP", sessionAffinityConfig });
       await cluster.reachable("default/client-1", ...at);
@@ -46,9 +46,9 @@ export function affinityCases(cluster: ServiceCluster): void {
         await Bun.sleep(1_400);
       }
       expect(seen.size).toBeGreaterThan(1);
-    }, 30_000);
+    });
 
-    test(`should be able to switch session affinity for ${named}`, async () => {
+    cluster.case(`should be able to switch session affinity for ${named}`, async () => {
       const at = await make("affinity-switch", { sessionAffinity: "None" });
       const service = `affinity-switch-${type.toLowerCase()}`;
       await cluster.reaches("default/client-1", ...at, pods, 20);
@@ -60,6 +60,6 @@ export function affinityCases(cluster: ServiceCluster): void {
       expect(one).toHaveLength(1);
       await cluster.patch("Service", service, { spec: { sessionAffinity: "None", sessionAffinityConfig: null } });
       await cluster.reaches("default/client-1", ...at, pods, 20);
-    }, 20_000);
+    });
   }
 }

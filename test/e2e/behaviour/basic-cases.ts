@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { host, type ServiceCluster, web } from "./service-cluster.ts";
 
 export function basicCases(cluster: ServiceCluster): void {
-  test("should serve a basic endpoint from pods", async () => {
+  cluster.case("should serve a basic endpoint from pods", async () => {
     const { spec } = await cluster.service("endpoint-test2", web("endpoint-test2"));
     await cluster.hasEndpoints("endpoint-test2", []);
     await cluster.pods({ pod1: { app: "endpoint-test2", node: "node-1" } });
@@ -17,9 +17,9 @@ export function basicCases(cluster: ServiceCluster): void {
     await cluster.delete("Pod", "pod2");
     await cluster.hasEndpoints("endpoint-test2", []);
     await cluster.fails("default/client-2", spec.clusterIP, 80, "ECONNREFUSED");
-  }, 20_000);
+  });
 
-  test("should serve multiport endpoints from pods", async () => {
+  cluster.case("should serve multiport endpoints from pods", async () => {
     const ports = [
       { name: "portname1", port: 80, targetPort: "svc1" },
       { name: "portname2", port: 81, targetPort: "svc2" },
@@ -39,9 +39,9 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     await cluster.delete("Pod", "multi1");
     await cluster.fails("default/client-1", spec.clusterIP, 80, "ECONNREFUSED");
     await cluster.reaches("default/client-1", spec.clusterIP, 81, ["multi2"]);
-  }, 20_000);
+  });
 
-  test("should be updated after adding or deleting ports", async () => {
+  cluster.case("should be updated after adding or deleting ports", async () => {
     await cluster.pods({ edit1: { app: "edit", ports: ["8080", "8081"] } });
     const { spec } = await cluster.service("edit", web("edit"));
     await cluster.reaches("default/client-2", spec.clusterIP, 80, ["edit1"], 1);
@@ -64,9 +64,9 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     );
     await cluster.reaches("default/client-2", spec.clusterIP, 81, ["edit1"], 1);
     await cluster.hasEndpoints("edit", [`${await cluster.podIP("edit1")}:8081`]);
-  }, 20_000);
+  });
 
-  test("should preserve source pod IP for traffic thru service cluster IP", async () => {
+  cluster.case("should preserve source pod IP for traffic thru service cluster IP", async () => {
     await cluster.pods({ sourceip: { node: "node-1" } });
     const { spec } = await cluster.service("sourceip", web("sourceip"));
     await cluster.reaches("default/client-1", spec.clusterIP, 80, ["sourceip"], 1);
@@ -74,16 +74,16 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
       const answer = await cluster.http(`default/${client}`, spec.clusterIP, 80);
       expect([client, answer.client]).toEqual([client, await cluster.podIP(client)]);
     }
-  }, 20_000);
+  });
 
-  test("should allow pods to hairpin back to themselves through services", async () => {
+  cluster.case("should allow pods to hairpin back to themselves through services", async () => {
     await cluster.pods({ hairpin: { node: "node-2" } });
     const { spec } = await cluster.service("hairpin", web("hairpin", { type: "NodePort" }));
     await cluster.reaches("default/hairpin", spec.clusterIP, 80, ["hairpin"], 3);
     await cluster.reaches("default/hairpin", cluster.node(2), spec.ports[0].nodePort, ["hairpin"], 3);
-  }, 20_000);
+  });
 
-  test("should be able to up and down services", async () => {
+  cluster.case("should be able to up and down services", async () => {
     await cluster.pods({ "up-1a": { app: "up-1" }, "up-1b": { app: "up-1" }, "up-2a": { app: "up-2" } });
     const first = (await cluster.service("up-down-1", web("up-1"))).spec.clusterIP;
     const second = (await cluster.service("up-down-2", web("up-2"))).spec.clusterIP;
@@ -97,9 +97,9 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     const third = (await cluster.service("up-down-3", web("up-1"))).spec.clusterIP;
     await cluster.reaches("default/client-1", second, 80, ["up-2a"], 3);
     await cluster.reaches("default/client-1", third, 80, ["up-1a", "up-1b"]);
-  }, 20_000);
+  });
 
-  test("should work after the service has been recreated", async () => {
+  cluster.case("should work after the service has been recreated", async () => {
     await cluster.pods({ again1: { app: "again" } });
     const { spec } = await cluster.service("again", web("again", { type: "NodePort" }));
     await cluster.reaches("default/client-1", spec.clusterIP, 80, ["again1"], 2);
@@ -110,7 +110,7 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     expect(anew.spec).toMatchObject({ clusterIP, ports: [{ nodePort: ports[0].nodePort }] });
     await cluster.reaches("default/client-1", clusterIP, 80, ["again1"], 2);
     await cluster.reaches("default/client-1", cluster.node(3), ports[0].nodePort, ["again1"], 2);
-  }, 20_000);
+  });
 
   test("should work after restarting kube-proxy, and after restarting apiserver", async () => {
     // One process is both here.
@@ -129,7 +129,7 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     await cluster.reaches("default/client-2", after, 80, ["restart1"], 2);
   }, 40_000);
 
-  test("should serve endpoints on same port and different protocols", async () => {
+  cluster.case("should serve endpoints on same port and different protocols", async () => {
     await cluster.pods({ "both-1": { app: "both", ports: ["8080", "8080/UDP"] } });
     const ports = (...protocols: string[]) =>
       protocols.map((protocol) => ({ name: protocol.toLowerCase(), protocol, port: 80, targetPort: 8080 }));
@@ -144,9 +144,9 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     await cluster.patch("Service", "both", { spec: { ports: ports("UDP") } });
     await cluster.fails("default/client-1", clusterIP, 80, "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "timeout");
     await cluster.reachesUdp("default/client-1", clusterIP, 80, ["both-1"]);
-  }, 20_000);
+  });
 
-  test("should be able to resolve named targetPorts to different ports of different pods", async () => {
+  cluster.case("should be able to resolve named targetPorts to different ports of different pods", async () => {
     const pod = (name: string, port: number) => `
 apiVersion: v1
 kind: Pod
@@ -159,11 +159,11 @@ spec: { containers: [{ name: main, image: example.org/named, ports: [{ name: web
     const { clusterIP } = (await cluster.service("named", { selector: { app: "named" }, ports })).spec;
     await cluster.reaches("default/client-3", clusterIP, 80, ["named-1", "named-2"]);
     await cluster.hasEndpoints("named", [`${ips[0]}:8001`, `${ips[1]}:8002`]);
-  }, 20_000);
+  });
 
   for (const targetPort of [8090, "sidecar-port"]) {
     const named = typeof targetPort === "string" ? "named ports" : "ports";
-    test(`should connect to the ${named} exposed by restartable init containers`, async () => {
+    cluster.case(`should connect to the ${named} exposed by restartable init containers`, async () => {
       const name = typeof targetPort === "string" ? "init-named" : "init-number";
       await cluster.apply(`
 apiVersion: v1
@@ -180,6 +180,6 @@ spec:
       await cluster.reaches("default/client-1", clusterIP, 80, [name], 2);
       await cluster.hasEndpoints(name, [`${podIP}:8090`]);
       expect((await cluster.http("default/client-1", clusterIP, 80)).container).toBe("sidecar");
-    }, 20_000);
+    });
   }
 }

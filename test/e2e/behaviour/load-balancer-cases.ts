@@ -1,14 +1,14 @@
 // kubernetes/kubernetes test/e2e/network/loadbalancer.go, with the stack's own load balancer. The titles are upstream's; the last
 // three cases are for fields that upstream tests with units. Rolling updates are in ../rolling-update.test.ts.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { eventually } from "../stack.ts";
 import { host, type ServiceCluster, web } from "./service-cluster.ts";
 
 const local = { type: "LoadBalancer", externalTrafficPolicy: "Local" };
 
 export function loadBalancerCases(cluster: ServiceCluster): void {
-  test("should be able to change the type and ports of a TCP service, and of a UDP service", async () => {
+  cluster.case("should be able to change the type and ports of a TCP service, and of a UDP service", async () => {
     await cluster.pods({ "change-1": { app: "change", ports: ["8080", "8080/UDP"] } });
     for (const protocol of ["TCP", "UDP"] as const) {
       const name = `change-${protocol.toLowerCase()}`;
@@ -32,9 +32,9 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
       expect(ended.status.loadBalancer).toEqual({});
       if (protocol === "TCP") await cluster.fails(host, address, 81, "ECONNREFUSED", "timeout");
     }
-  }, 30_000);
+  });
 
-  test("should support LoadBalancerSourceRanges", async () => {
+  cluster.case("should support LoadBalancerSourceRanges", async () => {
     await cluster.pods({
       "ranges-1": { app: "ranges", node: "node-1" },
       "ranges-2": { app: "ranges", node: "node-3" },
@@ -60,9 +60,9 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
       await cluster.patch("Service", name, { spec: { loadBalancerSourceRanges: null } });
       await cluster.reaches("default/client-1", address, 80, ["ranges-1", "ranges-2"]);
     }
-  }, 30_000);
+  });
 
-  test("should only target nodes with endpoints", async () => {
+  cluster.case("should only target nodes with endpoints", async () => {
     const { healthCheckNodePort } = (await cluster.service("target", web("target", local))).spec;
     const address = await cluster.loadBalancer("target");
     await cluster.fails(host, address, 80, "ECONNREFUSED");
@@ -79,15 +79,15 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
       await cluster.delete("Pod", `target-${n}`, 0);
       await cluster.gone("Pod", `target-${n}`);
     }
-  }, 30_000);
+  });
 
-  test("should work from pods", async () => {
+  cluster.case("should work from pods", async () => {
     await cluster.pods({ "lbpod-2": { app: "lbpod", node: "node-2" }, "lbpod-3": { app: "lbpod", node: "node-3" } });
     await cluster.service("lbpod", web("lbpod", local));
     const address = await cluster.loadBalancer("lbpod");
     for (const from of ["default/client-1", "default/client-2", "node/node-1", "node/node-3"])
       await cluster.reaches(from, address, 80, ["lbpod-2", "lbpod-3"]);
-  }, 20_000);
+  });
 
   for (const policy of ["Local", "Cluster"]) {
     const titled = `LoadBalancer service with ${policy === "Local" ? "Local" : "Cluster"} traffic policy`;
@@ -106,11 +106,11 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
       expect(answer).toEqual([expect.stringMatching(/^lb-affinity-/)]);
     };
 
-    test(`should have session affinity work for ${titled}`, async () => {
+    cluster.case(`should have session affinity work for ${titled}`, async () => {
       await stays(await make(`lb-stay-${policy.toLowerCase()}`, { sessionAffinity: "ClientIP" }));
-    }, 20_000);
+    });
 
-    test(`should be able to switch session affinity for ${titled}`, async () => {
+    cluster.case(`should be able to switch session affinity for ${titled}`, async () => {
       const name = `lb-switch-${policy.toLowerCase()}`;
       const address = await make(name, { sessionAffinity: "None" });
       await cluster.reaches(host, address, 80, pods, 20);
@@ -118,30 +118,31 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
       await stays(address);
       await cluster.patch("Service", name, { spec: { sessionAffinity: "None", sessionAffinityConfig: null } });
       await cluster.reaches(host, address, 80, pods, 20);
-    }, 20_000);
+    });
   }
 
-  test.each(["the same", "different"])(
-    "should be able to preserve UDP traffic when server pod cycles for a LoadBalancer service on %s nodes",
-    async (where) => {
-      const name = where === "different" ? "lbudp-two" : "lbudp-one";
-      const ports = [{ name: "udp", protocol: "UDP", port: 80, targetPort: 5080 }];
-      await cluster.service(name, { ...local, selector: { app: name }, ports });
-      const client = await cluster.udpClient(host, await cluster.loadBalancer(name), 80);
-      const pod = (node: string) => ({ app: name, node, ports: ["5080/UDP"] });
-      await cluster.pods({ [`${name}-1`]: pod("node-2") });
-      expect(await client.heard(`${name}-1`)).toBe(true);
-      await cluster.pods({ [`${name}-2`]: pod(where === "different" ? "node-3" : "node-2") });
-      await cluster.delete("Pod", `${name}-1`);
-      expect(await client.heard(`${name}-2`)).toBe(true);
-      await cluster.gone("Pod", `${name}-1`);
-      expect(await client.answerOfAnother()).toBe(`${name}-2`);
-      client.close();
-    },
-    30_000,
-  );
+  for (const where of ["the same", "different"]) {
+    cluster.case(
+      `should be able to preserve UDP traffic when server pod cycles for a LoadBalancer service on ${where} nodes`,
+      async () => {
+        const name = where === "different" ? "lbudp-two" : "lbudp-one";
+        const ports = [{ name: "udp", protocol: "UDP", port: 80, targetPort: 5080 }];
+        await cluster.service(name, { ...local, selector: { app: name }, ports });
+        const client = await cluster.udpClient(host, await cluster.loadBalancer(name), 80);
+        const pod = (node: string) => ({ app: name, node, ports: ["5080/UDP"] });
+        await cluster.pods({ [`${name}-1`]: pod("node-2") });
+        expect(await client.heard(`${name}-1`)).toBe(true);
+        await cluster.pods({ [`${name}-2`]: pod(where === "different" ? "node-3" : "node-2") });
+        await cluster.delete("Pod", `${name}-1`);
+        expect(await client.heard(`${name}-2`)).toBe(true);
+        await cluster.gone("Pod", `${name}-1`);
+        expect(await client.answerOfAnother()).toBe(`${name}-2`);
+        client.close();
+      },
+    );
+  }
 
-  test("should leave Services of another loadBalancerClass to others, and serve its own class", async () => {
+  cluster.case("should leave Services of another loadBalancerClass to others, and serve its own class", async () => {
     await cluster.pods({ "class-1": { app: "class" } });
     await cluster.service(
       "class-other",
@@ -157,9 +158,9 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
     expect(await cluster.refusal(change)).toBe(
       'Service "class-own" is invalid: spec.loadBalancerClass: Invalid value: "example.org/other": may not change once set',
     );
-  }, 20_000);
+  });
 
-  test("should send pods to the load balancer itself when its ipMode is Proxy", async () => {
+  cluster.case("should send pods to the load balancer itself when its ipMode is Proxy", async () => {
     await cluster.pods({ "mode-1": { app: "mode" } });
     await cluster.service("mode", web("mode", { type: "LoadBalancer", loadBalancerClass: "example.org/other" }));
     const ingress = (ipMode: string) => ({ status: { loadBalancer: { ingress: [{ ip: "203.0.113.77", ipMode }] } } });
@@ -168,9 +169,9 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
     await cluster.patch("Service", "mode", ingress("Proxy"), "status");
     // The packet leaves the node, and nobody is at that address.
     await cluster.fails("default/client-2", "203.0.113.77", 80, "EHOSTUNREACH", "ENETUNREACH", "timeout");
-  }, 20_000);
+  });
 
-  test("should work without node ports when allocateLoadBalancerNodePorts is false", async () => {
+  cluster.case("should work without node ports when allocateLoadBalancerNodePorts is false", async () => {
     await cluster.pods({ "noports-1": { app: "noports", node: "node-2" } });
     for (const policy of ["Cluster", "Local"]) {
       const name = `noports-${policy.toLowerCase()}`;
@@ -180,5 +181,5 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
       for (const from of [host, "default/client-1"])
         await cluster.reaches(from, await cluster.loadBalancer(name), 80, ["noports-1"], 2);
     }
-  }, 20_000);
+  });
 }

@@ -1,7 +1,7 @@
 // The stack that the Service cases run on: three nodes with a client pod each (`default/client-1` on node-1 …) and the host as
 // the world outside. Every case uses names of its own, so that many share one stack.
 
-import { expect } from "bun:test";
+import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { ApiClient } from "../../../src/store/remote/api-client.ts";
 import { readKubeconfig } from "../../../src/store/remote/kubeconfig.ts";
@@ -11,13 +11,36 @@ import { eventually } from "../stack.ts";
 /** This process's own network: the client outside of the cluster. */
 export const host = "host";
 
+/** Cases at a time. */
+const atOnce = 5;
+
 export class ServiceCluster extends Cluster {
   readonly mode: string;
+  #running = 0;
+  readonly #under = new Set<Promise<void>>();
   #api: ApiClient | undefined;
 
   constructor(mode: string) {
     super(`svc-${mode.slice(0, 3)}`);
     this.mode = mode;
+  }
+
+  /** Registers a case. A few run at a time, for they mostly wait. */
+  case(title: string, work: () => Promise<void>): void {
+    const run = async () => {
+      while (this.#running >= atOnce) await Promise.race(this.#under);
+      this.#running++;
+      const end = Promise.withResolvers<void>();
+      this.#under.add(end.promise);
+      try {
+        await work();
+      } finally {
+        this.#running--;
+        this.#under.delete(end.promise);
+        end.resolve();
+      }
+    };
+    test.concurrent(title, run, 120_000);
   }
 
   async begin(): Promise<void> {

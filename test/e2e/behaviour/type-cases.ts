@@ -1,12 +1,12 @@
 // kubernetes/kubernetes test/e2e/network/service.go: node ports, types and their changes, and Services as objects of the API. The
 // titles are upstream's, the messages the real API server's.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { eventually } from "../stack.ts";
 import { host, type ServiceCluster, web } from "./service-cluster.ts";
 
 export function typeCases(cluster: ServiceCluster): void {
-  test("should be able to create a functioning NodePort service", async () => {
+  cluster.case("should be able to create a functioning NodePort service", async () => {
     await cluster.pods({ "np-1": { app: "np", node: "node-1" }, "np-2": { app: "np", node: "node-2" } });
     const { spec } = await cluster.service("np", web("np", { type: "NodePort" }));
     const { nodePort } = spec.ports[0];
@@ -15,18 +15,21 @@ export function typeCases(cluster: ServiceCluster): void {
     for (const from of [host, "default/client-1", "node/node-3"]) {
       for (const n of [1, 2, 3]) await cluster.reaches(from, cluster.node(n), nodePort, ["np-1", "np-2"]);
     }
-  }, 30_000);
+  });
 
-  test("should be possible to connect to a service via ExternalIP when the external IP is not assigned to a node", async () => {
-    await cluster.pods({ "extip-1": { app: "extip" } });
-    await cluster.service("extip", web("extip", { externalIPs: ["203.0.113.250"] }));
-    for (const from of ["default/client-1", "default/client-2", "node/node-3"])
-      await cluster.reaches(from, "203.0.113.250", 80, ["extip-1"], 2);
-  }, 20_000);
+  cluster.case(
+    "should be possible to connect to a service via ExternalIP when the external IP is not assigned to a node",
+    async () => {
+      await cluster.pods({ "extip-1": { app: "extip" } });
+      await cluster.service("extip", web("extip", { externalIPs: ["203.0.113.250"] }));
+      for (const from of ["default/client-1", "default/client-2", "node/node-3"])
+        await cluster.reaches(from, "203.0.113.250", 80, ["extip-1"], 2);
+    },
+  );
 
   for (const type of ["ClusterIP", "NodePort"]) {
     const name = `to-${type.toLowerCase()}`;
-    test(`should be able to change the type from ExternalName to ${type}`, async () => {
+    cluster.case(`should be able to change the type from ExternalName to ${type}`, async () => {
       await cluster.pods({ [`${name}-1`]: { app: name } });
       await cluster.service(name, { type: "ExternalName", externalName: "example.com" });
       const { spec } = await cluster.patch("Service", name, { spec: { externalName: null, ...web(name, { type }) } });
@@ -36,12 +39,12 @@ export function typeCases(cluster: ServiceCluster): void {
       const byName = async () => (await cluster.exec("default/client-1", "curl", "-sm", "2", `http://${name}/`)).out;
       expect(await eventually(byName, (text) => text.includes(`${name}-1`))).toContain(`"pod":"${name}-1"`);
       if (type === "NodePort") await cluster.reaches(host, cluster.node(2), spec.ports[0].nodePort, [`${name}-1`], 2);
-    }, 20_000);
+    });
   }
 
   for (const type of ["ClusterIP", "NodePort"]) {
     const name = `from-${type.toLowerCase()}`;
-    test(`should be able to change the type from ${type} to ExternalName`, async () => {
+    cluster.case(`should be able to change the type from ${type} to ExternalName`, async () => {
       await cluster.pods({ [`${name}-1`]: { app: name } });
       const { spec } = await cluster.service(name, web(name, { type }));
       await cluster.reaches("default/client-1", spec.clusterIP, 80, [`${name}-1`], 2);
@@ -76,10 +79,10 @@ export function typeCases(cluster: ServiceCluster): void {
         const again = web(name, { type, ports: [{ port: 80, nodePort }] });
         expect((await cluster.service(`${name}-port`, again)).spec.ports[0].nodePort).toBe(nodePort);
       }
-    }, 20_000);
+    });
   }
 
-  test("should prevent NodePort collisions", async () => {
+  cluster.case("should prevent NodePort collisions", async () => {
     const { nodePort } = (await cluster.service("collide-1", web("collide", { type: "NodePort" }))).spec.ports[0];
     const second = () =>
       cluster.service("collide-2", web("collide", { type: "NodePort", ports: [{ port: 80, nodePort }] }));
@@ -89,9 +92,9 @@ export function typeCases(cluster: ServiceCluster): void {
     await cluster.delete("Service", "collide-1");
     await cluster.gone("Service", "collide-1");
     expect((await second()).spec.ports[0].nodePort).toBe(nodePort);
-  }, 20_000);
+  });
 
-  test("should check NodePort out-of-range", async () => {
+  cluster.case("should check NodePort out-of-range", async () => {
     const { spec } = await cluster.service("range", web("range", { type: "NodePort" }));
     expect(spec.ports[0].nodePort).toBeWithin(30_000, 32_768);
     const outside = [{ name: "http", port: 80, targetPort: 8080, nodePort: 22 }];
@@ -104,9 +107,9 @@ export function typeCases(cluster: ServiceCluster): void {
     const made = cluster.service("range-2", web("range", { type: "NodePort", ports: outside }));
     expect(await cluster.refusal(made)).toBe(message("range-2"));
     expect(await cluster.get("Service", "range-2")).toBeUndefined();
-  }, 20_000);
+  });
 
-  test("should release NodePorts on delete", async () => {
+  cluster.case("should release NodePorts on delete", async () => {
     await cluster.pods({ "release-1": { app: "release" } });
     const spec = web("release", { type: "NodePort" });
     const { nodePort } = (await cluster.service("release", spec)).spec.ports[0];
@@ -118,50 +121,53 @@ export function typeCases(cluster: ServiceCluster): void {
       web("release", { type: "NodePort", ports: [{ port: 80, nodePort }] }),
     );
     expect(again.spec.ports[0].nodePort).toBe(nodePort);
-  }, 20_000);
+  });
 
-  test("should allow changing externalTrafficPolicy, and keep NodePorts and release HealthCheckNodePort with it", async () => {
-    await cluster.pods({ "switch-1": { app: "switch", node: "node-2" } });
-    const spec = web("switch", { type: "LoadBalancer", externalTrafficPolicy: "Local" });
-    const local = (await cluster.service("switch", spec)).spec;
-    const { healthCheckNodePort } = local;
-    expect(healthCheckNodePort).toBeWithin(30_000, 32_768);
-    const { nodePort } = local.ports[0];
-    const health = (n: number) => cluster.status(host, cluster.node(n), healthCheckNodePort);
-    expect(
-      await eventually(
-        () => health(2),
-        (status) => status === 200,
-      ),
-    ).toBe(200);
-    await cluster.fails(host, cluster.node(1), nodePort, "timeout");
-    const cluster1 = await cluster.patch("Service", "switch", { spec: { externalTrafficPolicy: "Cluster" } });
-    expect(cluster1.spec.healthCheckNodePort ?? 0).toBe(0);
-    expect(cluster1.spec.ports[0].nodePort).toBe(nodePort);
-    await cluster.reaches(host, cluster.node(1), nodePort, ["switch-1"], 2);
-    expect(
-      await eventually(
-        () => health(2),
-        (status) => status === "ECONNREFUSED",
-      ),
-    ).toBe("ECONNREFUSED");
-    const again = await cluster.patch("Service", "switch", {
-      spec: { externalTrafficPolicy: "Local", healthCheckNodePort },
-    });
-    expect(again.spec).toMatchObject({ healthCheckNodePort, ports: [{ nodePort }] });
-    expect(
-      await eventually(
-        () => health(1),
-        (status) => status === 503,
-      ),
-    ).toBe(503);
-    const other = cluster.patch("Service", "switch", {
-      spec: { healthCheckNodePort: healthCheckNodePort === 32_000 ? 32_001 : 32_000 },
-    });
-    expect(await cluster.refusal(other)).toContain("spec.healthCheckNodePort: Invalid value");
-  }, 20_000);
+  cluster.case(
+    "should allow changing externalTrafficPolicy, and keep NodePorts and release HealthCheckNodePort with it",
+    async () => {
+      await cluster.pods({ "switch-1": { app: "switch", node: "node-2" } });
+      const spec = web("switch", { type: "LoadBalancer", externalTrafficPolicy: "Local" });
+      const local = (await cluster.service("switch", spec)).spec;
+      const { healthCheckNodePort } = local;
+      expect(healthCheckNodePort).toBeWithin(30_000, 32_768);
+      const { nodePort } = local.ports[0];
+      const health = (n: number) => cluster.status(host, cluster.node(n), healthCheckNodePort);
+      expect(
+        await eventually(
+          () => health(2),
+          (status) => status === 200,
+        ),
+      ).toBe(200);
+      await cluster.fails(host, cluster.node(1), nodePort, "timeout");
+      const cluster1 = await cluster.patch("Service", "switch", { spec: { externalTrafficPolicy: "Cluster" } });
+      expect(cluster1.spec.healthCheckNodePort ?? 0).toBe(0);
+      expect(cluster1.spec.ports[0].nodePort).toBe(nodePort);
+      await cluster.reaches(host, cluster.node(1), nodePort, ["switch-1"], 2);
+      expect(
+        await eventually(
+          () => health(2),
+          (status) => status === "ECONNREFUSED",
+        ),
+      ).toBe("ECONNREFUSED");
+      const again = await cluster.patch("Service", "switch", {
+        spec: { externalTrafficPolicy: "Local", healthCheckNodePort },
+      });
+      expect(again.spec).toMatchObject({ healthCheckNodePort, ports: [{ nodePort }] });
+      expect(
+        await eventually(
+          () => health(1),
+          (status) => status === 503,
+        ),
+      ).toBe(503);
+      const other = cluster.patch("Service", "switch", {
+        spec: { healthCheckNodePort: healthCheckNodePort === 32_000 ? 32_001 : 32_000 },
+      });
+      expect(await cluster.refusal(other)).toContain("spec.healthCheckNodePort: Invalid value");
+    },
+  );
 
-  test("should complete a service status lifecycle", async () => {
+  cluster.case("should complete a service status lifecycle", async () => {
     const spec = web("life", { type: "LoadBalancer", loadBalancerClass: "example.org/somebody-elses" });
     await cluster.service("life", spec, { labels: { "test-service-static": "true" } });
     expect((await cluster.raw("GET", "/api/v1/namespaces/default/services/life/status")).status).toEqual({
@@ -202,9 +208,9 @@ export function typeCases(cluster: ServiceCluster): void {
     expect(labelled.status.conditions).toEqual([condition]);
     await cluster.delete("Service", "life");
     await cluster.gone("Service", "life");
-  }, 20_000);
+  });
 
-  test("should delete a collection of services", async () => {
+  cluster.case("should delete a collection of services", async () => {
     for (const n of [1, 2, 3]) {
       const labels = { "e2e-collection": n === 3 ? "kept" : "gone" };
       await cluster.service(`collection-${n}`, web("collection", { type: "NodePort" }), { labels });
@@ -215,5 +221,5 @@ export function typeCases(cluster: ServiceCluster): void {
     expect(await eventually(left, (names) => names.length === 1)).toEqual(["collection-3"]);
     const found = await cluster.raw("GET", "/api/v1/services?labelSelector=e2e-collection");
     expect(found.items).toHaveLength(1);
-  }, 20_000);
+  });
 }
