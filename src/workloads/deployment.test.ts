@@ -230,7 +230,7 @@ describe("the scheduler", () => {
     );
     await world.until("unschedulable", () => world.all(Pods)[0]?.status?.conditions?.[0]?.reason === "Unschedulable");
     expect(world.all(Pods)[0]!.status.conditions[0].message).toBe(
-      "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.",
+      "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
     );
     await world.create(Nodes, node("node-9", { metadata: { name: "node-9", labels: { disk: "ssd" } } }));
     await world.until("placed", () => world.all(Pods)[0]!.spec.nodeName === "node-9");
