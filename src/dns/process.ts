@@ -1,19 +1,16 @@
 // The DNS server as a process of its own: what it knows comes from the control process over a Unix socket, so that answers wait
 // for none of its work, and go on while it is away. The entry point is `cluster/dns-main.ts`, which knows about namespaces.
 
-import { setPriority } from "node:os";
 import { parseArgs } from "node:util";
 import { systemClock } from "../base/clock.ts";
 import { UserError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
 import { type DnsConfig, defaultConfig } from "./config.ts";
+import { goFirst } from "./priority.ts";
 import { startDnsService } from "./service.ts";
 import { followZone } from "./zone-client.ts";
 import { keepSnapshot, readSnapshot } from "./zone-snapshot.ts";
 import { ZoneTable } from "./zone-table.ts";
-
-/** Before the control process and its tools in the scheduler's eyes (nice(2)): it works for microseconds, and others wait. */
-const priority = -5;
 
 export interface DnsArguments {
   readonly control: string;
@@ -72,11 +69,7 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
   // A fault in one question must not cost all the others: it is told, and the rest goes on.
   process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
   process.on("unhandledRejection", (error) => log.error("fault", { error, stack: (error as Error).stack }));
-  try {
-    setPriority(priority);
-  } catch {
-    // Not allowed without privileges; then DNS has its turn with all the others.
-  }
+  goFirst();
   const { addresses, port, metricsPort, clients, ownAddresses } = options;
   const kept = readSnapshot(options.snapshot);
   // Until the control process has ever said where to ask, nobody is asked.

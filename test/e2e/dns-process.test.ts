@@ -3,7 +3,7 @@
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { createSocket } from "node:dgram";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decode, encode } from "dns-packet";
@@ -12,7 +12,7 @@ import { defaultConfig } from "../../src/dns/config.ts";
 import { dnsArgv } from "../../src/dns/process.ts";
 import type { ZoneFeed } from "../../src/dns/zone-changes.ts";
 import { serveZone } from "../../src/dns/zone-server.ts";
-import { eventually, root } from "./stack.ts";
+import { eventually, isRoot, root } from "./stack.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "fl-t-dnsp-"));
 const control = join(folder, "dns.sock");
@@ -57,7 +57,7 @@ function start(port: number): Bun.Subprocess {
         netns: undefined,
       }),
     ],
-    { stdout: "ignore", stderr: Bun.file(join(folder, "log")) },
+    { stdout: "ignore", stderr: Bun.file(join(folder, "log")), detached: true },
   );
   ends.push(() => child.kill("SIGKILL"));
   return child;
@@ -114,4 +114,21 @@ describe("the DNS process", () => {
     second.kill();
     expect(await second.exited).toBe(0);
   }, 60_000);
+
+  test.skipIf(!isRoot || !existsSync("/proc/self/autogroup"))(
+    "goes before other sessions of the machine",
+    async () => {
+      const port = await freePort();
+      const child = start(port);
+      await eventually(
+        () => ask(port, cart),
+        (text) => text !== "nothing",
+        20_000,
+      );
+      expect(readFileSync(`/proc/${child.pid}/autogroup`, "utf8")).toMatch(/nice -10\n/);
+      child.kill();
+      await child.exited;
+    },
+    60_000,
+  );
 });
