@@ -3,6 +3,7 @@
 // would be in the way of pods on the node's network.
 
 import type { Disposable } from "../base/disposal.ts";
+import { requestPath } from "../base/request-path.ts";
 
 export interface MetricsServerOptions {
   readonly addresses: readonly string[];
@@ -15,12 +16,12 @@ export function serveMetrics(options: MetricsServerOptions): Disposable & { read
   const { text, ready } = options;
   const servers: Bun.Server<undefined>[] = [];
   let port = options.port;
-  const serve = (hostname: string) => Bun.serve({ hostname, port, fetch });
+  const serve = (hostname: string) => Bun.serve({ hostname, port, development: false, fetch });
   const dispose = () => {
     for (const server of servers) void server.stop(true);
   };
   function fetch(request: Request): Response {
-    const { pathname } = new URL(request.url);
+    const pathname = requestPath(request);
     if (request.method !== "GET" && request.method !== "HEAD") return new Response("", { status: 405 });
     if (pathname === "/metrics")
       return new Response(text(), { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });

@@ -19,8 +19,8 @@ export class Cluster {
   readonly nodes = new Map<string, string>();
   readonly #places = new Map<string, string>();
 
-  constructor(name: string) {
-    this.stack = new TestStack(name);
+  constructor(name: string, families = "ipv4") {
+    this.stack = new TestStack(name, "netns", families);
     this.control = new ControlClient(this.stack.name);
   }
 
@@ -156,7 +156,7 @@ export class Cluster {
         clearTimeout(timer);
         resolve(answer);
       };
-      const head = `${body ? "POST" : "GET"} ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n`;
+      const head = `${body ? "POST" : "GET"} ${path} HTTP/1.1\r\nHost: ${host.includes(":") ? `[${host}]` : host}\r\nConnection: close\r\n`;
       let rest = Buffer.from(`${head}${body ? `Content-Length: ${body.length}\r\n` : ""}\r\n${body}`);
       const send = (socket: { write(data: Uint8Array): number }) => {
         rest = rest.subarray(Math.max(0, socket.write(rest)));
@@ -248,7 +248,7 @@ export class UdpClient {
   async open(place: string): Promise<void> {
     const socket = await inNetns(place, () =>
       Bun.udpSocket({
-        hostname: "0.0.0.0",
+        hostname: this.#host.includes(":") ? "::" : "0.0.0.0",
         socket: {
           data: (_, data) => {
             this.last = JSON.parse(data.toString());

@@ -6,6 +6,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Disposable } from "../../base/disposal.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { requestPath } from "../../base/request-path.ts";
 import type { Collection } from "../../collections/collection.ts";
 import type { ServicePort } from "../../services/service-table.ts";
 import { isHealthy, type ProxierProgress, proxierAnswer } from "./proxier-health.ts";
@@ -116,8 +117,9 @@ export function startHealthServers(options: HealthServersOptions): Disposable {
     return Bun.serve({
       hostname,
       port: options.effectivePort(port),
+      development: false,
       fetch(request) {
-        const found = answer(new URL(request.url).pathname);
+        const found = answer(requestPath(request));
         if (!found) return new Response("404 page not found\n", { status: 404 });
         return new Response(found.body, { status: found.status, headers: found.headers });
       },
