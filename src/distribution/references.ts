@@ -1,6 +1,8 @@
-// Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends; a
-// backend its endpoints. These edges decide what a proxy is sent. They have no cycles.
+// Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends and
+// what their filters name; a backend its
+// endpoints. These edges decide what a proxy is sent. They have no cycles.
 
+import { filterReferences } from "../model/filter-references.ts";
 import type { Backend, Listener, ResourceOf, ResourceType, RouteTable, Rule, WeightedBackend } from "../model/model.ts";
 
 /** `backends/service/shop/cart/80`: a resource among all types. */
@@ -54,6 +56,7 @@ function ofRule(rule: Rule): readonly ResourceId[] {
   let ids = known.get(rule);
   if (!ids) {
     const set = new Set<ResourceId>();
+    addFilters(set, rule.filters);
     if (rule.action.kind === "forward") addBackends(set, rule.action.to);
     ids = [...set];
     known.set(rule, ids);
@@ -62,5 +65,17 @@ function ofRule(rule: Rule): readonly ResourceId[] {
 }
 
 function addBackends(ids: Set<ResourceId>, shares: readonly WeightedBackend[]): void {
-  for (const { target } of shares) if ("backend" in target) ids.add(resourceId("backends", target.backend));
+  for (const { target, filters } of shares) {
+    if ("backend" in target) ids.add(resourceId("backends", target.backend));
+    addFilters(ids, filters);
+  }
+}
+
+/** What the proxy itself asks, and Secrets of users. */
+function addFilters(ids: Set<ResourceId>, filters: Rule["filters"]): void {
+  for (const filter of filters) {
+    const { backends, secrets } = filterReferences(filter);
+    for (const { name } of backends) ids.add(resourceId("backends", name));
+    for (const { name } of secrets) ids.add(resourceId("secrets", name));
+  }
 }

@@ -3,41 +3,41 @@
 
 import { parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
+import { filterReferences } from "./filter-references.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
+import { parseHtpasswd } from "./htpasswd.ts";
 import type {
   Backend,
   Endpoints,
-  Filter,
   FilterChain,
-  HeaderChange,
-  HeaderValue,
   Listener,
   Match,
   Model,
   PathMatch,
-  PathRewrite,
   Redirect,
   ResourceOf,
   ResourceType,
-  Respond,
   RouteTable,
   Rule,
   Secret,
   TlsContext,
-  ValueMatch,
   WeightedBackend,
 } from "./model.ts";
 import { resourceName, resourceTypes } from "./model.ts";
+import {
+  checkHeaderName,
+  checkHost,
+  checkPath,
+  checkPort,
+  checkRespond,
+  checkRewrite,
+  checkValueMatch,
+  type Problem,
+  Problems,
+  token,
+} from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
-import { compileRegex } from "./regex.ts";
-
-/** One thing that is wrong with a resource: where in it, what, and the object that asked for it. */
-export interface Problem {
-  /** Path inside the model resource: `hosts[0].rules[2].match.path`. */
-  readonly field: string;
-  readonly message: string;
-  readonly from: Provenance;
-}
+import { checkFilter } from "./validate-filters.ts";
 
 /** The largest weight of a backend reference (Gateway API, BackendRef.weight). */
 const maxWeight = 1_000_000;
@@ -107,7 +107,9 @@ export function validateModel(model: Model): readonly Problem[] {
   for (const table of model.routeTables.values()) {
     table.hosts.forEach((host, h) => {
       host.rules.forEach((rule, r) => {
-        if (rule.action.kind === "forward") checkReferences(`hosts[${h}].rules[${r}].action.to`, rule.action.to);
+        const field = `hosts[${h}].rules[${r}]`;
+        checkFilters(`${field}.filters`, rule.filters);
+        if (rule.action.kind === "forward") checkReferences(`${field}.action.to`, rule.action.to);
       });
     });
   }
@@ -116,26 +118,30 @@ export function validateModel(model: Model): readonly Problem[] {
   }
   return problems;
 
+  function checkFilters(field: string, filters: Rule["filters"]): void {
+    filters.forEach((filter, i) => {
+      const { backends, secrets } = filterReferences(filter);
+      for (const { field: part, name } of backends) {
+        if (!model.backends.has(name)) dangling(filter.from, `${field}[${i}].${part}`, "backend", name);
+      }
+      for (const { field: part, name } of secrets) {
+        const secret = model.secrets.get(name);
+        if (!secret) dangling(filter.from, `${field}[${i}].${part}`, "secret", name);
+        else if (secret.content.kind !== "users") {
+          const message = `secret ${name} holds ${secret.content.kind}, not users`;
+          problems.push({ field: `${field}[${i}].${part}`, message, from: filter.from });
+        }
+      }
+    });
+  }
+
   function checkReferences(field: string, to: readonly WeightedBackend[]): void {
     to.forEach((one, i) => {
+      checkFilters(`${field}[${i}].filters`, one.filters);
       if ("backend" in one.target && !model.backends.has(one.target.backend)) {
         dangling(one.from, `${field}[${i}].target.backend`, "backend", one.target.backend);
       }
     });
-  }
-}
-
-/** Collects problems; nested nodes with a provenance of their own are named by it. */
-class Problems {
-  readonly found: Problem[] = [];
-  readonly #from: Provenance;
-
-  constructor(from: Provenance) {
-    this.#from = from;
-  }
-
-  add(field: string, message: string, from?: Provenance): void {
-    this.found.push({ field, message, from: from ?? this.#from });
   }
 }
 
@@ -259,23 +265,6 @@ function checkMatch(problems: Problems, field: string, match: Match, from: Prove
   });
 }
 
-function checkPath(problems: Problems, field: string, path: PathMatch, from: Provenance): void {
-  if (path.kind === "regex") {
-    const regex = compileRegex(path.value, { ignoreCase: path.ignoreCase === true });
-    if (!regex.ok) problems.add(field, regex.problem, from);
-    return;
-  }
-  const problem = pathProblem(path.value);
-  if (problem) problems.add(field, problem, from);
-}
-
-function checkValueMatch(problems: Problems, field: string, value: ValueMatch, from: Provenance): void {
-  if (value.name === "") problems.add(`${field}.name`, "is empty", value.from ?? from);
-  if (value.match.kind !== "regex") return;
-  const regex = compileRegex(value.match.value);
-  if (!regex.ok) problems.add(`${field}.match`, regex.problem, value.from ?? from);
-}
-
 function checkWeighted(problems: Problems, field: string, to: WeightedBackend, path: PathMatch | undefined): void {
   if (!Number.isInteger(to.weight) || to.weight < 0 || to.weight > maxWeight) {
     problems.add(`${field}.weight`, `${to.weight} is no whole number of 0 to ${maxWeight}`, to.from);
@@ -287,26 +276,6 @@ function checkWeighted(problems: Problems, field: string, to: WeightedBackend, p
   });
 }
 
-function checkFilter(problems: Problems, field: string, filter: Filter, path: PathMatch | undefined): void {
-  if (filter.kind === "rewrite") {
-    if (filter.host !== undefined) checkHost(problems, `${field}.host`, filter.host, filter.from);
-    if (filter.path) checkRewrite(problems, `${field}.path`, filter.path, path, filter.from);
-    return;
-  }
-  if ("change" in filter) checkHeaderChange(problems, `${field}.change`, filter.change, filter.from);
-}
-
-function checkHeaderChange(problems: Problems, field: string, change: HeaderChange, from: Provenance): void {
-  for (const part of ["set", "add"] as const) {
-    change[part].forEach((header, i) => {
-      checkHeader(problems, `${field}.${part}[${i}]`, header, from);
-    });
-  }
-  change.remove.forEach((name, i) => {
-    checkHeaderName(problems, `${field}.remove[${i}]`, name, from);
-  });
-}
-
 function checkRedirect(problems: Problems, field: string, redirect: Redirect, rule: Rule): void {
   if (redirect.host !== undefined) checkHost(problems, `${field}.host`, redirect.host, rule.from);
   if (redirect.port !== undefined) checkPort(problems, `${field}.port`, redirect.port, rule.from);
@@ -314,30 +283,6 @@ function checkRedirect(problems: Problems, field: string, redirect: Redirect, ru
   if (![301, 302, 303, 307, 308].includes(redirect.status)) {
     problems.add(`${field}.status`, `${redirect.status} is no redirect status (301, 302, 303, 307, 308)`, rule.from);
   }
-}
-
-function checkRespond(problems: Problems, field: string, respond: Respond, from: Provenance): void {
-  if (!Number.isInteger(respond.status) || respond.status < 200 || respond.status > 599) {
-    problems.add(`${field}.status`, `${respond.status} is no final HTTP status (200 to 599)`, from);
-  }
-  respond.headers?.forEach((header, i) => {
-    checkHeader(problems, `${field}.headers[${i}]`, header, from);
-  });
-}
-
-function checkRewrite(
-  problems: Problems,
-  field: string,
-  rewrite: PathRewrite,
-  path: PathMatch | undefined,
-  from: Provenance,
-): void {
-  if (rewrite.kind === "prefix" && path?.kind !== "segments") {
-    problems.add(field, "replaces a prefix, which needs a match of path segments", from);
-  }
-  if (rewrite.kind === "prefix" && rewrite.value === "") return;
-  const problem = pathProblem(rewrite.value);
-  if (problem) problems.add(field, problem, from);
 }
 
 // ------------------------------------------------------------------------------------- Backend, Endpoints and Secret
@@ -370,40 +315,15 @@ function checkEndpoints(problems: Problems, endpoints: Endpoints): void {
 function checkSecret(problems: Problems, secret: Secret): void {
   if (!/^[0-9a-f]{64}$/.test(secret.fingerprint)) problems.add("fingerprint", "is no SHA-256 in hexadecimal");
   const { content } = secret;
-  if (content.kind === "users") return;
+  if (content.kind === "users") {
+    const { users, problems: lines } = parseHtpasswd(content.lines.reveal());
+    for (const problem of lines) problems.add("content.lines", problem);
+    if (users.size === 0 && lines.length === 0) problems.add("content.lines", "names no user");
+    return;
+  }
   const certificates = content.kind === "certificate" ? content.certificate : content.certificates;
   if (!certificates.includes("-----BEGIN CERTIFICATE-----")) problems.add("content", "holds no PEM certificate");
   if (content.kind === "certificate" && !/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(content.privateKey.reveal())) {
     problems.add("content.privateKey", "is no PEM private key");
   }
-}
-
-// -------------------------------------------------------------------------------------------------------- Small things
-
-/** RFC 9110 §5.6.2. */
-const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
-
-function checkHeader(problems: Problems, field: string, header: HeaderValue, from: Provenance): void {
-  checkHeaderName(problems, `${field}.name`, header.name, from);
-  if (/[\r\n\0]/.test(header.value)) problems.add(`${field}.value`, "has a line break or a zero byte in it", from);
-}
-
-function checkHeaderName(problems: Problems, field: string, name: string, from: Provenance): void {
-  if (!token.test(name)) problems.add(field, `"${name}" is no header name`, from);
-  else if (/[A-Z]/.test(name)) problems.add(field, `header name "${name}" must be in lower case`, from);
-}
-
-function checkHost(problems: Problems, field: string, host: string, from: Provenance): void {
-  const problem = host.includes("*") ? `host "${host}" must have no star` : hostPatternProblem(host);
-  if (problem) problems.add(field, problem, from);
-}
-
-function checkPort(problems: Problems, field: string, port: number, from?: Provenance): void {
-  if (!Number.isInteger(port) || port < 1 || port > 65535) problems.add(field, `${port} is no port`, from);
-}
-
-function pathProblem(path: string): string | undefined {
-  if (!path.startsWith("/")) return `path "${path}" does not begin with "/"`;
-  const wrong = /[?#\s\0]/.exec(path);
-  return wrong ? `path "${path}" has ${JSON.stringify(wrong[0])} in it, which no path can have` : undefined;
 }

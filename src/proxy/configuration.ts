@@ -3,6 +3,7 @@
 // that differ are opened or closed. Updates are applied one after the other.
 
 import { messageOf } from "../base/errors.ts";
+import { filterReferences, filtersOf } from "../model/filter-references.ts";
 import { fingerprint } from "../model/fingerprint.ts";
 import {
   type Backend,
@@ -288,6 +289,7 @@ export class Configuration {
   #referredBackends(): ReadonlySet<string> {
     const names = new Set<string>();
     for (const table of this.#inForce.routeTables.values()) {
+      for (const filter of filtersOf(table)) for (const { name } of filterReferences(filter).backends) names.add(name);
       for (const { action } of table.hosts.flatMap(({ rules }) => rules)) {
         if (action.kind !== "forward") continue;
         for (const { target } of action.to) if ("backend" in target) names.add(target.backend);
@@ -346,7 +348,7 @@ export class Configuration {
 }
 
 function backendProblem(backend: Backend): string | undefined {
-  return backend.protocol === "http1" ? unsupportedBackend(backend) : `protocol ${backend.protocol} is not spoken yet`;
+  return backend.protocol === "tcp" ? "protocol tcp is not spoken yet" : unsupportedBackend(backend);
 }
 
 function namesOf(listener: Listener): string[] {

@@ -224,7 +224,7 @@ export class Filtering implements FilterExchange {
     this.#cancel = () => {};
     const head = this.#down.head;
     if (this.#ended || head.length === 0) this.#bodyRead(true);
-    else if (this.#heldBytes > bytes || head.length > bytes) this.#bodyRead(false);
+    else if (this.#heldBytes > bytes) this.#bodyRead(false);
     else {
       // A client that waits to be asked for its body is asked here, not by the backend.
       const expect = head.headers.at(Kind.expect);

@@ -57,6 +57,7 @@ export const externalAuth: Filter<"externalAuth"> = {
           asked(head, exchange, [], false);
           return waits;
         }
+        if (head.length > bytes && !partial) return { reason: "body_too_large" };
         return exchange.readBody(bytes, (chunks, whole) => {
           if (whole || partial) asked(head, exchange, firstBytes(chunks, bytes), !whole);
           else exchange.answer({ reason: "body_too_large" });
