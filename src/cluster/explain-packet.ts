@@ -129,7 +129,9 @@ function decidingNode(packet: Packet, context: PacketContext): PacketContextNode
 
 /** The first of the nodes that the stack's load balancer sends what comes from outside to, where it chooses. */
 function balancedNode({ destination, protocol }: Packet, context: PacketContext): PacketContextNode | undefined {
-  const { nodes, table, firstNodeRanges } = context;
+  const { mode, nodes, table, firstNodeRanges } = context;
+  // Nodes of the loopback network share the addresses, and the first one serves them.
+  if (mode === "userspace") return undefined;
   if (rangeWith(firstNodeRanges, destination.address) === undefined) return undefined;
   const rows = nodes.map(({ name }) =>
     [...(table?.(name)?.values() ?? [])].find(

@@ -26,7 +26,7 @@ export interface Reached {
   readonly client: string;
 }
 
-/** What answered, or the error's code; `timeout` when nothing came. */
+/** What answered, or the error's code; `closed` when the connection was ended, `timeout` when nothing came. */
 export type Answer = Reached | string;
 
 /**
@@ -70,7 +70,10 @@ function askTcp(host: string, port: number, patience: number): Promise<Answer> {
     const body = text.slice(text.indexOf("\r\n\r\n") + 4);
     if (body.endsWith("}\n")) end(reached(body));
   });
-  socket.on("error", (error: NodeJS.ErrnoException) => end(error.code ?? error.message));
+  socket.on("error", (error: NodeJS.ErrnoException) =>
+    end(error.code === "ECONNRESET" ? "closed" : (error.code ?? error.message)),
+  );
+  socket.on("close", () => end("closed"));
   return promise;
 }
 

@@ -107,11 +107,14 @@ export class PacketTable {
   readonly #control: ControlClient;
   readonly #addresses = new Map<string, string>();
   readonly #families: readonly Family[];
+  /** The loopback network: everything is the host's, and a process carries the bytes. */
+  readonly #relays: boolean;
 
   constructor(stack: TestStack, options: PacketTableOptions) {
     this.#stack = stack;
     this.#options = options;
     this.#control = new ControlClient(stack.name);
+    this.#relays = stack.network === "loopback";
     const range = (option: string) => stack.rangeOptions[stack.rangeOptions.indexOf(option) + 1]!.split(",");
     this.#families = range("--pod-cidr").map((pods, at): Family => {
       const [services, loadBalancers, nodes] = ["service", "load-balancer", "node"].map((one) =>
@@ -122,7 +125,7 @@ export class PacketTable {
         family: ipFamily(pods.split("/")[0]!)!,
         pods,
         balancers: ranges.loadBalancers,
-        host: hostAddress(ranges),
+        host: this.#relays ? "127.0.0.1" : hostAddress(ranges),
       };
     });
   }
@@ -137,7 +140,7 @@ export class PacketTable {
       pod("client-2", "client", "node-2"),
     ];
     const text = [...pods, ...cases.map((one) => this.#service(one))].join("\n");
-    const up = await this.#stack.upWith(text, "--nodes", "3", "--proxy-mode", this.#options.mode);
+    const up = await this.#stack.upWith(text, "--nodes", "3", "--proxy-mode", this.#options.mode, "--wait", "20s");
     // Services without endpoints are what some cases are about: `up` says that they do not work.
     if (!up.out.includes("rules")) throw new Error(up.err);
     for (const { metadata, spec, status } of await this.#stack.list("services")) {
@@ -162,12 +165,13 @@ export class PacketTable {
           this.#families
             .flatMap((family) => this.#destinations(one, source, family))
             .map(async ({ name, ...to }) => {
-              const decision = await this.#decide(protocol, source, to.host, to.port);
+              const decisions = await this.#decide(protocol, source, to.host, to.port);
+              const [decision] = decisions;
               const served = decision.endpoints.some(({ fails }) => !fails);
               const fails = decision.endpoints.some((endpoint) => endpoint.fails);
               const times = served && decision.endpoints.length > 1 ? (fails ? Math.min(2, most) : most) : 1;
               const what = `${protocol} ${source} → ${one.service} by ${name} (${to.host}:${to.port})`;
-              return { what, attempt: { protocol, ...to, times }, decision };
+              return { what, attempt: { protocol, ...to, times }, decision, decisions };
             }),
         ),
       ),
@@ -180,8 +184,9 @@ export class PacketTable {
       for (const end of endsOf(decision)) this.seen.set(end, (this.seen.get(end) ?? 0) + 1);
     }
     const sentByNode = source.startsWith("node-");
-    const wrong = asked.flatMap(({ what, attempt: { protocol }, decision }, at): Wrong[] => {
-      const came = answers[at]!.filter((answer) => !agrees(decision, { protocol, sentByNode }, answer));
+    const wrong = asked.flatMap(({ what, attempt: { protocol }, decision, decisions }, at): Wrong[] => {
+      const sent = { protocol, sentByNode, relayed: this.#relays };
+      const came = answers[at]!.filter((answer) => !decisions.some((one) => agrees(one, sent, answer)));
       return came.length === 0 ? [] : [{ what, said: decision.answer, came, expected: expectation(decision) }];
     });
     return { packets: asked.length, wrong };
@@ -199,7 +204,8 @@ export class PacketTable {
       ),
     );
     const externalIPs = this.#families.flatMap((family) => [
-      externalIP(family, external4),
+      // The API takes no loopback address for one, and the loopback network has no others.
+      ...(this.#relays ? [] : [externalIP(family, external4)]),
       elsewhere(family, external4),
     ]);
     return `
@@ -217,6 +223,7 @@ spec:
   ports:
     - { name: http, port: 80, targetPort: 8080, nodePort: ${nodePort} }
     - { name: talk, port: 80, targetPort: 8080, nodePort: ${nodePort}, protocol: UDP }
+    - { name: many, port: 81, targetPort: 8080, nodePort: ${nodePort + 50}, protocol: SCTP }
 ---`;
   }
 
@@ -226,7 +233,7 @@ spec:
     return [
       { name: "cluster IP", host: address(`${one.service} clusterIP`), port: 80 },
       { name: "load-balancer IP", host: address(`${one.service} loadBalancerIP`), port: 80 },
-      { name: "external IP", host: externalIP(of, one.external4), port: 80 },
+      ...(this.#relays ? [] : [{ name: "external IP", host: externalIP(of, one.external4), port: 80 }]),
       // The host's own way to that address leads out of the machine.
       ...(source === "host" ? [] : [{ name: "external IP elsewhere", host: elsewhere(of, one.external4), port: 80 }]),
       ...nodes.map((node) => ({ name: `node port of ${node}`, host: address(node), port: one.nodePort })),
@@ -236,8 +243,16 @@ spec:
     ];
   }
 
-  /** The decision of the node that decides: what passes one on the way to another is asked there. */
-  async #decide(protocol: string, source: Source, host: string, port: number): Promise<PacketDecision> {
+  /**
+   * The decision of the node that decides: what passes one on the way to another is asked there. Under policy Local the load
+   * balancer in front of the nodes may send to any that serves, so that their decisions hold as well.
+   */
+  async #decide(
+    protocol: string,
+    source: Source,
+    host: string,
+    port: number,
+  ): Promise<readonly [PacketDecision, ...PacketDecision[]]> {
     const { family, host: outside, balancers } = this.#families.find((one) => one.family === ipFamily(host))!;
     const isLocal = host === "127.0.0.1" || host === "::1";
     const from = isLocal ? host : (places[source].from ?? outside);
@@ -245,8 +260,15 @@ spec:
     const packet = `${protocol} ${written(from)} -> ${written(host)}:${port}`;
     const decision = await this.#control.explainPacket({ packet, ...(isLocal ? { node: source } : {}) });
     const leadsToFirst = contains(parseCidr(balancers)!, host);
-    if (decision.outcome !== "pass" || decision.node === "node-1" || !leadsToFirst) return decision;
-    return await this.#control.explainPacket({ packet, node: "node-1" });
+    if (leadsToFirst && source === "host" && decision.outcome === "endpoints" && !this.#relays) {
+      const others = await Promise.all(nodes.map((node) => this.#control.explainPacket({ packet, node })));
+      return [
+        decision,
+        ...others.filter((one) => one.outcome === "endpoints" && one.endpoints.every((to) => to.thisNode)),
+      ];
+    }
+    if (decision.outcome !== "pass" || decision.node === "node-1" || !leadsToFirst) return [decision];
+    return [await this.#control.explainPacket({ packet, node: "node-1" })];
   }
 
   async #connect(source: Source, attempts: readonly Attempt[]): Promise<Answer[][]> {
@@ -298,14 +320,17 @@ const nowhere = new Set(["EHOSTUNREACH", "ENETUNREACH", "ECONNREFUSED"]);
 interface Sent {
   readonly protocol: "tcp" | "udp";
   readonly sentByNode: boolean;
+  readonly relayed: boolean;
 }
 
 /** Whether a connection ended as the decision says. */
-function agrees(decision: PacketDecision, { protocol, sentByNode }: Sent, answer: Answer): boolean {
+function agrees(decision: PacketDecision, { protocol, sentByNode, relayed }: Sent, answer: Answer): boolean {
   // The kernel tells whoever sends a datagram when its own rules do not let it out, and TCP tries again.
   const notLetOut = protocol === "udp" && sentByNode && answer === "EPERM";
   switch (decision.outcome) {
     case "reject":
+      // A process has to take a connection before it can refuse it, and says nothing to datagrams that it does not carry.
+      if (relayed && answer === (protocol === "tcp" ? "closed" : "timeout")) return true;
       return answer === "ECONNREFUSED" || notLetOut;
     case "drop":
       return answer === "timeout" || notLetOut;

@@ -46,3 +46,49 @@ for (const mode of ["iptables", "nftables"] as const) {
     });
   });
 }
+
+describe("packets with mode userspace", () => {
+  const stack = new TestStack("packets-user", "loopback");
+  const table = new PacketTable(stack, { mode: "userspace" });
+  beforeAll(() => table.up(), 60_000);
+  afterAll(() => stack.remove(), 30_000);
+
+  test("from the host go where explain says", async () => {
+    const { packets, wrong } = await table.send("host");
+    expect(wrong).toEqual([]);
+    expect(packets).toBeGreaterThan(100);
+    expect([...table.seen.keys()].sort()).toEqual(["masqueraded", "reject"]);
+  }, 60_000);
+
+  test("to what cannot be served there are explained so, and an Event names it", async () => {
+    const { spec } = await stack.get("services", "web-cluster-cluster");
+    const events = (await stack.list("events", "-n", "default"))
+      .filter(
+        ({ reason, involvedObject }) => reason === "FailedToListen" && involvedObject.name === "web-cluster-cluster",
+      )
+      .map(({ message }) => message);
+    // Addresses of other machines, and a protocol that no process here carries.
+    for (const [protocol, address] of [
+      ["tcp", "198.51.100.10"],
+      ["udp", "198.51.100.10"],
+      ["sctp", spec.clusterIP],
+    ] as const) {
+      const packet = `${protocol} 127.0.0.1 -> ${address}:${protocol === "sctp" ? 81 : 80}`;
+      const { out } = await stack.fairlead("explain", "--packet", packet);
+      expect(out).toMatch(
+        protocol === "sctp"
+          ? /no Service takes it: mode userspace carries no SCTP/
+          : /nothing takes it: node-1 cannot serve/,
+      );
+      expect(
+        events.some((message) => message.includes(`node-1 cannot serve ${protocol.toUpperCase()} ${address}:`)),
+      ).toBe(true);
+    }
+  });
+
+  test("of several nodes the first serves what is no node's own", async () => {
+    const events = (await stack.list("events", "-A")).filter(({ reason }) => reason === "FailedToListen");
+    expect(events.filter(({ message }) => message.includes("EADDRINUSE"))).toEqual([]);
+    expect(events.filter(({ message }) => /node-[23] cannot serve (TCP|UDP)/.test(message))).toEqual([]);
+  });
+});

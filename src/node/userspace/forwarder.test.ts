@@ -132,6 +132,26 @@ describe("the userspace Service forwarder", () => {
     server.stop(true);
   });
 
+  test("lets through to a load-balancer address only whom its source ranges admit, also after they change", async () => {
+    endpoint("127.244.200.1");
+    const balancer = "127.97.200.1";
+    const shut = row(["127.244.200.1"], { loadBalancerIPs: [balancer], sourceRanges: ["192.0.2.0/24"] });
+    const { table, forwarder } = start(shut);
+    await forwarder.settled();
+    expect(await talk(balancer, 18000, "")).toBe("");
+    expect(await talk(service, 18000, "")).toBe("from 127.244.200.1");
+    table.set(shut.key, { ...shut, sourceRanges: ["192.0.2.0/24", "127.0.0.0/8"] });
+    await forwarder.settled();
+    expect(await talk(balancer, 18000, "")).toBe("from 127.244.200.1");
+  });
+
+  test("says of an address that it cannot serve why not", async () => {
+    const { forwarder } = start(row(["127.244.200.1"], { externalIPs: ["192.0.2.9"] }));
+    await forwarder.settled();
+    expect(forwarder.unserved("TCP", "192.0.2.9", 18000)).toStartWith("shop/cart:http: ");
+    expect(forwarder.unserved("TCP", service, 18000)).toBeUndefined();
+  });
+
   test("tries another endpoint when one refuses", async () => {
     endpoint("127.244.200.2");
     const { forwarder } = start(row(["127.244.200.1", "127.244.200.2"]));

@@ -171,6 +171,10 @@ export class UserspaceForwarder implements AsyncDisposable {
     const { effectivePort, nodeAddresses, servesShared = true } = this.#options;
     const port = effectivePort(row.port);
     const { nodePort } = row;
+    if (row.protocol === "SCTP") {
+      // No address of it can be served, and one refusal says so.
+      return servesShared ? [{ hostname: row.clusterIP, port, external: false, restricted: false }] : [];
+    }
     const shared: Frontend[] = [
       { hostname: row.clusterIP, port, external: false, restricted: false },
       ...row.loadBalancerIPs.map((hostname) => ({ hostname, port, external: true, restricted: true })),
