@@ -62,6 +62,8 @@ export interface KubeProxy {
 
 export interface Cluster {
   readonly store: SqliteStore;
+  /** With its status. */
+  add(object: KubeObject): Promise<KubeObject>;
   /** Writes an object of which this name is there. */
   replace(object: KubeObject): Promise<KubeObject>;
   start(path: string, mode: string, flags?: readonly string[]): Promise<KubeProxy>;
@@ -85,6 +87,7 @@ export async function startCluster(objects: readonly KubeObject[]): Promise<Clus
   for (const object of objects) await add(object);
   return {
     store,
+    add,
     async replace(object) {
       const resource = store.scheme.byKind(object.apiVersion, object.kind)!;
       const { namespace, name } = object.metadata;
@@ -127,7 +130,7 @@ async function startKubeProxy(
     );
   };
   const settled = async () => {
-    for (const end = Date.now() + 300_000; Date.now() < end; await Bun.sleep(50)) {
+    for (const end = Date.now() + 1_200_000; Date.now() < end; await Bun.sleep(50)) {
       if (child.exitCode !== null) throw new Error(`kube-proxy ended: ${log.slice(-2000)}`);
       const now = await metrics().catch(() => new Map<string, number>());
       const of = (name: string) =>
@@ -141,7 +144,7 @@ async function startKubeProxy(
       const done = synced.length === 2 && synced.every((one, at) => one > 0 && one >= (queued[at] ?? 0));
       if (done && pending.every((one) => one === 0)) return;
     }
-    throw new Error(`kube-proxy is not ready after five minutes: ${log.slice(-2000)}`);
+    throw new Error(`kube-proxy is not ready after twenty minutes: ${log.slice(-2000)}`);
   };
   return {
     pid: child.pid,
