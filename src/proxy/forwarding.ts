@@ -16,7 +16,7 @@ import type {
 import { type FilteredExchange, Filtering, type LocalAnswer } from "./filtering.ts";
 import { addForwardingHeaders } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
-import { localAnswer } from "./local-answer.ts";
+import { grpcAnswer, isGrpc, localAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import type { EndpointPool, Waiter } from "./upstream/pool.ts";
@@ -359,8 +359,9 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   #reply(answer: LocalAnswer, reason?: Reason): void {
-    const { head, body } = answer;
     const down = this.#down;
+    const failed = answer.head.status >= 400 && isGrpc(down.head.headers);
+    const { head, body } = failed ? grpcAnswer(down.head.headers, answer, reason && reasons[reason].grpc) : answer;
     const bodiless = down.head.method === "HEAD" || head.status === 204 || head.status === 304 || body.length === 0;
     if (bodiless) head.length = 0;
     if (this.#filtering) {

@@ -17,3 +17,44 @@ export function localAnswer(
   for (const { name, value } of headers) if (name !== "content-length") block.add(name, value);
   return { head: { status, phrase: "", headers: block, length: body.length }, body };
 }
+
+/** Whether a request is one of gRPC (gRPC over HTTP/2, "Requests"; gRPC-Web as well). */
+export function isGrpc(headers: HeaderBlock): boolean {
+  const type = headers.get("content-type");
+  return type !== undefined && /^application\/grpc(-web(-text)?)?(\+[!-~]+)?(;|$)/i.test(type);
+}
+
+/** gRPC codes for statuses of HTTP, as gRPC's own clients map them ("HTTP to gRPC Status Code Mapping"). */
+const codes: Readonly<Record<number, number>> = {
+  400: 13,
+  401: 16,
+  403: 7,
+  404: 12,
+  429: 14,
+  502: 14,
+  503: 14,
+  504: 14,
+};
+
+/**
+ * The same answer for a caller of gRPC: status and message in the head, which is all there is ("Trailers-Only"). `code` is a
+ * google.rpc.Code; absent, it follows from the status.
+ */
+export function grpcAnswer(
+  request: HeaderBlock,
+  { head, body }: { readonly head: ResponseHead; readonly body: Buffer },
+  code = codes[head.status] ?? 2,
+): { head: ResponseHead; body: Buffer } {
+  const block = new HeaderBlock();
+  for (const [name, value] of head.headers.entries()) if (!name.startsWith("content-")) block.add(name, value);
+  block.add("content-type", request.get("content-type") ?? "application/grpc");
+  block.add("grpc-status", String(code));
+  // Percent-encoded UTF-8 but for printable ASCII (gRPC over HTTP/2, "Status-Message").
+  const text = body.toString("utf8").trim().slice(0, 1024);
+  if (text !== "")
+    block.add(
+      "grpc-message",
+      text.replaceAll(/[^ -$&-~]/gu, (one) => encodeURIComponent(one.toWellFormed())),
+    );
+  return { head: { status: 200, phrase: "", headers: block, length: 0 }, body: Buffer.alloc(0) };
+}

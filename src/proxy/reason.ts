@@ -57,6 +57,8 @@ export const reasons = {
   connect_timeout: row(503, "UF", 14, "the backend did not accept a connection in time"),
   overflow: row(503, "UO", 14, "too many requests wait for the backend"),
   upstream_closed: row(503, "UC", 14, "the backend closed the connection before it answered"),
+  upstream_reset: row(503, "UR", 14, "the backend reset the request"),
+  upgrade_refused: row(502, "UPE", 14, "the backend does not speak the protocol that was asked for"),
   upstream_malformed: row(502, "UPE", 14, "the backend's answer is malformed"),
   request_timeout: row(504, "UT", 4, "the request took longer than its timeout"),
   try_timeout: row(504, "UT", 4, "the backend did not answer in time"),

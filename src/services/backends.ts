@@ -11,12 +11,18 @@ import { type ResolvedService, type ServiceEndpoint, targetPortOf } from "./reso
 /** Milliseconds to wait for a connection to an endpoint; Envoy's default. */
 const connectTimeout = 5_000;
 
+/**
+ * Application protocols (KEP-3726, GEP-1911) that mean HTTP/2 without TLS: the standard one, and those that Istio, Linkerd and
+ * cloud load balancers read so. Anything else over TCP is taken for HTTP/1.1.
+ */
+const http2 = new Set(["kubernetes.io/h2c", "h2c", "http2", "grpc"]);
+
 /** A Backend for each TCP port. */
 export function backendsOf(service: ResolvedService): readonly Backend[] {
   return tcpPorts(service).map(({ port, from }) => ({
     name: serviceBackendName(service.namespace, service.name, port.port),
     from,
-    protocol: port.appProtocol === "kubernetes.io/h2c" ? "h2c" : "http1",
+    protocol: http2.has(port.appProtocol?.toLowerCase() ?? "") ? "h2c" : "http1",
     balance: { kind: "roundRobin" },
     connectTimeout,
   }));

@@ -9,6 +9,7 @@ import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
 import { Http1ResponseHead, parseResponseHead } from "./response.ts";
+import { acceptOf, makeKey } from "./websocket.ts";
 
 export interface UpstreamTimeouts {
   /** Milliseconds without a byte from the backend while an answer is under way, or awaited. */
@@ -61,6 +62,9 @@ export class Http1Upstream extends Outlet implements Upstream {
   #requestDone = true;
   #toHead = false;
   #upgrade = false;
+  #tunnelOnly = false;
+  /** Of a handshake whose key is ours, because the client's version of HTTP has none. */
+  #webSocketKey: string | undefined = undefined;
   #informed = 0;
   #received = false;
   #held = false;
@@ -74,6 +78,15 @@ export class Http1Upstream extends Outlet implements Upstream {
   }
 
   // ------------------------------------------------------------------------------------------------------- the request
+
+  /** Of the pool: it serves one exchange at a time, so that itself is what serves it. */
+  open(): Upstream {
+    return this;
+  }
+
+  get hasRoom(): boolean {
+    return this.#state === State.idle && !this.closed;
+  }
 
   /** Begins an exchange. Only when idle. */
   begin(events: UpstreamEvents): void {
@@ -103,10 +116,19 @@ export class Http1Upstream extends Outlet implements Upstream {
       head.headers.write(this, hopByHopAndHost);
     }
     if (this.#requestChunked) this.text("transfer-encoding: chunked\r\n");
-    if (head.upgrade !== undefined) this.text(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`);
+    if (head.upgrade !== undefined) this.#askForTunnel(head);
     this.text("\r\n");
     this.#active = turn.now;
     if (this.wheel === undefined) this.#deadlines.arm(this, this.#owner.timeouts.idle);
+  }
+
+  #askForTunnel(head: RequestHead): void {
+    this.text(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`);
+    this.#tunnelOnly = head.tunnelOnly === true;
+    this.#webSocketKey = undefined;
+    if (!this.#tunnelOnly || head.headers.get("sec-websocket-key") !== undefined) return;
+    this.#webSocketKey = makeKey();
+    this.text(`sec-websocket-key: ${this.#webSocketKey}\r\n`);
   }
 
   write(chunk: Buffer, start: number, end: number): boolean {
@@ -231,7 +253,7 @@ export class Http1Upstream extends Outlet implements Upstream {
     const events = this.#events!;
     if (head.status < 200) {
       if (head.status === 101) {
-        if (!this.#upgrade) {
+        if (!this.#upgrade || !this.#isAccepted(head)) {
           this.#fail("upstream_malformed");
           return false;
         }
@@ -245,6 +267,10 @@ export class Http1Upstream extends Outlet implements Upstream {
       }
       events.informed(head);
       return true;
+    }
+    if (this.#upgrade && this.#tunnelOnly && head.status < 300) {
+      this.#fail("upgrade_refused");
+      return false;
     }
     if (head.untilClose) this.#state = State.untilClose;
     else if (head.chunked || head.length > 0) {
@@ -260,6 +286,12 @@ export class Http1Upstream extends Outlet implements Upstream {
     if (this.#events !== events) return false;
     if (this.#state === State.over) this.#answered(undefined);
     return true;
+  }
+
+  /** Whether the endpoint has understood the handshake that we began for a client. */
+  #isAccepted({ headers }: Http1ResponseHead): boolean {
+    const key = this.#webSocketKey;
+    return key === undefined || headers.get("sec-websocket-accept") === acceptOf(key);
   }
 
   #readBody(bytes: Buffer): void {

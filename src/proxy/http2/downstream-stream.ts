@@ -147,7 +147,7 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
   }
 
   write(chunk: Buffer, start: number, end: number): boolean {
-    return this.send(chunk, start, end);
+    return this.sendContent(chunk, start, end);
   }
 
   end(trailers?: HeaderBlock): void {

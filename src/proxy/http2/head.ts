@@ -2,7 +2,7 @@
 // which HTTP/1 behind us would read something else than what was sent. Pure: a section in, a filled head or a reason out.
 
 import type { RequestHead, ResponseHead } from "../exchange.ts";
-import { HeaderBlock, Kind } from "../headers.ts";
+import { type HeaderBlock, Kind } from "../headers.ts";
 import { parseLength } from "../http1/fields.ts";
 import { maxTargetBytes } from "../http1/request.ts";
 import type { Reason } from "../reason.ts";
@@ -166,7 +166,7 @@ function isRepeated(headers: HeaderBlock, first: number): boolean {
   return false;
 }
 
-/** A head whose block is filled by {@link readResponse}. */
-export function responseHead(): Http2ResponseHead {
-  return { status: 0, phrase: "", headers: new HeaderBlock(), length: 0 };
+/** A head for {@link readResponse}. */
+export function responseHead(headers: HeaderBlock): Http2ResponseHead {
+  return { status: 0, phrase: "", headers, length: 0 };
 }

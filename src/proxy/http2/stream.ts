@@ -150,7 +150,7 @@ export abstract class Http2Stream {
   // ----------------------------------------------------------------------------------------------------------- sending
 
   /** Content to the peer. False: wait for `drained`. */
-  protected send(bytes: Buffer, start: number, end: number): boolean {
+  protected sendContent(bytes: Buffer, start: number, end: number): boolean {
     if (this.gone || this.localDone) return true;
     const at = this.#pending.length > 0 ? start : this.#emit(bytes, start, end, false);
     if (at === end && !this.connection.output.blocked) return true;

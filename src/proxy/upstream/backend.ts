@@ -3,9 +3,10 @@
 
 import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
-import type { Http1Upstream, UpstreamTimeouts } from "../http1/upstream.ts";
+import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { turn } from "../wire.ts";
+import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 
@@ -43,6 +44,15 @@ export class BackendRuntime implements PoolOwner {
     return this.#config !== undefined;
   }
 
+  get protocol(): Backend["protocol"] {
+    return this.#config?.protocol ?? "http1";
+  }
+
+  get isFull(): boolean {
+    const most = this.#config?.limits?.connections;
+    return most !== undefined && this.connections >= most;
+  }
+
   get connectTimeout(): number {
     return this.#config?.connectTimeout ?? 5_000;
   }
@@ -64,7 +74,11 @@ export class BackendRuntime implements PoolOwner {
     const before = this.#config;
     this.#config = config;
     const now = this.deadlines.now();
-    if (config) for (const pool of this.#pools.values()) pool.health.configure(config, before, now);
+    for (const pool of this.#pools.values()) {
+      if (!config) break;
+      pool.health.configure(config, before, now);
+      pool.configure();
+    }
     this.#rebalance();
     if (!config) this.#failQueue("no_backend");
   }
@@ -112,8 +126,7 @@ export class BackendRuntime implements PoolOwner {
       waiter.connected(connection, pool);
       return undefined;
     }
-    const most = config.limits?.connections;
-    if (most !== undefined && this.connections >= most) {
+    if (this.isFull) {
       // A connection that idles at another endpoint is as good, and closing it would cost more.
       for (const other of this.#pools.values()) {
         const idle = other.take();
@@ -142,15 +155,14 @@ export class BackendRuntime implements PoolOwner {
     for (const pool of this.#pools.values()) pool.forget(waiter);
   }
 
-  offer(pool: EndpointPool, connection: Http1Upstream | undefined): boolean {
+  offer(pool: EndpointPool, source: Reusable | undefined): boolean {
     if (this.#queue.length === 0) return false;
-    if (connection) {
+    if (source) {
       pool.active++;
-      this.#queue.shift()!.connected(connection, pool);
+      this.#queue.shift()!.connected(source.open(), pool);
       return true;
     }
-    const most = this.#config?.limits?.connections;
-    const next = most === undefined || this.connections < most ? this.#choose(undefined) : undefined;
+    const next = this.isFull ? undefined : this.#choose(undefined);
     next?.connect(this.#queue.shift()!);
     return false;
   }

@@ -1,17 +1,28 @@
-// Connections to one endpoint: made when needed, kept for reuse (last in, first out, so that unneeded ones age), given to who
-// waits longest. It outlives changes of configuration that leave its endpoint alone, and drains when the endpoint goes.
+// Connections to one endpoint: made when needed, kept for reuse, given to who waits longest. It outlives changes of configuration
+// that leave its endpoint alone, and drains when the endpoint goes.
 
-import type { Socket } from "bun";
-import { Deadline, type Deadlines } from "../deadlines.ts";
-import { Http1Upstream, type UpstreamOwner, type UpstreamTimeouts } from "../http1/upstream.ts";
+import type { Backend } from "../../model/model.ts";
+import type { Deadlines } from "../deadlines.ts";
+import type { Upstream } from "../exchange.ts";
+import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
-import { beginTurn, endTurn, turn } from "../wire.ts";
+import type { Wire } from "../wire.ts";
+import { Connecting, type ConnectingOwner } from "./connecting.ts";
+import {
+  type Attempt,
+  type Connections,
+  type ConnectionsOwner,
+  Http1Connections,
+  Http2Connections,
+  type Reusable,
+  type SocketCodec,
+} from "./connections.ts";
 import type { Choosable } from "./endpoint-choice.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
 
-/** Who wants a connection. */
+/** Who wants to send a request. */
 export interface Waiter {
-  connected(connection: Http1Upstream, pool: EndpointPool): void;
+  connected(connection: Upstream, pool: EndpointPool): void;
   /** Nothing was sent. */
   notConnected(reason: Reason, pool: EndpointPool | undefined): void;
 }
@@ -20,19 +31,19 @@ export interface Waiter {
 export interface PoolOwner {
   readonly deadlines: Deadlines;
   readonly timeouts: UpstreamTimeouts;
+  readonly protocol: Backend["protocol"];
   /** Milliseconds. */
   readonly connectTimeout: number;
-  /** A connection is free (true: taken) or a place for a new one is. */
-  offer(pool: EndpointPool, connection: Http1Upstream | undefined): boolean;
+  /** No more connections are allowed. */
+  readonly isFull: boolean;
+  /** A connection can serve another exchange (true: it does), or there is a place for a new one. */
+  offer(pool: EndpointPool, source: Reusable | undefined): boolean;
   /** Connections of all pools, those being made included. */
   connections: number;
   connectFailures: number;
 }
 
-/** Idle connections kept to one endpoint. */
-const maxIdle = 512;
-
-export class EndpointPool implements UpstreamOwner, Choosable {
+export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosable {
   readonly key: string;
   readonly address: string;
   readonly port: number;
@@ -44,8 +55,9 @@ export class EndpointPool implements UpstreamOwner, Choosable {
   active = 0;
   removed = false;
   readonly #owner: PoolOwner;
-  readonly #idle: Http1Upstream[] = [];
+  #connections: Connections;
   #waiters: Waiter[] = [];
+  #connecting = 0;
 
   constructor(owner: PoolOwner, address: string, port: number, weight: number) {
     this.#owner = owner;
@@ -54,37 +66,62 @@ export class EndpointPool implements UpstreamOwner, Choosable {
     this.port = port;
     this.weight = weight;
     this.health = new EndpointHealth(owner.deadlines.now());
+    this.#connections = this.#newConnections();
+  }
+
+  #newConnections(): Connections {
+    return this.#owner.protocol === "h2c" ? new Http2Connections(this) : new Http1Connections(this);
+  }
+
+  /** The backend may speak another protocol now: what is under way is finished with the one before. */
+  configure(): void {
+    const before = this.#connections;
+    const now = this.#newConnections();
+    if (now.protocol === before.protocol) return;
+    this.#connections = now;
+    before.retireAll();
   }
 
   get timeouts(): UpstreamTimeouts {
     return this.#owner.timeouts;
   }
 
+  get deadlines(): Deadlines {
+    return this.#owner.deadlines;
+  }
+
   get idle(): number {
-    return this.#idle.length;
+    return this.#connections.idle;
   }
 
   load(now: number): number {
     return this.health.cost?.load(this.active, now) ?? this.active;
   }
 
-  /** An idle connection; undefined when a new one must be made. */
-  take(): Http1Upstream | undefined {
-    const connection = this.#idle.pop();
+  /** What can serve at once; undefined when a new connection must be made. */
+  take(): Upstream | undefined {
+    const connection = this.#connections.take();
     if (connection) this.active++;
     return connection;
   }
 
-  /** Makes a connection; the waiter gets it, or one that becomes free before. */
+  /** Sees that a connection is made; the waiter gets it, or one that becomes free before. */
   connect(waiter: Waiter): void {
     this.#waiters.push(waiter);
-    this.#owner.connections++;
-    const connecting = new Connecting(this, this.#owner.deadlines);
-    this.#owner.deadlines.arm(connecting, this.#owner.connectTimeout);
-    Bun.connect({ hostname: this.address, port: this.port, data: connecting, socket: handlers }).catch(() => {
-      // Told through `connectError`, or here when there is not even an attempt (no such address).
-      connecting.failed("connect_failed");
-    });
+    this.#connect();
+  }
+
+  /** Those that are left wait for what becomes free when no more connections are allowed. */
+  wantsMore(): void {
+    if (!this.#owner.isFull) this.#connect();
+  }
+
+  #connect(): void {
+    if (this.#waiters.length > this.#connecting * this.#connections.share) {
+      this.#connecting++;
+      this.#owner.connections++;
+      new Connecting(this, this.#owner.deadlines, this.address, this.port, this.#owner.connectTimeout);
+    }
   }
 
   /** The waiter wants no connection any more. */
@@ -92,135 +129,51 @@ export class EndpointPool implements UpstreamOwner, Choosable {
     this.#waiters = this.#waiters.filter((one) => one !== waiter);
   }
 
-  /** Of {@link Connecting}. */
-  opened(connection: Http1Upstream): void {
-    this.#give(connection);
+  opened(wire: Wire, attempt: Attempt): SocketCodec {
+    return this.#connections.add(wire, attempt);
   }
 
-  /** Of {@link Connecting}. */
+  settled(): void {
+    this.#connecting--;
+  }
+
   refused(reason: Reason): void {
+    this.#connecting--;
     this.#owner.connections--;
     this.#owner.connectFailures++;
     this.#owner.offer(this, undefined);
-    this.#waiters.shift()?.notConnected(reason, this);
+    // Those for whom no other connection is being made.
+    const left = this.#connecting * this.#connections.share;
+    for (const waiter of this.#waiters.splice(left)) waiter.notConnected(reason, this);
   }
 
-  free(connection: Http1Upstream): void {
-    // `gone` counts a connection that retires.
-    if (this.removed) {
-      connection.retire();
-      return;
-    }
+  freed(source: Reusable | undefined): boolean {
     this.active--;
-    this.#give(connection);
+    return source !== undefined && this.offered(source);
   }
 
-  gone(connection: Http1Upstream): void {
-    this.#owner.connections--;
-    const index = this.#idle.lastIndexOf(connection);
-    if (index >= 0) this.#idle.splice(index, 1);
-    else this.active--;
-    this.#owner.offer(this, undefined);
-  }
-
-  #give(connection: Http1Upstream): void {
+  offered(source: Reusable): boolean {
     const waiter = this.#waiters.shift();
-    if (waiter) {
-      this.active++;
-      waiter.connected(connection, this);
-      return;
-    }
-    if (this.#owner.offer(this, connection)) return;
-    connection.idleSince = turn.now;
-    this.#idle.push(connection);
-    if (this.#idle.length > maxIdle || this.removed) this.#idle[0]!.retire();
+    if (!waiter) return this.#owner.offer(this, source);
+    this.active++;
+    waiter.connected(source.open(), this);
+    return true;
+  }
+
+  closed(used: boolean): void {
+    this.#owner.connections--;
+    if (used) this.active--;
+    this.#owner.offer(this, undefined);
   }
 
   /** Closes connections that have been idle since before `time`, by `turn.now`. */
   retireIdle(time: number): void {
-    while (this.#idle.length > 0 && this.#idle[0]!.idleSince <= time) this.#idle[0]!.retire();
+    this.#connections.retireIdle(time);
   }
 
   /** The endpoint is gone: idle connections close now, others when their exchange is over. */
   remove(): void {
     this.removed = true;
-    this.retireIdle(Number.POSITIVE_INFINITY);
+    this.#connections.retireAll();
   }
 }
-
-/** A connection that is being made; its deadline is the connect timeout. Afterwards, the way from the socket to its codec. */
-class Connecting extends Deadline {
-  connection: Http1Upstream | undefined = undefined;
-  readonly #pool: EndpointPool;
-  readonly #deadlines: Deadlines;
-  #over = false;
-
-  constructor(pool: EndpointPool, deadlines: Deadlines) {
-    super();
-    this.#pool = pool;
-    this.#deadlines = deadlines;
-  }
-
-  opened(socket: Socket<Connecting>): void {
-    if (this.#over) {
-      socket.terminate();
-      return;
-    }
-    this.#over = true;
-    this.#deadlines.disarm(this);
-    socket.setNoDelay(true);
-    this.connection = new Http1Upstream(socket, this.#pool, this.#deadlines);
-    this.#pool.opened(this.connection);
-  }
-
-  failed(reason: Reason): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#deadlines.disarm(this);
-    this.#pool.refused(reason);
-  }
-
-  expired(): void {
-    this.failed("connect_timeout");
-  }
-}
-
-const handlers = {
-  open(socket: Socket<Connecting>) {
-    beginTurn();
-    socket.data.opened(socket);
-    endTurn();
-  },
-  data(socket: Socket<Connecting>, bytes: Buffer) {
-    beginTurn();
-    socket.data.connection?.onData(bytes);
-    endTurn();
-  },
-  drain(socket: Socket<Connecting>) {
-    beginTurn();
-    socket.data.connection?.onDrain();
-    endTurn();
-  },
-  end(socket: Socket<Connecting>) {
-    beginTurn();
-    socket.data.connection?.onClose();
-    endTurn();
-  },
-  close(socket: Socket<Connecting>) {
-    beginTurn();
-    if (socket.data.connection) socket.data.connection.onClose();
-    else socket.data.failed("connect_failed");
-    endTurn();
-  },
-  error(socket: Socket<Connecting>) {
-    beginTurn();
-    socket.data.connection?.onClose();
-    socket.terminate();
-    endTurn();
-  },
-  connectError(socket: Socket<Connecting>) {
-    beginTurn();
-    socket.data.failed("connect_failed");
-    endTurn();
-  },
-};

@@ -1,0 +1,118 @@
+// A connection to an endpoint that is being made, and afterwards the way from its socket to its codec. Its deadline is the
+// connect timeout, which ends when the codec says that requests may be sent.
+
+import type { Socket } from "bun";
+import { Deadline, type Deadlines } from "../deadlines.ts";
+import type { Reason } from "../reason.ts";
+import { beginTurn, endTurn, type Wire } from "../wire.ts";
+import type { Attempt, SocketCodec } from "./connections.ts";
+
+export interface ConnectingOwner {
+  /** The socket is open: makes its codec. */
+  opened(wire: Wire, attempt: Attempt): SocketCodec;
+  /** Requests may be sent. */
+  settled(): void;
+  /** There will be no connection. */
+  refused(reason: Reason): void;
+}
+
+export class Connecting extends Deadline implements Attempt {
+  #codec: SocketCodec | undefined = undefined;
+  readonly #owner: ConnectingOwner;
+  readonly #deadlines: Deadlines;
+  #socket: Socket<Connecting> | undefined = undefined;
+  #over = false;
+
+  /** Begins at once; `timeout` in milliseconds. */
+  constructor(owner: ConnectingOwner, deadlines: Deadlines, address: string, port: number, timeout: number) {
+    super();
+    this.#owner = owner;
+    this.#deadlines = deadlines;
+    deadlines.arm(this, timeout);
+    Bun.connect({ hostname: address, port, data: this, socket: handlers }).catch(() => {
+      // Told through `connectError`, or here when there is not even an attempt (no such address).
+      this.failed("connect_failed");
+    });
+  }
+
+  get codec(): SocketCodec | undefined {
+    return this.#codec;
+  }
+
+  opened(socket: Socket<Connecting>): void {
+    if (this.#over) {
+      socket.terminate();
+      return;
+    }
+    this.#socket = socket;
+    socket.setNoDelay(true);
+    this.#codec = this.#owner.opened(socket, this);
+  }
+
+  /** Requests may be sent. */
+  settled(): void {
+    this.#end();
+    this.#owner.settled();
+  }
+
+  #end(): void {
+    this.#over = true;
+    this.#deadlines.disarm(this);
+  }
+
+  failed(reason: Reason): void {
+    if (this.#over) return;
+    this.#end();
+    this.#owner.refused(reason);
+    this.#socket?.terminate();
+  }
+
+  expired(): void {
+    this.failed("connect_timeout");
+  }
+
+  /** The socket is gone. */
+  closed(): void {
+    this.#codec?.onClose();
+    this.failed("connect_failed");
+  }
+}
+
+const handlers = {
+  open(socket: Socket<Connecting>) {
+    beginTurn();
+    socket.data.opened(socket);
+    endTurn();
+  },
+  data(socket: Socket<Connecting>, bytes: Buffer) {
+    beginTurn();
+    socket.data.codec?.onData(bytes);
+    endTurn();
+  },
+  drain(socket: Socket<Connecting>) {
+    beginTurn();
+    socket.data.codec?.onDrain();
+    endTurn();
+  },
+  end(socket: Socket<Connecting>) {
+    beginTurn();
+    socket.data.codec?.onClose();
+    endTurn();
+  },
+  close(socket: Socket<Connecting>) {
+    beginTurn();
+    socket.data.closed();
+    endTurn();
+  },
+  error(socket: Socket<Connecting>) {
+    beginTurn();
+    socket.data.closed();
+    socket.terminate();
+    endTurn();
+  },
+  connectError(socket: Socket<Connecting>) {
+    beginTurn();
+    socket.data.failed("connect_failed");
+    endTurn();
+  },
+};

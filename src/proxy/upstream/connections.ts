@@ -1,0 +1,197 @@
+// What a pool keeps its connections in: one kind for each protocol, because a connection of HTTP/1 serves one exchange at a time
+// and one of HTTP/2 many.
+
+import type { Deadlines } from "../deadlines.ts";
+import type { Upstream } from "../exchange.ts";
+import { Http1Upstream, type UpstreamOwner, type UpstreamTimeouts } from "../http1/upstream.ts";
+import { Http2Upstream, type Http2UpstreamOwner, maxOwnStreams } from "../http2/upstream.ts";
+import type { Reason } from "../reason.ts";
+import { turn, type Wire } from "../wire.ts";
+
+/** A connection that can serve another exchange. */
+export interface Reusable {
+  open(): Upstream;
+  readonly hasRoom: boolean;
+}
+
+/** What a socket's events are for. */
+export interface SocketCodec {
+  onData(bytes: Buffer): void;
+  onDrain(): void;
+  onClose(): void;
+}
+
+/** A connection that is being made: it is told which way it ended. */
+export interface Attempt {
+  settled(): void;
+  failed(reason: Reason): void;
+}
+
+export interface Connections {
+  readonly protocol: "http1" | "h2c";
+  /** What serves one exchange; undefined when a new connection must be made. */
+  take(): Upstream | undefined;
+  /** Connections on which nothing is under way. */
+  readonly idle: number;
+  /** Exchanges that one connection which is being made is expected to serve. */
+  readonly share: number;
+  /** A socket is open. */
+  add(wire: Wire, attempt: Attempt): SocketCodec;
+  /** Closes connections that have been idle since before `time`, by `turn.now`. */
+  retireIdle(time: number): void;
+  /** No exchange begins on any of them any more. */
+  retireAll(): void;
+}
+
+/** The pool, as its connections see it. */
+export interface ConnectionsOwner {
+  readonly timeouts: UpstreamTimeouts;
+  readonly deadlines: Deadlines;
+  /** An exchange is over, and what it used may serve another. True: it does. */
+  freed(source: Reusable | undefined): boolean;
+  /** A connection is new. True: it was given to who waits. */
+  offered(source: Reusable): boolean;
+  /** A connection has taken what it can of those who wait. */
+  wantsMore(): void;
+  /** A connection is closed; `used`: with an exchange on it. */
+  closed(used: boolean): void;
+}
+
+/** Idle connections kept to one endpoint. */
+const maxIdle = 512;
+
+/** Kept last in, first out, so that unneeded ones age. */
+export class Http1Connections implements Connections, UpstreamOwner {
+  readonly protocol = "http1";
+  readonly share = 1;
+  readonly #owner: ConnectionsOwner;
+  readonly #idle: Http1Upstream[] = [];
+  #retired = false;
+
+  constructor(owner: ConnectionsOwner) {
+    this.#owner = owner;
+  }
+
+  get timeouts(): UpstreamTimeouts {
+    return this.#owner.timeouts;
+  }
+
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  take(): Http1Upstream | undefined {
+    return this.#idle.pop();
+  }
+
+  add(wire: Wire, attempt: Attempt): SocketCodec {
+    const connection = new Http1Upstream(wire, this, this.#owner.deadlines);
+    attempt.settled();
+    if (!this.#owner.offered(connection)) this.#keep(connection);
+    return connection;
+  }
+
+  free(connection: Http1Upstream): void {
+    // `gone` counts a connection that retires.
+    if (this.#retired) connection.retire();
+    else if (!this.#owner.freed(connection)) this.#keep(connection);
+  }
+
+  #keep(connection: Http1Upstream): void {
+    connection.idleSince = turn.now;
+    this.#idle.push(connection);
+    if (this.#idle.length > maxIdle || this.#retired) this.#idle[0]!.retire();
+  }
+
+  gone(connection: Http1Upstream): void {
+    const index = this.#idle.lastIndexOf(connection);
+    if (index >= 0) this.#idle.splice(index, 1);
+    this.#owner.closed(index < 0);
+  }
+
+  retireIdle(time: number): void {
+    while (this.#idle.length > 0 && this.#idle[0]!.idleSince <= time) this.#idle[0]!.retire();
+  }
+
+  retireAll(): void {
+    this.#retired = true;
+    this.retireIdle(Number.POSITIVE_INFINITY);
+  }
+}
+
+/** The first connection with room serves, so that unneeded ones age. */
+export class Http2Connections implements Connections, Http2UpstreamOwner {
+  readonly protocol = "h2c";
+  readonly share = maxOwnStreams;
+  readonly #owner: ConnectionsOwner;
+  readonly #attempts = new Map<Http2Upstream, Attempt>();
+  #open: Http2Upstream[] = [];
+  #retired = false;
+
+  constructor(owner: ConnectionsOwner) {
+    this.#owner = owner;
+  }
+
+  get timeouts(): UpstreamTimeouts {
+    return this.#owner.timeouts;
+  }
+
+  get idle(): number {
+    let idle = 0;
+    for (const connection of this.#open) if (connection.busy === 0) idle++;
+    return idle;
+  }
+
+  take(): Upstream | undefined {
+    for (let index = 0; index < this.#open.length; index++) {
+      if (this.#open[index]!.hasRoom) return this.#open[index]!.open();
+    }
+    return undefined;
+  }
+
+  add(wire: Wire, attempt: Attempt): SocketCodec {
+    const connection = new Http2Upstream(wire, this, this.#owner.deadlines, "http");
+    this.#attempts.set(connection, attempt);
+    return connection;
+  }
+
+  ready(connection: Http2Upstream): void {
+    const attempt = this.#attempts.get(connection)!;
+    if (!connection.hasRoom) {
+      // It permits no streams at all.
+      connection.retire();
+      return;
+    }
+    this.#attempts.delete(connection);
+    attempt.settled();
+    this.#open.push(connection);
+    while (connection.hasRoom && this.#owner.offered(connection));
+    if (this.#retired) connection.retire();
+    else this.#owner.wantsMore();
+  }
+
+  freed(connection: Http2Upstream): void {
+    this.#owner.freed(connection.hasRoom ? connection : undefined);
+  }
+
+  leaving(connection: Http2Upstream): void {
+    this.#open = this.#open.filter((one) => one !== connection);
+  }
+
+  gone(connection: Http2Upstream): void {
+    const attempt = this.#attempts.get(connection);
+    this.#attempts.delete(connection);
+    // Its streams were counted one by one.
+    if (attempt === undefined) this.#owner.closed(false);
+    else attempt.failed("upgrade_refused");
+  }
+
+  retireIdle(time: number): void {
+    for (const connection of this.#open) if (connection.busy === 0 && connection.idleSince <= time) connection.retire();
+  }
+
+  retireAll(): void {
+    this.#retired = true;
+    for (const connection of this.#open) connection.retire();
+  }
+}
