@@ -57,6 +57,18 @@ test("HTTPS trusts the stack's authority where it issued the certificate, and no
   expect(lines(https, { rules: [{}] }, { issuedHere: () => false })[0]).toContain("--insecure");
 });
 
+test("an IPv6 address stands in brackets, and those in quotes", () => {
+  const six = {
+    ...gateway({ name: "http", protocol: "HTTP", port: 81 }),
+    status: { addresses: [{ value: "fd00:97::1" }] },
+  };
+  const of = (spec: object) => lines({}, spec, { gateways: [six] });
+  expect(of({ rules: [{}] })).toEqual(["curl 'http://[fd00:97::1]:81/'"]);
+  expect(of({ hostnames: ["a.example.com"], rules: [{}] })).toEqual([
+    "curl --resolve 'a.example.com:81:[fd00:97::1]' http://a.example.com:81/",
+  ]);
+});
+
 test("ports that had to move are the ones in the line", () => {
   const moved = { effectivePort: (port: number) => port + 8000 };
   expect(lines({ name: "http", protocol: "HTTP", port: 80 }, { rules: [{}] }, moved)).toEqual([

@@ -100,7 +100,8 @@ function curlLine(
   const port = options.effectivePort(listener.port);
   const words = ["curl"];
   if (secure) words.push(options.issuedHere(gateway) ? `--cacert ${quote(options.authority)}` : "--insecure");
-  if (host) words.push(`--resolve ${host}:${port}:${address}`);
+  const literal = address.includes(":") ? `[${address}]` : address;
+  if (host) words.push(`--resolve ${quote(`${host}:${port}:${literal}`)}`);
   if (match.method && match.method !== "GET") words.push(`--request ${match.method}`);
   for (const { type, name, value } of match.headers ?? []) {
     if (type === undefined || type === "Exact") words.push(`--header ${quote(`${name}: ${value}`)}`);
@@ -110,7 +111,7 @@ function curlLine(
     .map(({ name, value }) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
     .join("&");
   const path = match.path?.type === "RegularExpression" ? "/" : (match.path?.value ?? "/");
-  const authority = `${host ?? address}${port === (secure ? 443 : 80) ? "" : `:${port}`}`;
+  const authority = `${host ?? literal}${port === (secure ? 443 : 80) ? "" : `:${port}`}`;
   words.push(quote(`${secure ? "https" : "http"}://${authority}${path}${query ? `?${query}` : ""}`));
   return words.join(" ");
 }

@@ -3,10 +3,12 @@
 
 import type { Service } from "../api/kinds.ts";
 import type { KubeObject } from "../api/object.ts";
+import { canonicalAddress } from "../base/ip.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Endpoints } from "../model/model.ts";
 import { serviceBackendName } from "../model/names.ts";
 import type { Finding } from "../model/status-update.ts";
+import { endpointText } from "../services/service-table.ts";
 import type { ExplainContext, ServiceAnswer } from "./explain.ts";
 import { locate, type SourceRecord } from "./sources.ts";
 
@@ -36,7 +38,7 @@ function answerOf(service: Service, at: number, endpoints: Collection<Endpoints>
   return {
     name: `${namespace}/${name}:${port}`,
     from: { kind: "Service", namespace, name, field: `spec.ports[${at}]` },
-    address: `${service.spec!.clusterIP ?? "no address"}:${port}/${protocol}`,
+    address: `${endpointText({ address: service.spec!.clusterIP ?? "no address", port })}/${protocol}`,
     endpoints: endpoints.get(serviceBackendName(namespace, name, port))?.endpoints ?? [],
   };
 }
@@ -44,7 +46,8 @@ function answerOf(service: Service, at: number, endpoints: Collection<Endpoints>
 /** By ClusterIP, or by `name`, `name.namespace`, `name.namespace.svc` and the full name, as a pod's resolver finds it. */
 function serviceNamed(services: Collection<Service>, host: string, namespace: string): Service | undefined {
   if (/^[\d.]+$|:/.test(host)) {
-    for (const service of services.values()) if (service.spec?.clusterIPs?.includes(host)) return service;
+    const address = canonicalAddress(host.replace(/^\[|\]$/g, ""));
+    for (const service of services.values()) if (service.spec?.clusterIPs?.includes(address)) return service;
     return undefined;
   }
   const [name, space = namespace, svc = "svc", ...zone] = host.replace(/\.$/, "").split(".");

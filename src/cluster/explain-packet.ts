@@ -145,7 +145,8 @@ function balancedNode({ destination, protocol }: Packet, context: PacketContext)
 
 function addressed(question: PacketQuestion, context: PacketContext, node: PacketContextNode): Packet {
   const { protocol, source, destination } = question;
-  const to = addressOf(destination.place, context, node, "destination");
+  const given = source.place.kind === "address" ? ipFamily(source.place.address) : undefined;
+  const to = addressOf(destination.place, context, node, "destination", given);
   const from = addressOf(source.place, context, node, "source", ipFamily(to));
   if (ipFamily(from) !== ipFamily(to)) {
     throw new UserError(`packet '${from} -> ${to}': source and destination are of different IP families`, {
@@ -186,8 +187,9 @@ function addressOf(
       remedy: "Destinations are addresses, node, node/NAME, or NAMESPACE/SERVICE.",
     });
   }
-  const { clusterIP } = service.spec;
-  if (clusterIP && ipFamily(clusterIP) !== undefined) return clusterIP;
+  const { clusterIP = "", clusterIPs = [clusterIP] } = service.spec;
+  const ofFamily = clusterIPs.find((one) => family !== undefined && ipFamily(one) === family) ?? clusterIP;
+  if (ipFamily(ofFamily) !== undefined) return ofFamily;
   throw new UserError(`Service "${name}" has no cluster IP`, {
     remedy: "Its name leads to its pods' own addresses; no rule takes those.",
   });

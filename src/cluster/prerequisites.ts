@@ -1,6 +1,7 @@
 // What `up` looks at before it touches anything: whether namespaces can be made here, whether the programs are there, and
 // whether a range is taken by somebody else's route.
 
+import { readFileSync } from "node:fs";
 import { UserError } from "../base/errors.ts";
 import { missingIpvsSupport } from "../node/ipvs/support.ts";
 import { hostRoutes } from "../node/netns/ip.ts";
@@ -9,6 +10,7 @@ import { netnsSupport } from "../node/netns/netns-network.ts";
 import { checkRanges } from "../node/netns/ranges.ts";
 import type { Run } from "../node/service-rules.ts";
 import { ipvsOptions, type ProxyFlagTexts } from "./proxy-flags.ts";
+import { familiesOfRanges } from "./ranges-from-options.ts";
 import type { StackSettings } from "./stack.ts";
 
 /** The API server's usual port, taken when it is free. */
@@ -38,7 +40,9 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
     freePort: async () => (isFree(usualPort) ? usualPort : anyFreePort()),
     async check(settings) {
       if (settings.network !== "netns") return;
-      const programs = settings.proxyMode === "nftables" ? ["nft"] : ["iptables", "iptables-restore"];
+      const six = familiesOfRanges(settings.ranges).includes(6);
+      const iptables = ["iptables", "iptables-restore", ...(six ? ["ip6tables", "ip6tables-restore"] : [])];
+      const programs = settings.proxyMode === "nftables" ? ["nft"] : iptables;
       for (const program of programs) {
         if (Bun.which(program, { PATH: `${process.env.PATH}:/usr/sbin:/sbin` })) continue;
         const packageName = program === "nft" ? "nftables" : "iptables";
@@ -47,9 +51,34 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
         });
       }
       if (settings.proxyMode === "ipvs") await checkIpvs(settings.proxyFlags ?? {});
+      if (six) checkIPv6(hasIPv6());
       checkRanges(settings.ranges, await hostRoutes(), hostLink(settings.name));
     },
   };
+}
+
+/** Whether a link that is made now would have IPv6; undefined when the kernel has none at all. */
+function hasIPv6(): boolean | undefined {
+  try {
+    return readFileSync("/proc/sys/net/ipv6/conf/default/disable_ipv6", "utf8").trim() === "0";
+  } catch {
+    return undefined;
+  }
+}
+
+/** Throws a UserError where the machine could not be joined to an IPv6 network; its settings are not ours to change. */
+function checkIPv6(has: boolean | undefined): void {
+  if (has) return;
+  throw new UserError(
+    `--ip-families: ${has === undefined ? "this kernel has no IPv6" : "IPv6 is off on this machine"}`,
+    {
+      remedy:
+        has === undefined
+          ? "Load the module ipv6, or use --ip-families ipv4."
+          : "Turn it on for links that are made from now on: sysctl -w net.ipv6.conf.default.disable_ipv6=0",
+      exitCode: 2,
+    },
+  );
 }
 
 async function checkIpvs(flags: ProxyFlagTexts): Promise<void> {

@@ -350,6 +350,47 @@ describe.skipIf(!isRoot).each([
       expect(await eventually(dropped, (now) => !now.includes(more[0]!))).not.toContain(more[0]!);
   }, 40_000);
 
+  test("serves a Gateway at an IPv6 address, by the line that `up` prints", async () => {
+    const ranges = cluster.stack.rangeOptions[cluster.stack.rangeOptions.indexOf("--load-balancer-cidr") + 1]!;
+    const range = ranges.split(",").find((one) => one.includes(":"))!;
+    const address = range.replace("/112", "77");
+    const { out, err } = await cluster.stack.upWith(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: six}
+spec: {controllerName: fairlead.dev/gateway}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: six}
+spec:
+  gatewayClassName: six
+  addresses: [{value: "${address}"}]
+  listeners: [{name: http, port: 8081, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: six}
+spec: {parentRefs: [{name: six}], rules: [{backendRefs: [{name: all, port: 80}]}]}
+`);
+    const line = out
+      .split("\n")
+      .find((one) => one.includes("curl "))
+      ?.trim();
+    expect([line, err]).toEqual([`curl 'http://[${address}]:8081/'`, ""]);
+    const asked = () => run(["sh", "-c", `${line!} --silent --max-time 5`]);
+    const answer = JSON.parse((await eventually(asked, ({ out }) => out.startsWith("{"))).out);
+    expect(servers).toContain(answer.pod);
+    expect(answer.host).toBe(`[${address}]:8081`);
+    const { out: said } = await cluster.stack.fairlead("explain", "GET", `http://[${address}]:8081/`);
+    expect(said).toContain("default/all");
+    const [clusterIP] = (await cluster.get("Service", "all")).spec.clusterIPs.filter((one: string) =>
+      one.includes(":"),
+    );
+    const asPod = ["explain", "GET", `http://[${clusterIP}]/`, "--from", "default/client"];
+    expect((await cluster.stack.fairlead(asPod[0]!, ...asPod.slice(1))).out).toContain("default/all:80");
+  }, 60_000);
+
   test("forgets an endpoint that goes [update endpoints: http, udp]", async () => {
     const { clusterIPs } = (await cluster.get("Service", "all")).spec;
     await cluster.delete("Pod", "server-2");

@@ -38,6 +38,8 @@ export const nodeSettings: Readonly<Record<string, string>> = {
   ...listening,
   "net/ipv4/conf/all/route_localnet": "1",
   "net/ipv4/conf/default/route_localnet": "1",
+  // Load-balancer addresses are local by a route (AnyIP); unlike IPv4, IPv6 lets nobody listen on those without this.
+  "net/ipv6/ip_nonlocal_bind": "1",
 };
 
 export const fabricSettings: Readonly<Record<string, string>> = { ...addressing, ...routing };
