@@ -56,7 +56,7 @@ describe("a packet explained by files", () => {
   test("goes to the Service's address of its source's family", async () => {
     const both = service().replace("[10.96.0.20]", '[10.96.0.20, "fd00:96::20"]');
     const { packet } = await explain("tcp [fd00:244::5]:40000 -> default/web:80", nodes + both + slice);
-    expect(packet.destination).toEqual({ address: "fd00:96::20", port: 80 });
+    expect(packet).toBe("tcp [fd00:244::5]:40000 -> [fd00:96::20]:80");
   });
 
   test("is decided by the node that it meets first", async () => {
