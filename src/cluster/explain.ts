@@ -7,6 +7,7 @@ import type { DecideRequest, Decision, TrailStep } from "../model/decision.ts";
 import type { Endpoint, Filter, Listener, Model } from "../model/model.ts";
 import type { Provenance } from "../model/provenance.ts";
 import type { Finding } from "../model/status-update.ts";
+import { filterInWords } from "./filter-in-words.ts";
 
 export interface ExplainRequest {
   readonly method: string;
@@ -250,20 +251,6 @@ function serviceName(backend: string): string {
 
 function explainFilter(filter: Filter, context: ExplainContext): ExplainedFilter {
   return { kind: filter.kind, what: filterInWords(filter), from: context.locate(filter.from) };
-}
-
-function filterInWords(filter: Filter): string {
-  if (filter.kind === "rewrite") {
-    const path = filter.path ? [`path ${filter.path.kind === "prefix" ? "prefix " : ""}→ ${filter.path.value}`] : [];
-    return [...(filter.host ? [`host → ${filter.host}`] : []), ...path].join(", ");
-  }
-  if (!("change" in filter)) return filter.kind;
-  const { set, add, remove } = filter.change;
-  return [
-    ...set.map(({ name, value }) => `set ${name}: ${value}`),
-    ...add.map(({ name, value }) => `add ${name}: ${value}`),
-    ...remove.map((name) => `remove ${name}`),
-  ].join(", ");
 }
 
 function explainService(request: ExplainRequest, service: ServiceAnswer, context: ExplainContext): Explanation {

@@ -1,6 +1,5 @@
-// Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends and
-// what their filters name; a backend its
-// endpoints. These edges decide what a proxy is sent. They have no cycles.
+// Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends and what
+// their filters name; a backend its endpoints. These edges decide what a proxy is sent. They have no cycles.
 
 import { filterReferences } from "../model/filter-references.ts";
 import type { Backend, Listener, ResourceOf, ResourceType, RouteTable, Rule, WeightedBackend } from "../model/model.ts";

@@ -2,24 +2,22 @@
 // slow, clear, in the order of the specifications (Gateway API HTTPRoute, GEP-1364 and the comments in model.ts), and it
 // fails closed. The proxy's compiled router must answer the same.
 
-import type { BackendShare, DecideRequest, Decision, SentRequest, TrailStep } from "./decision.ts";
-import { changeHeaders } from "./header-change.ts";
+import { answerOfFilters, sentRequest } from "./decide-filters.ts";
+import type { BackendShare, DecideRequest, Decision, TrailStep } from "./decision.ts";
 import { compareHostPatterns, hostMatches, parseAuthority } from "./host-pattern.ts";
 import { describeMatch, matchProblem, type RequestParts } from "./match.ts";
 import type {
-  Filter,
   FilterChain,
   Forward,
   HostPattern,
   Listener,
   Model,
-  PathMatch,
   RouteTable,
   Rule,
   VirtualHost,
   WeightedBackend,
 } from "./model.ts";
-import { joinTarget, parseTarget, rewritePath } from "./path.ts";
+import { parseTarget } from "./path.ts";
 import { redirectLocation } from "./redirect.ts";
 
 /** Decides one request against a model. Pure; costs time proportional to the rules of the host. */
@@ -37,7 +35,8 @@ export function decide(model: Model, request: DecideRequest): Decision {
     return { ...closed(`${listener.name} has no chain for ${what}`), listener, filters: [], trail };
   }
   if ("tcp" in chain.serve) {
-    const forwarded = forward(model, { kind: "forward", to: chain.serve.tcp }, [], request, undefined, trail);
+    const to = chain.serve.tcp.map((one) => ({ ...one, filters: [] }));
+    const forwarded = forward(model, { kind: "forward", to }, undefined, partsOf(request, request.authority), trail);
     return { ...forwarded, listener, chain, filters: [], trail };
   }
 
@@ -62,14 +61,7 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
   const { host, pattern } = found;
 
-  const parts: RequestParts = {
-    method: request.method,
-    authority,
-    path: target.path,
-    query: target.query,
-    headers: request.headers,
-    source: request.source,
-  };
+  const parts = partsOf(request, authority);
   const rule = findRule(host, parts, trail);
   if (!rule) {
     const reason = `no rule of host "${pattern}" takes ${request.method} ${target.path}`;
@@ -77,6 +69,8 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
 
   const taken = { listener, chain, host, pattern, rule, match: rule.match, action: rule.action };
+  const refused = answerOfFilters(rule.filters, parts, trail);
+  if (refused) return { outcome: { kind: "respond", ...refused }, ...taken, filters: rule.filters, trail };
   switch (rule.action.kind) {
     case "redirect": {
       const location = redirectLocation(rule.action, {
@@ -99,10 +93,15 @@ export function decide(model: Model, request: DecideRequest): Decision {
       return { outcome: { kind: "respond", status, reason }, ...taken, filters: rule.filters, trail };
     }
     case "forward": {
-      const forwarded = forward(model, rule.action, rule.filters, { ...request, authority }, rule.match.path, trail);
+      const forwarded = forward(model, rule.action, rule, parts, trail);
       return { ...forwarded, ...taken, filters: rule.filters, trail };
     }
   }
+}
+
+function partsOf({ method, target, headers, source }: DecideRequest, authority: string): RequestParts {
+  const { path, query } = parseTarget(target);
+  return { method, authority, path, query, headers, source };
 }
 
 // ------------------------------------------------------------------------------------------------ Listener and chain
@@ -215,9 +214,8 @@ function findRule(host: VirtualHost, request: RequestParts, trail: TrailStep[]):
 function forward(
   model: Model,
   action: Forward,
-  filters: readonly Filter[],
-  request: DecideRequest,
-  match: PathMatch | undefined,
+  rule: Rule | undefined,
+  request: RequestParts,
   trail: TrailStep[],
 ): Pick<Decision, "outcome"> {
   const total = action.to.reduce((sum, to) => sum + to.weight, 0);
@@ -226,9 +224,10 @@ function forward(
     return { outcome: { kind: "respond", status: 500, reason } };
   }
   const shares = action.to.map((to): BackendShare => {
-    const sends = sentRequest(request, [...filters, ...to.filters], match);
+    const sends = sentRequest(request, [rule?.filters ?? [], to.filters], rule?.match.path);
     const share = to.weight / total;
-    const reached = reach(model, to);
+    const refused = answerOfFilters(to.filters, request, trail);
+    const reached = { ...reach(model, to), ...(refused ? { answer: refused } : {}) };
     const answered = reached.answer ? `: answered ${reached.answer.status}, ${reached.answer.reason}` : "";
     trail.push({
       what: "backend",
@@ -253,22 +252,6 @@ function reach(model: Model, to: WeightedBackend): Pick<BackendShare, "backend" 
   const endpoints = (model.endpoints.get(name)?.endpoints ?? []).filter((endpoint) => endpoint.weight > 0);
   if (endpoints.length > 0) return { backend, endpoints };
   return { backend, endpoints, answer: { status: 503, reason: `backend ${name} has no endpoints` } };
-}
-
-/** The request after its filters, in their order. A rewritten host replaces the authority, and so the Host header. */
-function sentRequest(request: DecideRequest, filters: readonly Filter[], match: PathMatch | undefined): SentRequest {
-  let { path, query } = parseTarget(request.target);
-  let authority = request.authority;
-  let headers = request.headers.filter(([name]) => name.toLowerCase() !== "host");
-  const original = path;
-  for (const filter of filters) {
-    if (filter.kind === "requestHeaders") headers = [...changeHeaders(headers, filter.change)];
-    if (filter.kind === "rewrite") {
-      authority = filter.host ?? authority;
-      if (filter.path) path = rewritePath(filter.path, original, match);
-    }
-  }
-  return { authority, target: joinTarget(path, query), headers };
 }
 
 function closed(reason: string): Pick<Decision, "outcome"> {

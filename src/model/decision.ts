@@ -34,10 +34,10 @@ export interface DecideRequest {
 
 /** One thing that was looked at on the way, taken or passed over, with the reason in words. */
 export interface TrailStep {
-  readonly what: "listener" | "chain" | "host" | "rule" | "backend";
+  readonly what: "listener" | "chain" | "host" | "rule" | "filter" | "backend";
   readonly taken: boolean;
   readonly from: Provenance;
-  /** The rule or backend by its name in the model; the host pattern; the listener. */
+  /** The rule or backend by its name in the model; the host pattern; the listener; the kind of filter. */
   readonly name: string;
   /** `path /users is not under /orders`; `header x-api-version is absent, wanted "v2"`. */
   readonly reason: string;
@@ -50,7 +50,7 @@ export interface BackendShare {
   readonly backend: Backend | undefined;
   /** Those that take new requests (weight above 0). */
   readonly endpoints: readonly Endpoint[];
-  /** Why requests of this share are answered by the proxy itself: its target is an answer, or nobody can be reached. */
+  /** Why requests of this share are answered by the proxy itself: its filters or its target say so, or nobody can be reached. */
   readonly answer?: { readonly status: number; readonly reason: string };
   /** What the backend is sent, after the filters of the rule and of the share. */
   readonly sends: SentRequest;

@@ -154,13 +154,60 @@ const fullRewrite: fc.Arbitrary<PathRewrite> = fc.record({
   kind: fc.constant("full" as const),
   value: fc.constantFrom("/", "/new", "/new/"),
 });
+const regexRewrite: fc.Arbitrary<PathRewrite> = fc.record({
+  kind: fc.constant("regex" as const),
+  pattern: fc.constantFrom("/a", "^/(.*)", "b", "([a-z])"),
+  value: fc.constantFrom("/n", "/n/\\1", "", "x"),
+});
+const anywhereRewrite = fc.oneof(fullRewrite, regexRewrite);
 const anyRewrite: fc.Arbitrary<PathRewrite> = fc.oneof(
-  fullRewrite,
+  anywhereRewrite,
   fc.record({ kind: fc.constant("prefix" as const), value: fc.constantFrom("", "/", "/new", "/new/", "/n/m") }),
 );
 
 /** `prefix` rewrites only where the match is one of segments: anything else is refused by validation. */
 const rewriteFor = (match: Match) => (match.path?.kind === "segments" ? anyRewrite : fullRewrite);
+const filterRewriteFor = (match: Match) => (match.path?.kind === "segments" ? anyRewrite : anywhereRewrite);
+
+const queryChange: fc.Arbitrary<HeaderChange> = fc.record({
+  set: fc.array(fc.record({ name: fc.constantFrom("x", "a b"), value: fc.constantFrom("one", "&") }), { maxLength: 1 }),
+  add: fc.array(fc.record({ name: fc.constantFrom("x", "y"), value: fc.constantFrom("two", "") }), { maxLength: 1 }),
+  remove: fc.array(fc.constantFrom("x", "y"), { maxLength: 1 }),
+});
+
+/** Filters that answer some requests, always the same ones: what `decide` must know beforehand. */
+const decidingFilter: fc.Arbitrary<Filter> = fc.oneof(
+  fc
+    .record(
+      {
+        allow: fc.constantFrom(["10.0.0.0/8"], ["192.168.0.0/16", "10.1.0.0/16"], []),
+        deny: fc.constantFrom(["10.2.0.0/16"], ["172.16.0.1/32"]),
+      },
+      { requiredKeys: [] },
+    )
+    .map((lists) => ({ kind: "addresses" as const, from, ...lists })),
+  fc.constantFrom(3, 10).map((bytes) => ({ kind: "bodyLimit" as const, from, bytes })),
+  fc
+    .record({
+      allowOrigins: fc.array(arbitraryStringMatch, { maxLength: 2 }),
+      allowCredentials: fc.boolean(),
+      otherPreflights: fc.constantFrom("forward" as const, "answer" as const),
+    })
+    .map((cors) => ({
+      kind: "cors" as const,
+      from,
+      allowMethods: ["GET"],
+      allowHeaders: ["*"],
+      exposeHeaders: [],
+      ...cors,
+    })),
+  fc.record({ perMillion: fc.constantFrom(0, 1_000_000), status: fc.constantFrom(503, 418) }).map((abort) => ({
+    kind: "fault" as const,
+    from,
+    when: [{ name: "x-a", match: { kind: "exact" as const, value: "v2" } }],
+    abort,
+  })),
+);
 
 const filtersFor = (match: Match): fc.Arbitrary<readonly Filter[]> =>
   fc.array(
@@ -171,10 +218,12 @@ const filtersFor = (match: Match): fc.Arbitrary<readonly Filter[]> =>
         change: headerChange,
       }),
       fc
-        .record({ host: fc.constantFrom("rewritten.example"), path: rewriteFor(match) }, { requiredKeys: [] })
+        .record({ host: fc.constantFrom("rewritten.example"), path: filterRewriteFor(match) }, { requiredKeys: [] })
         .map((rewrite) => ({ kind: "rewrite" as const, from, ...rewrite })),
+      queryChange.map((change) => ({ kind: "query" as const, from, change })),
+      decidingFilter,
     ),
-    { maxLength: 2 },
+    { maxLength: 3 },
   );
 
 const weightedFor = (match: Match): fc.Arbitrary<WeightedBackend> =>
@@ -350,6 +399,8 @@ export function arbitraryModel(options: { maxRules?: number } = {}): fc.Arbitrar
 const headers = fc.array(
   fc.oneof(
     fc.tuple(fc.constantFrom("x-a", "X-A", "x-b", "x-c"), fc.constantFrom(...valuePool)),
+    fc.constantFrom(["origin", "v2"] as [string, string], ["content-length", "4"], ["content-length", "11"]),
+    fc.constant(["access-control-request-method", "GET"] as [string, string]),
     fc.tuple(fc.constantFrom("cookie", "Cookie"), fc.constantFrom("c=v2", "d=1; c=v1", "c=v2; c=v1", "C=v2", "c")),
   ),
   { maxLength: 4 },

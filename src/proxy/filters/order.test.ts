@@ -4,43 +4,76 @@ import { decide } from "../../model/decide.ts";
 import { parseTarget } from "../../model/path.ts";
 import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
 import type { RequestHead } from "../exchange.ts";
-import type { FilterExchange } from "../filter.ts";
+import { type FilterExchange, waits } from "../filter.ts";
 import { HeaderBlock } from "../headers.ts";
 import { parseFields } from "../http1/fields.ts";
+import { reasons } from "../reason.ts";
 import { compileFilters } from "./order.ts";
 import type { FilterRuntime } from "./runtime.ts";
 
-const runtime = {} as FilterRuntime;
+const runtime = { random: Math.random } as FilterRuntime;
 
-test("a request leaves the filters as decide says that it is sent", () => {
-  let compared = 0;
+test("filters answer what decide says that they answer, and let requests leave as decide says that they are sent", () => {
+  let forwarded = 0;
+  let answered = 0;
   fc.assert(
     fc.property(arbitraryModel(), fc.array(arbitraryRequest, { minLength: 10, maxLength: 10 }), (model, requests) => {
       for (const request of requests) {
         const { outcome, rule } = decide(model, request);
-        if (outcome.kind !== "forward" || !rule) continue;
-        for (const share of outcome.shares) {
+        if (rule?.action.kind !== "forward") continue;
+        for (const to of rule.action.to) {
           const target = parseTarget(request.target);
           const headers = new HeaderBlock();
           const fields = request.headers.map(([name, value]) => `${name}: ${value}\r\n`);
           const bytes = Buffer.from(`${fields.join("")}\r\n`);
           parseFields(bytes, 0, bytes.length, headers);
-          const head = { authority: target.authority ?? request.authority, path: target.path, headers } as RequestHead;
-          const exchange = { path: head.path } as FilterExchange;
-          const ofRule = compileFilters(rule.filters, runtime, rule.match.path);
-          const ofShare = compileFilters(share.to.filters, runtime, rule.match.path);
-          for (const { request } of [...ofRule, ...ofShare]) expect(request?.(head, exchange)).toBeUndefined();
-          const path = head.path + (target.query === undefined ? "" : `?${target.query}`);
+          const head = {
+            method: request.method,
+            authority: target.authority ?? request.authority,
+            path: target.path,
+            query: target.query,
+            source: request.source,
+            length: Number(headers.get("content-length") ?? 0),
+            headers,
+          } as RequestHead;
+          const exchange = { path: head.path, keep() {} } as unknown as FilterExchange;
+          const answer = (filters: typeof rule.filters) => {
+            for (const { request: handler } of compileFilters(filters, runtime, rule.match.path)) {
+              const verdict = handler?.(head, exchange);
+              if (verdict === waits) throw new Error("nothing here waits");
+              if (verdict !== undefined) return verdict.status ?? reasons[verdict.reason].status;
+            }
+            return undefined;
+          };
+          const ofRule = answer(rule.filters);
+          if (outcome.kind !== "forward") {
+            // All weights may be 0 besides; that is told by others.
+            if (ofRule !== undefined) {
+              expect<unknown>(outcome).toMatchObject({ kind: "respond", status: ofRule });
+              answered++;
+            } else expect(rule.action.to.every(({ weight }) => weight === 0)).toBeTrue();
+            continue;
+          }
+          expect(ofRule).toBeUndefined();
+          const share = outcome.shares.find((one) => one.to === to)!;
+          const ofShare = answer(to.filters);
+          if (ofShare !== undefined) {
+            expect(share.answer?.status).toBe(ofShare);
+            answered++;
+            continue;
+          }
+          const path = head.path + (head.query === undefined ? "" : `?${head.query}`);
           expect({ authority: head.authority, target: path }).toEqual({
             authority: share.sends.authority,
             target: share.sends.target,
           });
           expect(headers.entries()).toEqual(share.sends.headers.map(([name, value]) => [name.toLowerCase(), value]));
-          compared++;
+          forwarded++;
         }
       }
     }),
     { numRuns: 300 },
   );
-  expect(compared).toBeGreaterThan(200);
+  expect(forwarded).toBeGreaterThan(200);
+  expect(answered).toBeGreaterThan(50);
 });
