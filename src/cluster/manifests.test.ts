@@ -73,7 +73,7 @@ describe("a manifest file", () => {
       `apiVersion: v1
 kind: X
 metadata: {name: x, labels: &l {a: b}}
-spec: {on1: yes, mode: 0644, time: 12:30, day: 2026-01-01, more: {<<: *l, c: d}, quoted: "yes"}
+spec: {on1: yes, mode: 0644, time: 12:30, dot: ., half: .5, one: 1.,  day: 2026-01-01, more: {<<: *l, c: d}, quoted: "yes"}
 `,
       "x.yaml",
     );
@@ -81,6 +81,9 @@ spec: {on1: yes, mode: 0644, time: 12:30, day: 2026-01-01, more: {<<: *l, c: d},
       on1: true,
       mode: 0o644,
       time: "12:30",
+      dot: ".",
+      half: 0.5,
+      one: 1,
       day: "2026-01-01",
       more: { a: "b", c: "d" },
       quoted: "yes",

@@ -231,13 +231,22 @@ function childPath(parent: string, key: string): string {
   return parent === "" ? key : `${parent}.${key}`;
 }
 
-/** kubectl's YAML has version 1.1's scalars, but neither its base-60 numbers (`12:30`) nor its timestamps. */
+/**
+ * kubectl's YAML has version 1.1's scalars, but neither its base-60 numbers (`12:30`) nor its timestamps; and a number has a
+ * digit (`.` is a text).
+ */
 function asKubectlReads(tags: Tags): Tags {
-  return tags.filter(
-    (tag) =>
-      typeof tag === "string" ||
-      (tag.tag !== "tag:yaml.org,2002:timestamp" && (tag as { format?: string }).format !== "TIME"),
-  );
+  return tags
+    .filter(
+      (tag) =>
+        typeof tag === "string" ||
+        (tag.tag !== "tag:yaml.org,2002:timestamp" && (tag as { format?: string }).format !== "TIME"),
+    )
+    .map((tag) => {
+      if (typeof tag === "string" || tag.tag !== "tag:yaml.org,2002:float" || !("test" in tag)) return tag;
+      const { test } = tag;
+      return test?.test(".") ? { ...tag, test: /^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)$/ } : tag;
+    });
 }
 
 async function filesOf(path: string): Promise<readonly string[]> {
