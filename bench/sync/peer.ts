@@ -11,8 +11,6 @@ import { nodeObject, podRange, type Size, serviceNumber, serviceRange } from "./
 export interface PeerResult {
   readonly full: number;
   readonly one: readonly number[];
-  /** From the write of a slice to the end of the sync that had it. */
-  readonly latency: readonly number[];
   readonly resident: number;
 }
 
@@ -48,13 +46,11 @@ async function measure(path: string, name: string, size: Size): Promise<PeerResu
   ]);
   try {
     await proxy.settled();
-    const [sum, count] = syncs(await proxy.metrics());
+    const [sum, count] = syncs(await proxy.metrics(), "sync_full_proxy_rules_duration_seconds");
     const one: number[] = [];
-    const latency: number[] = [];
     for (let n = 0; n < changes; n++) {
       const at = Math.floor((size.services / changes) * n);
       const before = syncs(await proxy.metrics());
-      const began = performance.now();
       const next = serviceNumber(at, size, n + 1).slices;
       const was = serviceNumber(at, size, n).slices;
       for (const [index, slice] of next.entries()) {
@@ -64,7 +60,6 @@ async function measure(path: string, name: string, size: Size): Promise<PeerResu
         const [total, times] = syncs(await proxy.metrics());
         if (times > before[1]) {
           one.push((1000 * (total - before[0])) / (times - before[1]));
-          latency.push(performance.now() - began);
           break;
         }
         await Bun.sleep(5);
@@ -76,7 +71,6 @@ async function measure(path: string, name: string, size: Size): Promise<PeerResu
     return {
       full: (1000 * sum) / count,
       one,
-      latency,
       resident: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024,
     };
   } finally {
@@ -87,11 +81,8 @@ async function measure(path: string, name: string, size: Size): Promise<PeerResu
 }
 
 /** Seconds spent in syncs of IPv4, and their number. */
-function syncs(metrics: Metrics): readonly [sum: number, count: number] {
-  const of = (what: string) => {
-    const name = `sync_proxy_rules_duration_seconds_${what}`;
-    return metrics.get(`${name}{ip_family="IPv4"}`) ?? metrics.get(name) ?? 0;
-  };
+function syncs(metrics: Metrics, metric = "sync_proxy_rules_duration_seconds"): readonly [sum: number, count: number] {
+  const of = (what: string) => metrics.get(`${metric}_${what}{ip_family="IPv4"}`) ?? 0;
   return [of("sum"), of("count")];
 }
 
