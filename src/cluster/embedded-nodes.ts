@@ -11,7 +11,7 @@ import type { IpFamily } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
-import { resolvConf } from "../dns/resolv-conf.ts";
+import { hostResolvConf, resolvConf } from "../dns/resolv-conf.ts";
 import { type NodeAgent, startNodeAgent } from "../node/agent.ts";
 import { type ConntrackCleaner, startConntrackCleaner } from "../node/conntrack/cleaner.ts";
 import { type UdpService, udpServices } from "../node/conntrack/udp-services.ts";
@@ -178,7 +178,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
         workingDir: settings.workingDirectory,
         clock,
         log,
-        resolvConf: (pod) => resolvConf({ namespace: pod.metadata.namespace ?? "default", nameservers }),
+        resolvConf: (pod) => resolvConf(pod, { nameservers, host: hostResolvConf() }),
         endpointsGone: async (pod: Pod) => {
           await Promise.all((pod.status?.podIPs ?? []).map(({ ip }) => gone(ip)));
           await balancer?.settled();

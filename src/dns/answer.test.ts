@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { EndpointSlice, Service, ServiceSpec } from "../api/kinds.ts";
+import type { EndpointSlice, Pod, Service, ServiceSpec } from "../api/kinds.ts";
 import { resolveService } from "../services/resolved-service.ts";
 import { answer, denyReverse } from "./answer.ts";
 import { type ServiceNames, serviceNames, type ZoneView } from "./names.ts";
@@ -221,16 +221,59 @@ describe("other names of the zone", () => {
 });
 
 describe("resolv.conf", () => {
+  const host = "nameserver 192.0.2.53\nsearch example.com corp.example.com.\noptions timeout:1\n";
+  const of = (spec: Partial<NonNullable<Pod["spec"]>> = {}, nameservers = ["10.96.0.10"]) =>
+    resolvConf(
+      { apiVersion: "v1", kind: "Pod", metadata: { name: "a", namespace: "shop" }, spec: { containers: [], ...spec } },
+      { nameservers, host },
+    );
+
   test("searches the pod's namespace, Services, the zone, and then the host's domains", () => {
-    expect(resolvConf({ namespace: "shop", nameservers: ["10.96.0.10"], hostSearch: ["example.com"] })).toBe(
-      "search shop.svc.cluster.local svc.cluster.local cluster.local example.com\nnameserver 10.96.0.10\noptions ndots:5\n",
+    expect(of()).toEqual({
+      text: "search shop.svc.cluster.local svc.cluster.local cluster.local example.com corp.example.com\nnameserver 10.96.0.10\noptions ndots:5\n",
+      problems: [],
+    });
+    expect(of({ dnsPolicy: "ClusterFirstWithHostNet", hostNetwork: true }).text).toBe(of().text);
+  });
+
+  test("is the host's with dnsPolicy Default, and with ClusterFirst on the host's network", () => {
+    const own = "search example.com corp.example.com\nnameserver 192.0.2.53\noptions timeout:1\n";
+    expect(of({ dnsPolicy: "Default" }).text).toBe(own);
+    expect(of({ dnsPolicy: "ClusterFirst", hostNetwork: true }).text).toBe(own);
+  });
+
+  test("is what the pod says with dnsPolicy None, and more than the cluster's otherwise", () => {
+    const dnsConfig = {
+      nameservers: ["192.0.2.1", "10.96.0.10"],
+      searches: ["my.example", "svc.cluster.local"],
+      options: [{ name: "ndots", value: "2" }, { name: "edns0" }],
+    };
+    expect(of({ dnsPolicy: "None", dnsConfig }).text).toBe(
+      "search my.example svc.cluster.local\nnameserver 192.0.2.1\nnameserver 10.96.0.10\noptions ndots:2 edns0\n",
+    );
+    expect(of({ dnsConfig }).text).toBe(
+      "search shop.svc.cluster.local svc.cluster.local cluster.local example.com corp.example.com my.example\n" +
+        "nameserver 10.96.0.10\nnameserver 192.0.2.1\noptions ndots:2 edns0\n",
     );
   });
 
-  test("keeps to what a C library takes", () => {
-    const hostSearch = Array.from({ length: 60 }, (_, at) => `${"x".repeat(60)}${at}.example.com`);
-    const [search] = resolvConf({ namespace: "shop", nameservers: ["10.96.0.10"], hostSearch }).split("\n");
-    expect(search!.length).toBeLessThanOrEqual(2048 + 7);
-    expect(search!.split(" ").length).toBeLessThanOrEqual(33);
+  test("keeps to what a C library takes, and says what was left out", () => {
+    const searches = Array.from({ length: 40 }, (_, at) => `${"x".repeat(20)}${at}.example`);
+    const nameservers = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    const { text, problems } = of({ dnsPolicy: "None", dnsConfig: { nameservers, searches } });
+    const [search = "", ...servers] = text.trimEnd().split("\n");
+    expect(search.split(" ")).toEqual(["search", ...searches.slice(0, 32)]);
+    expect(servers).toHaveLength(3);
+    expect(problems).toEqual([
+      "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: 192.0.2.1 192.0.2.2 192.0.2.3",
+      `Search Line limits were exceeded, some search paths have been omitted, the applied search line is: ${searches.slice(0, 32).join(" ")}`,
+    ]);
+    const long = Array.from({ length: 12 }, (_, at) => `${"y".repeat(60)}.${`${"z".repeat(60)}.`.repeat(2)}${at}`);
+    const cut = of({
+      dnsPolicy: "None",
+      dnsConfig: { nameservers: ["192.0.2.1"], searches: [...long, "w".repeat(254)] },
+    });
+    expect(cut.text.split("\n")[0]!.length).toBeLessThanOrEqual(2048 + "search ".length);
+    expect(cut.problems).toHaveLength(1);
   });
 });

@@ -85,7 +85,7 @@ async function startAgent(): Promise<void> {
     workingDir: folder,
     clock: systemClock,
     log: silentLogger,
-    resolvConf: () => "",
+    resolvConf: () => ({ text: "", problems: [] }),
     endpointsGone: (pod) => {
       standIns.said.push(`waiting for endpoints of ${pod.metadata.name}`);
       return new Promise((resolve) => {

@@ -27,7 +27,7 @@ import type { PodSources } from "./pod-sources.ts";
 import { PodWorker } from "./pod-worker.ts";
 import { selects, servicePortsFor, servicesBySelector } from "./service-ports.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
-import type { WorkerHost } from "./worker-host.ts";
+import type { PodResolvConf, WorkerHost } from "./worker-host.ts";
 
 export interface AgentOptions {
   readonly place: NodePlace;
@@ -50,8 +50,7 @@ export interface AgentOptions {
   readonly workingDir: string;
   readonly clock: Clock;
   readonly log: Logger;
-  /** The text of a pod's `/etc/resolv.conf`. */
-  readonly resolvConf: (pod: Pod) => string;
+  readonly resolvConf: (pod: Pod) => PodResolvConf;
   /** Resolves when no rule and no proxy sends new connections to this pod, which is being deleted. */
   readonly endpointsGone: (pod: Pod) => Promise<void>;
 }

@@ -2,6 +2,7 @@
 // what was set before. Names that are no shell names are kept, as kubelets do since 1.34.
 
 import type { Container, Pod } from "../api/kinds.ts";
+import { podHostname } from "./hosts-file.ts";
 import { type PodFacts, podField, resourceField } from "./pod-fields.ts";
 import { configMapData, MissingSource, type PodSources, secretData } from "./pod-sources.ts";
 
@@ -13,7 +14,7 @@ export function environmentOf(
   sources: PodSources,
 ): Readonly<Record<string, string>> {
   const namespace = pod.metadata.namespace ?? "default";
-  const result: Record<string, string> = { HOSTNAME: pod.spec?.hostname ?? pod.metadata.name };
+  const result: Record<string, string> = { HOSTNAME: podHostname(pod) };
   for (const from of container.envFrom ?? []) {
     const { configMapRef, secretRef } = from;
     const data = configMapRef

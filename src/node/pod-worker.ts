@@ -13,7 +13,7 @@ import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer } from "./container.ts";
 import { environmentOf } from "./environment.ts";
 import { podHostPorts } from "./host-ports/host-ports.ts";
-import { hostsFile } from "./hosts-file.ts";
+import { hostsFile, podHostname } from "./hosts-file.ts";
 import { commandFor } from "./image-commands.ts";
 import type { PodFacts } from "./pod-fields.ts";
 import { type PodFiles, podFiles } from "./pod-files.ts";
@@ -191,6 +191,9 @@ export class PodWorker implements ContainerHost {
         const hostNetwork = this.pod().spec?.hostNetwork === true;
         const addresses = hostNetwork ? this.#host.place.addresses : this.#host.takeAddresses(this.pod());
         if (!addresses) throw new Error(`no address is left in ${this.#host.place.podRanges.join(", ")}`);
+        podHostname(this.pod());
+        const { text, problems } = this.#host.resolvConf(this.pod());
+        for (const problem of attempt === 0 ? problems : []) this.event("Warning", "DNSConfigForming", problem);
         await this.#host.addSandbox({
           uid: this.uid,
           namespace: this.pod().metadata.namespace ?? "default",
@@ -198,7 +201,7 @@ export class PodWorker implements ContainerHost {
           node: this.#host.place.name,
           addresses,
           hostNetwork,
-          resolvConf: this.#host.resolvConf(this.pod()),
+          resolvConf: text,
           hosts: hostsFile(this.pod(), addresses),
         });
         await this.#mapHostPorts(addresses);

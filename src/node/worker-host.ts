@@ -11,6 +11,13 @@ import type { PodSources } from "./pod-sources.ts";
 import type { WantedPort } from "./service-ports.ts";
 import type { StandIns } from "./standin/stand-ins.ts";
 
+export interface PodResolvConf {
+  /** Of the pod's `/etc/resolv.conf`. */
+  readonly text: string;
+  /** What of the pod's wishes could not be had, for an Event. */
+  readonly problems: readonly string[];
+}
+
 export interface WorkerHost {
   readonly place: NodePlace;
   readonly store: Store;
@@ -24,7 +31,7 @@ export interface WorkerHost {
   readonly workingDir: string;
   readonly clock: Clock;
   readonly log: Logger;
-  resolvConf(pod: Pod): string;
+  resolvConf(pod: Pod): PodResolvConf;
   endpointsGone(pod: Pod): Promise<void>;
   /** Ports beside those that a pod declares, which its Services send to. */
   extraPorts(pod: Pod): readonly WantedPort[];

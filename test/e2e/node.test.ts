@@ -104,7 +104,10 @@ async function startStack(
         workingDir: stateDir,
         clock: systemClock,
         log: silentLogger,
-        resolvConf: (pod) => `nameserver 10.146.0.10\nsearch ${pod.metadata.namespace}.svc.cluster.local\n`,
+        resolvConf: (pod) => ({
+          text: `nameserver 10.146.0.10\nsearch ${pod.metadata.namespace}.svc.cluster.local\n`,
+          problems: [],
+        }),
         endpointsGone: async () => {},
       }),
     );

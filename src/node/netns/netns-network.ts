@@ -149,7 +149,7 @@ export class NetnsNetwork implements PodNetwork {
       await runBatches(fresh.map((pod) => podBatch(stack, this.#nodes.get(pod.node)!, pod)));
       this.#made.completed("netns", names);
     }
-    for (const pod of own) this.#writeEtc(pod);
+    for (const pod of pods) this.#writeEtc(pod);
   }
 
   async removePods(uids: readonly string[]): Promise<void> {
@@ -157,7 +157,8 @@ export class NetnsNetwork implements PodNetwork {
     for (const uid of uids) {
       const pod = this.#pods.get(uid);
       this.#pods.delete(uid);
-      if (pod && !pod.sandbox.hostNetwork) names.push(pod.netns);
+      if (pod?.sandbox.hostNetwork) await this.#removeEtc(podNetns(this.#stack, pod.sandbox));
+      else if (pod) names.push(pod.netns);
     }
     await this.#remove(names);
   }
@@ -212,7 +213,12 @@ export class NetnsNetwork implements PodNetwork {
         "node" in target ? `there is no node ${target.node}` : `the pod ${target.pod} has no network yet`,
       );
     }
-    return ["ip", "netns", "exec", name, ...argv];
+    const inside = ["ip", "netns", "exec", name];
+    const pod = "pod" in target ? this.#pods.get(target.pod)?.sandbox : undefined;
+    const own = pod?.hostNetwork && join(netnsEtcFolder, podNetns(this.#stack, pod), "resolv.conf");
+    if (!own || !existsSync(own)) return [...inside, ...argv];
+    // The node's namespace has the host's file; in the command's own mount namespace the pod's lies over it.
+    return [...inside, "/bin/sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', own, ...argv];
   }
 
   async run(target: NetworkTarget, argv: readonly string[], options?: RunOptions): Promise<CommandResult> {
@@ -257,6 +263,13 @@ export class NetnsNetwork implements PodNetwork {
     const folders = names.map((name) => join(netnsEtcFolder, name));
     await removeLeftovers({ netns: names, links: [], folders });
     this.#made.removed("netns", names);
+    this.#made.removed("folder", folders);
+  }
+
+  async #removeEtc(name: string): Promise<void> {
+    const folders = [join(netnsEtcFolder, name)].filter((folder) => existsSync(folder));
+    if (folders.length === 0) return;
+    await removeLeftovers({ netns: [], links: [], folders });
     this.#made.removed("folder", folders);
   }
 
