@@ -10,6 +10,9 @@ import { type Directives, readDirectives } from "./directives.ts";
 import type { StandInPod } from "./protocol.ts";
 import { RequestReader, type StandInRequest } from "./request.ts";
 
+/** How long a connection may be silent before it counts as idle, in milliseconds: as in Go's http.Server.Shutdown. */
+const freshFor = 5_000;
+
 /** Bytes that a connection may send ahead of its answers before it is paused. */
 const mostAhead = 256 * 1024;
 const filler = Buffer.from("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n".repeat(1024));
@@ -27,6 +30,8 @@ export class HttpPort {
   readonly connections = new Set<Connection>();
   identity: string;
   draining = false;
+  /** When the newest connection came, by `performance.now()`. */
+  lastOpened = 0;
   readonly #listeners: readonly TCPSocketListener<Connection>[];
   readonly #options: HttpPortOptions;
   #stopped = false;
@@ -45,6 +50,7 @@ export class HttpPort {
           open: (socket) => {
             socket.data = new Connection(this, socket);
             this.connections.add(socket.data);
+            this.lastOpened = performance.now();
           },
           data: (socket, chunk) => socket.data.read(chunk),
           drain: (socket) => socket.data.drained(),
@@ -74,6 +80,10 @@ export class HttpPort {
   stopAccepting(): void {
     if (!this.#stopped) for (const listener of this.#listeners) listener.stop(false);
     this.#stopped = true;
+    this.endIdle();
+  }
+
+  endIdle(): void {
     for (const connection of this.connections) connection.endIfIdle();
   }
 
@@ -113,6 +123,8 @@ class Connection {
   #filling = 0;
   #fillingChunked = false;
   #busy = false;
+  readonly #opened = performance.now();
+  #asked = false;
   #paused = false;
   #ending = false;
   #peerEnded = false;
@@ -125,6 +137,7 @@ class Connection {
 
   read(chunk: Buffer): void {
     if (this.#ending) return;
+    this.#asked = true;
     this.#reader.push(chunk);
     this.#pump();
     if ((this.#busy || this.#rest) && this.#reader.buffered > mostAhead && !this.#paused) {
@@ -155,8 +168,10 @@ class Connection {
     this.#port.connections.delete(this);
   }
 
-  /** Whether a request is being read or answered. */
+  /** Whether no request is being read or answered, nor about to be. */
   get isIdle(): boolean {
+    // Its first request is on its way.
+    if (!this.#asked && !this.#peerEnded && performance.now() - this.#opened < freshFor) return false;
     return !this.#busy && !this.#rest && this.#filling === 0 && (this.#peerEnded || this.#reader.between);
   }
 

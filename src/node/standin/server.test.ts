@@ -134,6 +134,36 @@ describe("a stand-in", () => {
     expect(log).toMatch(/^\S+Z stdout F 127\.0\.0\.1 "GET \/2 HTTP\/1\.1" 200 [0-9]+$/m);
   });
 
+  test("draining, waits for the request of a connection that came before", async () => {
+    const uid = "fresh";
+    const own = { ...pod, uid, listenAddresses: ["127.244.201.2"] };
+    await server.serve([pod, own]);
+    const { promise, resolve } = Promise.withResolvers<string>();
+    let answer = "";
+    const socket = await Bun.connect({
+      hostname: "127.244.201.2",
+      port,
+      socket: {
+        data(_, chunk) {
+          answer += chunk;
+        },
+        close: () => resolve(answer),
+        error() {},
+      },
+    });
+    await server.serve([pod, { ...own, drainUntil: Date.now() + 5000 }]);
+    const taken = () => {
+      const attempt = Bun.connect({ hostname: "127.244.201.2", port, socket: { data() {} } });
+      return attempt.then((one) => (one.end(), true)).catch(() => false);
+    };
+    // Asked seldom: while somebody comes, it goes on taking connections.
+    do await Bun.sleep(300);
+    while (await taken());
+    socket.write(get("/late"));
+    expect(await promise).toContain("200 OK");
+    await server.serve([pod]);
+  });
+
   test("draining, finishes what is under way, says that connections end, and takes no more", async () => {
     const slow = exchange(get("/slow?delay=60ms"));
     const resting = exchange(get("/rest"));

@@ -6,8 +6,12 @@ import { HttpPort } from "./http-port.ts";
 import type { StandInContainer, StandInPod, StandInState } from "./protocol.ts";
 import { openUdpPort, type UdpPort } from "./udp-port.ts";
 
-/** How long a draining pod still takes connections and requests on open ones: clients that chose it a moment ago. */
+/**
+ * A draining pod still takes connections and requests on open ones, from clients that chose it a moment ago: until none has come
+ * for `linger` milliseconds (on a busy machine they wait in the kernel's queue), and no longer than `longestLinger`.
+ */
 const linger = 250;
+const longestLinger = 2_000;
 
 interface ServedContainer {
   readonly attempt: number;
@@ -100,11 +104,17 @@ export class StandInServer {
 
   #drain(served: ServedPod): void {
     const ports = () => [...served.containers.values()].flatMap((container) => [...container.http.values()]);
+    const begun = performance.now();
     for (const port of ports()) port.drain();
-    setTimeout(() => {
+    const look = () => {
+      const now = performance.now();
+      const last = Math.max(begun, ...ports().map((port) => port.lastOpened));
+      const rest = Math.min(last + linger, begun + longestLinger) - now;
+      if (rest > 0) return void setTimeout(look, rest);
       for (const port of ports()) port.stopAccepting();
       this.#tick(Date.now());
-    }, linger);
+    };
+    setTimeout(look, linger);
   }
 
   #tick(now: number): void {
@@ -128,6 +138,7 @@ export class StandInServer {
 
   #finishDrain(served: ServedPod, now: number): boolean {
     const open = [...served.containers.values()].flatMap((container) => [...container.http.values()]);
+    for (const port of open) if (!port.isAccepting) port.endIdle();
     const busy = open.some((port) => port.isAccepting || port.connections.size > 0);
     if (busy && now < served.drainUntil!) return false;
     for (const container of served.containers.values()) closeContainer(container);
