@@ -80,9 +80,9 @@ describe.skipIf(!isRoot)("a node", () => {
     expect((await inNode("/proxyMode")).out).toBe("iptables");
     const metrics = (await inNode("/metrics")).out.split("\n");
     for (const name of [
-      "sync_proxy_rules_duration_seconds_count",
-      "network_programming_duration_seconds_count",
-      'sync_proxy_rules_iptables_total{table="nat"}',
+      'sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}',
+      'network_programming_duration_seconds_count{ip_family="IPv4"}',
+      'sync_proxy_rules_iptables_total{ip_family="IPv4",table="nat"}',
     ]) {
       const line = metrics.find((one) => one.startsWith(`kubeproxy_${name} `));
       expect([name, Number(line?.split(" ").at(-1)) > 0]).toEqual([name, true]);
@@ -187,7 +187,7 @@ describe("on the loopback network", () => {
     expect(await eventually(health, ([status]) => status === 200)).toMatchObject([200, { localEndpoints: 1 }]);
     expect((await fetch(`http://${address}:10256/livez`)).status).toBe(200);
     const metrics = await (await fetch(`http://${address}:10249/metrics`)).text();
-    expect(metrics).toContain("kubeproxy_sync_proxy_rules_service_changes_pending 0\n");
+    expect(metrics).toContain('kubeproxy_sync_proxy_rules_service_changes_pending{ip_family="IPv4"} 0\n');
     for (const name of ["web", "kubernetes"]) {
       const { subsets } = await loopback.get("endpoints", name);
       expect(subsets[0].addresses).toHaveLength(1);
