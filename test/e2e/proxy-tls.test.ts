@@ -1,13 +1,14 @@
 // TLS at the proxy's listeners: names, certificates and their change, over loopback. Needs openssl, no privileges.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { createHash, X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
 import type { FilterChain, Listener } from "../../src/model/model.ts";
-import { backend, endpoints, freePort, from, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
+import { backend, endpoints, freePort, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
+import { makeSecret, tlsListener } from "./proxy-secrets.ts";
 
 let proxy: ProxyUnderTest;
 let port: number;
@@ -32,36 +33,15 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A self-signed certificate for DNS names, as it travels. */
 function secret(name: string, ...dns: string[]) {
-  const base = join(folder, name);
-  const made = Bun.spawnSync(
-    `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${base}.key -out ${base}.crt -days 2 -subj /CN=${name} -addext subjectAltName=${dns.map((one) => `DNS:${one}`).join(",")}`.split(
-      " ",
-    ),
-  );
-  if (made.exitCode !== 0) throw new Error(made.stderr.toString());
-  const certificate = readFileSync(`${base}.crt`, "utf8");
-  const privateKey = readFileSync(`${base}.key`, "utf8");
-  const fingerprint = createHash("sha256").update(certificate).update(privateKey).digest("hex");
-  return { name: `secret/test/${name}`, from, fingerprint, content: { kind: "certificate", certificate, privateKey } };
+  return makeSecret(folder, name, ...dns);
 }
 
 function listener(...chains: [when: FilterChain["when"], ...secrets: string[]][]): Listener {
-  return {
-    name: "https",
-    from,
-    scope: "gateway",
-    address: "127.0.0.1",
+  return tlsListener(
     port,
-    transport: "tcp",
-    chains: chains.map(([when, ...secrets]) => ({
-      from,
-      when,
-      tls: { certificates: secrets.map((one) => `secret/test/${one}`), alpn: ["h2", "http/1.1"] },
-      serve: { routes: "main" },
-    })),
-  };
+    ...chains.map(([when, ...names]) => [when, ...names.map((name) => ({ name: `secret/test/${name}` }))] as const),
+  );
 }
 
 async function serve(secrets: readonly object[], listeners: readonly Listener[]) {
