@@ -150,6 +150,9 @@ export function validateModel(model: Model): readonly Problem[] {
 function checkListener(problems: Problems, listener: Listener): void {
   if (ipFamily(listener.address) === undefined) problems.add("address", `"${listener.address}" is no IP address`);
   checkPort(problems, "port", listener.port);
+  listener.trusted?.forEach((range, i) => {
+    if (!parseCidr(range)) problems.add(`trusted[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
+  });
   listener.chains.forEach((chain, i) => {
     checkChain(problems, `chains[${i}]`, chain);
   });

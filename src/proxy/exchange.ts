@@ -25,8 +25,12 @@ export interface RequestHead {
   upgrade: string | undefined;
   /** The upgrade is all that the request is for (CONNECT of RFC 8441): an answer that is neither 101 nor an error makes no sense. */
   readonly tunnelOnly?: boolean;
-  /** The client's address. */
+  /** The client's address: who connected, or for whom a trusted hop says that it forwards. */
   source: string;
+  /** Who connected, where the listener trusts hops; absent: `source`. */
+  peer?: string;
+  /** Whether `peer` is one of them. */
+  believed?: boolean;
 }
 
 export interface ResponseHead {

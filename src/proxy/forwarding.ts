@@ -86,7 +86,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#port = port;
     if (rule.choice) this.#share = rule.shares[rule.choice.next()]!;
     const filters = this.#share ? this.#share.filters : rule.filters;
-    addForwardingHeaders(head, filters === undefined, this.#down.forwardingLines);
+    if (!addForwardingHeaders(head, filters === undefined, this.#down.forwardingLines)) {
+      this.#answer("loop_detected");
+      return;
+    }
     if (rule.requestTimeout > 0) {
       this.#requestDue = this.#runtime.deadlines.now() + rule.requestTimeout;
       this.#arm();

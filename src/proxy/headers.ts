@@ -28,8 +28,9 @@ export const Kind = {
   http2Settings: 16,
   date: 17,
   cookie: 18,
+  forwarded: 19,
 } as const;
-export const kindCount = 19;
+export const kindCount = 20;
 
 /** A table of the kinds that a serialisation leaves out. */
 export function kindSet(...kinds: readonly number[]): Uint8Array {

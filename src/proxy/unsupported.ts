@@ -52,7 +52,7 @@ export function unsupportedTable(table: RouteTable): string | undefined {
 export function unsupportedListener(listener: Listener): string | undefined {
   const ofChain = ({ tls, serve }: FilterChain) =>
     firstOf(tls, ["ciphers", "clients"], "tls.") ?? ("tcp" in serve ? firstOf(serve, ["idleTimeout"], "") : undefined);
-  return firstOf(listener, ["proxyProtocol", "trusted"], "") ?? listener.chains.map(ofChain).find(Boolean);
+  return firstOf(listener, ["proxyProtocol"], "") ?? listener.chains.map(ofChain).find(Boolean);
 }
 
 function firstOf<T extends object>(of: T | undefined, names: Names<T>, prefix: string): string | undefined {

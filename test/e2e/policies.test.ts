@@ -743,6 +743,58 @@ describe("answers", () => {
   });
 });
 
+describe("who is in front", () => {
+  const listen = async (more: object, main: { port: number }, filters: readonly Filter[] = []) => {
+    await proxy.start();
+    const rejected = await proxy.control.update({
+      backends: [backend("one")],
+      endpoints: [endpoints("one", main.port)],
+      routeTables: [routeTable([rule("all", { filters })])],
+      listeners: [{ ...plainListener(port), ...more }],
+    });
+    expect(rejected).toEqual([]);
+  };
+  const claims = {
+    "x-forwarded-for": "192.0.2.7, 10.0.0.9",
+    "x-forwarded-proto": "https",
+    "x-forwarded-host": "shop.example",
+  };
+
+  test("nobody is believed unless the listener says so", async () => {
+    await listen({}, server(), [{ kind: "addresses", from, allow: ["127.0.0.1/32"] }]);
+    const { headers } = await seenBy(await fetch(url(), { headers: { ...claims, forwarded: "for=192.0.2.7" } }));
+    expect(headers).toMatchObject({
+      "x-forwarded-for": "192.0.2.7, 10.0.0.9, 127.0.0.1",
+      "x-forwarded-proto": "http",
+      "x-forwarded-host": `127.0.0.1:${port}`,
+    });
+    expect(headers["forwarded"]).toBeUndefined();
+  });
+
+  test("trusted hops are believed, up to the first that is not one", async () => {
+    const trusted = ["127.0.0.0/8", "10.0.0.0/8"];
+    await listen({ trusted }, server(), [{ kind: "addresses", from, allow: ["192.0.2.7/32", "2001:db8::/32"] }]);
+    const believed = await seenBy(await fetch(url(), { headers: claims }));
+    expect(believed.headers).toMatchObject({ ...claims, "x-forwarded-for": "192.0.2.7, 10.0.0.9, 127.0.0.1" });
+    const forged = await fetch(url(), { headers: { "x-forwarded-for": "192.0.2.7, 203.0.113.1, 10.0.0.9" } });
+    expect(forged.status).toBe(403);
+    const forwarded = 'for="[2001:db8::1]:4711";proto=https;host="a,b", for=10.0.0.9';
+    const standard = await seenBy(await fetch(url(), { headers: { forwarded, "x-forwarded-for": "203.0.113.1" } }));
+    expect(standard.headers["x-forwarded-proto"]).toBe("https");
+    expect(standard.headers["forwarded"]).toBe(`${forwarded}, for=127.0.0.1;host="127.0.0.1:${port}";proto=https`);
+    // Without a word of a hop, the hop is the client; what an earlier request of its connection said is forgotten.
+    expect((await fetch(url())).status).toBe(403);
+  });
+
+  test("a loop through itself is refused", async () => {
+    const main = server();
+    await listen({}, { port });
+    const answer = await fetch(url());
+    expect([answer.status, answer.headers.get("x-fairlead-reason")]).toEqual([508, "loop_detected"]);
+    expect(main.seen).toHaveLength(0);
+  });
+});
+
 test("what a filter says wrong is refused with the field", async () => {
   await proxy.start();
   const bad: Filter = { kind: "fault", from, delay: { perMillion: 2_000_000, time: 1 } };

@@ -1,11 +1,19 @@
 // What the proxy tells a backend about the client, on every request, before the rule's own filters (which may change it):
-// x-forwarded-for (the client's address is put behind what came), x-forwarded-proto and x-forwarded-host (what was seen here;
-// a client cannot forge them), x-request-id (kept when the client sent a plausible one, so that logs of several hops meet).
+// x-forwarded-for (who connected is put behind what came), x-forwarded-proto and x-forwarded-host (what was seen here, or what a
+// trusted hop says; a client cannot forge them), Forwarded (RFC 7239; only from trusted hops), x-request-id (kept when the client
+// sent a plausible one, so that logs of several hops meet). A request that has passed too many proxies goes round in circles.
 
 import type { RequestHead } from "../exchange.ts";
 import { Kind } from "../headers.ts";
+import { forwardedElement } from "./trusted-hops.ts";
 
 const plausible = /^[\x21-\x7e]{1,128}$/;
+
+/**
+ * Addresses in x-forwarded-for at which a request is refused (508). Counted there and not in Via: NGINX as a backend stops
+ * compressing when it sees a Via field (`gzip_proxied`).
+ */
+const maxHops = 32;
 
 /** The lines that stay the same for all requests of one client to one host. */
 export interface ForwardingLines {
@@ -16,29 +24,45 @@ export interface ForwardingLines {
 }
 
 /**
- * Adds them. With `last`, nothing changes the header behind this any more, so that finished lines will do. `cache` is the
- * connection's.
+ * Adds them; false when the request goes round in circles. With `last`, nothing changes the header behind this any more, so that
+ * finished lines will do. `cache` is the connection's.
  */
-export function addForwardingHeaders(head: RequestHead, last: boolean, cache: ForwardingLines): void {
+export function addForwardingHeaders(head: RequestHead, last: boolean, cache: ForwardingLines): boolean {
   const headers = head.headers;
+  const peer = head.peer ?? head.source;
   if (last && (headers.mask & ours) === 0 && head.authority !== "") {
-    if (cache.authority !== head.authority || cache.source !== head.source || cache.scheme !== head.scheme) {
+    if (cache.authority !== head.authority || cache.source !== peer || cache.scheme !== head.scheme) {
       cache.authority = head.authority;
-      cache.source = head.source;
+      cache.source = peer;
       cache.scheme = head.scheme;
-      cache.lines = `x-forwarded-for: ${head.source}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\nx-request-id: `;
+      cache.lines = `x-forwarded-for: ${peer}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\nx-request-id: `;
     }
     headers.tail = cache.lines;
     headers.tailEnd = crypto.randomUUID();
-    return;
+    return true;
   }
   const before = headers.get("x-forwarded-for");
-  headers.set("x-forwarded-for", before ? `${before}, ${head.source}` : head.source);
+  if (before !== undefined && before.split(",", maxHops).length >= maxHops) return false;
+  headers.set("x-forwarded-for", before ? `${before}, ${peer}` : peer);
   headers.set("x-forwarded-proto", head.scheme);
-  headers.remove("x-forwarded-host");
-  if (head.authority !== "") headers.add("x-forwarded-host", head.authority);
+  const believed = head.believed === true;
+  if (!believed || headers.at(Kind.forwardedHost) < 0) {
+    headers.remove("x-forwarded-host");
+    if (head.authority !== "") headers.add("x-forwarded-host", head.authority);
+  }
+  if (headers.at(Kind.forwarded) >= 0) {
+    const said = headers.get("forwarded");
+    if (believed) headers.set("forwarded", `${said}, ${forwardedElement(peer, head.authority, head.scheme)}`);
+    else headers.remove("forwarded");
+  }
   const id = headers.valueOf(Kind.requestId);
   if (id === undefined || !plausible.test(id)) headers.set("x-request-id", crypto.randomUUID());
+  return true;
 }
 
-const ours = (1 << Kind.forwardedFor) | (1 << Kind.forwardedProto) | (1 << Kind.forwardedHost) | (1 << Kind.requestId);
+const ours =
+  (1 << Kind.forwardedFor) |
+  (1 << Kind.forwardedProto) |
+  (1 << Kind.forwardedHost) |
+  (1 << Kind.forwarded) |
+  (1 << Kind.requestId);

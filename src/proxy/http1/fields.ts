@@ -46,6 +46,7 @@ for (const [name, kind] of [
   ["http2-settings", Kind.http2Settings],
   ["date", Kind.date],
   ["cookie", Kind.cookie],
+  ["forwarded", Kind.forwarded],
 ] as const) {
   known[name.length] = [...(known[name.length] ?? []), [new Uint8Array(Buffer.from(name)), kind]];
 }

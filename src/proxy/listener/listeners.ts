@@ -2,6 +2,7 @@
 // keeps its socket and, chain by chain, its connections; those of a chain that went are drained.
 
 import type { Listener, ListenerName } from "../../model/model.ts";
+import { addressSet } from "../address-set.ts";
 import type { RouteTableRuntime } from "../compile.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
@@ -89,6 +90,7 @@ export class Listeners {
 
   #setChains(open: Open, { listener, chains }: ResolvedListener): void {
     const before = new Map(open.chains.map((chain) => [chain.key, chain.served]));
+    const trusted = listener.trusted && addressSet(listener.trusted);
     open.chains = chains.map(({ when, certificates, alpn, table }) => {
       const key = JSON.stringify(when);
       const served =
@@ -96,6 +98,7 @@ export class Listeners {
         new ServedChain(this.#runtime, table, listener.port, when.kind === "plain" ? "http" : "https");
       before.delete(key);
       served.table = table;
+      served.trusted = trusted;
       return { key, when, certificates, alpn, served };
     });
     for (const served of before.values()) this.#leave(served);

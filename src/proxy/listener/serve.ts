@@ -3,6 +3,7 @@
 
 import type { RouteTableRuntime } from "../compile.ts";
 import type { Downstream, DownstreamEvents, RequestHead } from "../exchange.ts";
+import { believeHops } from "../filters/trusted-hops.ts";
 import { Forwarding } from "../forwarding.ts";
 import { Http1Downstream } from "../http1/downstream.ts";
 import { Http2Downstream } from "../http2/downstream.ts";
@@ -18,6 +19,8 @@ export interface Seat {
 
 export class ServedChain implements ClientServer {
   table: RouteTableRuntime;
+  /** Hops that are believed about their clients; undefined: nobody. */
+  trusted: ((address: string) => boolean) | undefined = undefined;
   draining = false;
   readonly timeouts: ClientTimeouts;
   readonly connections = new Map<ClientConnection, Seat>();
@@ -67,7 +70,8 @@ export class ServedChain implements ClientServer {
     return true;
   }
 
-  request(downstream: Downstream, _head: RequestHead): DownstreamEvents {
+  request(downstream: Downstream, head: RequestHead): DownstreamEvents {
+    if (this.trusted) believeHops(head, this.#scheme, this.trusted);
     const forwarding = new Forwarding(this.#runtime, downstream);
     forwarding.begin(this.table, this.#port);
     return forwarding;
