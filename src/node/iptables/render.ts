@@ -21,13 +21,23 @@ export interface Fragment {
   readonly chains: ReadonlyMap<string, readonly string[]>;
   /** Lines it adds to chains that rows share. */
   readonly shared: ReadonlyMap<string, readonly string[]>;
+  /** The endpoints' chains by address and port. A rendering in the same `form` takes them over: most endpoints stay. */
+  readonly endpoints: ReadonlyMap<string, EndpointChain>;
+  readonly form: string;
+}
+
+interface EndpointChain {
+  readonly name: string;
+  readonly lines: readonly string[];
+  /** The comment of rules that lead to it, with a space behind; nothing in a large cluster. */
+  readonly why: string;
 }
 
 /**
  * The rules of one Service port. The row's family must be the options'. In a large cluster rules about endpoints have no
- * comments: most of what the tool reads and writes would be those.
+ * comments: most of what the tool reads and writes would be those. `before` is what the row came to last.
  */
-export function renderPort(row: ServicePort, options: IptablesOptions, large = false): Fragment {
+export function renderPort(row: ServicePort, options: IptablesOptions, large = false, before?: Fragment): Fragment {
   const { name, family } = row;
   const protocol = row.protocol.toLowerCase();
   const hash = servicePortHash(name, row.protocol);
@@ -99,11 +109,13 @@ export function renderPort(row: ServicePort, options: IptablesOptions, large = f
   }
 
   const chains = new Map<string, readonly string[]>();
-  const known = new Map<string, string>();
-  const chainOf = (endpoint: TableEndpoint) => {
-    const key = endpointText(endpoint);
-    const chain = known.get(key) ?? endpointChain(name, row.protocol, endpoint);
-    known.set(key, chain);
+  const form = `${name} ${protocol} ${row.affinitySeconds !== undefined} ${large}`;
+  const kept = before?.form === form ? before.endpoints : undefined;
+  const endpoints = new Map<string, EndpointChain>();
+  const chainOf = (endpoint: TableEndpoint): EndpointChain => {
+    const text = endpointText(endpoint);
+    const chain = endpoints.get(text) ?? kept?.get(text) ?? endpointChainOf(row, endpoint, large);
+    endpoints.set(text, chain);
     return chain;
   };
   if (usesExternal) {
@@ -115,16 +127,14 @@ export function renderPort(row: ServicePort, options: IptablesOptions, large = f
   const masquerade = hasInternal ? clusterIpMasquerade(row, options) : undefined;
   if (usesCluster) {
     const first = masquerade && internalTarget === cluster ? [masquerade] : [];
-    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints, chainOf, large)]);
+    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints, chainOf)]);
   }
   if (usesLocal) {
     const first = masquerade && internalTarget === local ? [masquerade] : [];
-    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints, chainOf, large)]);
+    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints, chainOf)]);
   }
-  const serving = [...(usesCluster ? row.clusterEndpoints : []), ...(usesLocal ? row.localEndpoints : [])];
-  for (const endpoint of serving)
-    chains.set(`nat/${chainOf(endpoint)}`, endpointRules(row, endpoint, chainOf(endpoint), large));
-  return { chains, shared };
+  for (const { name: chain, lines } of endpoints.values()) chains.set(`nat/${chain}`, lines);
+  return { chains, shared, endpoints, form };
 }
 
 function externalChain(row: ServicePort, options: IptablesOptions, cluster: string): string[] {
@@ -195,24 +205,32 @@ function fromPods(options: IptablesOptions, not: "! " | ""): string {
 function balance(
   row: ServicePort,
   endpoints: readonly TableEndpoint[],
-  chainOf: (endpoint: TableEndpoint) => string,
-  large: boolean,
+  chainOf: (endpoint: TableEndpoint) => EndpointChain,
 ): string[] {
   const lines: string[] = [];
-  const why = (endpoint: TableEndpoint) => !large && comment(`${row.name} -> ${endpointText(endpoint)}`);
   if (row.affinitySeconds !== undefined) {
     for (const endpoint of endpoints) {
-      const chain = chainOf(endpoint);
-      const seen = `-m recent --rcheck --seconds ${row.affinitySeconds} --reap ${recentTail(chain, row.family)}`;
-      lines.push(rule(why(endpoint), seen, `-j ${chain}`));
+      const { name, why } = chainOf(endpoint);
+      const seen = `-m recent --rcheck --seconds ${row.affinitySeconds} --reap ${recentTail(name, row.family)}`;
+      lines.push(`${why}${seen} -j ${name}`);
     }
   }
   endpoints.forEach((endpoint, at) => {
+    const { name, why } = chainOf(endpoint);
     const left = endpoints.length - at;
-    const share = left > 1 && `-m statistic --mode random --probability ${probability(left)}`;
-    lines.push(rule(why(endpoint), share, `-j ${chainOf(endpoint)}`));
+    const share = left > 1 ? `-m statistic --mode random --probability ${probability(left)} ` : "";
+    lines.push(`${why}${share}-j ${name}`);
   });
   return lines;
+}
+
+function endpointChainOf(row: ServicePort, endpoint: TableEndpoint, large: boolean): EndpointChain {
+  const name = endpointChain(row.name, row.protocol, endpoint);
+  return {
+    name,
+    lines: endpointRules(row, endpoint, name, large),
+    why: large ? "" : `${comment(`${row.name} -> ${endpointText(endpoint)}`)} `,
+  };
 }
 
 function endpointRules(row: ServicePort, endpoint: TableEndpoint, chain: string, large: boolean): string[] {

@@ -61,7 +61,7 @@ export class IptablesRenderer implements Renderer {
     this.#large = large;
     for (const key of keys) {
       const row = this.#rows.get(key);
-      this.#replace(key, row && renderPort(row, this.#options, large), touched);
+      this.#replace(key, row && renderPort(row, this.#options, large, this.#fragments.get(key)), touched);
     }
     for (const chain of touched) {
       const lines = this.#shared.get(chain);

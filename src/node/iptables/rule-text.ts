@@ -36,9 +36,12 @@ export function toPort(protocol: string, port: number): string {
 
 /** 1/n as the kernel keeps it (31 bits) and prints it, after kube-proxy's own rounding to ten digits. */
 export function probability(n: number): string {
-  const rounded = Number((1 / n).toFixed(10));
-  return (Math.round(rounded * 0x80000000) / 0x80000000).toFixed(11);
+  probabilities[n] ??= (Math.round(Number((1 / n).toFixed(10)) * 0x80000000) / 0x80000000).toFixed(11);
+  return probabilities[n];
 }
+
+/** By n: a Service of 5,000 endpoints asks for all of them whenever one changes. */
+const probabilities: string[] = [];
 
 /** Affinity's list of clients, by full source address. */
 export function recentTail(list: string, family: IpFamily): string {
