@@ -3,6 +3,12 @@
 
 export type * from "./generated/apiextensions.ts";
 export type * from "./generated/apps.ts";
+export type {
+  HorizontalPodAutoscaler,
+  HorizontalPodAutoscalerCondition,
+  HorizontalPodAutoscalerStatus,
+  MetricSpec,
+} from "./generated/autoscaling-v2.ts";
 export type * from "./generated/batch.ts";
 export * from "./generated/constants.ts";
 export type * from "./generated/coordination.ts";
@@ -17,3 +23,4 @@ export type {
 export type * from "./generated/gateway.ts";
 export type { Condition, LabelSelector, LabelSelectorRequirement } from "./generated/meta.ts";
 export type * from "./generated/networking.ts";
+export type { PodDisruptionBudget, PodDisruptionBudgetStatus } from "./generated/policy.ts";

@@ -35,6 +35,7 @@ import { type ExplainRequest, type Explanation, explain } from "./explain.ts";
 import { explainContext } from "./explain-context.ts";
 import { explainPacketOn, type PacketRequest } from "./explain-packet.ts";
 import { kubeconfig } from "./kubeconfig.ts";
+import { localVolumes } from "./local-volumes.ts";
 import type { Manifest } from "./manifests.ts";
 import { movedPorts, withEffectivePorts } from "./moved-ports.ts";
 import { collectionOf, collector, followObjects, type StackObjects } from "./objects.ts";
@@ -151,6 +152,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     clock,
     log,
     collect: collector(objects, store),
+    volumes: localVolumes(join(paths.directory, "volumes")),
     rootCertificate: authority.certificate,
   });
   await step("controllers", () => workloads.ready);

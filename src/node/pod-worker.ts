@@ -9,6 +9,7 @@ import { backoff } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { deepEqual } from "../collections/equal.ts";
+import { claimRetry, hasClaims, linkClaims } from "./claim-folders.ts";
 import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer } from "./container.ts";
 import { environmentOf } from "./environment.ts";
@@ -227,6 +228,7 @@ export class PodWorker implements ContainerHost {
     let told = "";
     while (!this.#ending) {
       try {
+        await linkClaims(this.#host.store, this.pod(), this.#files.folder);
         this.#writeVolumes();
         this.#volumesWritten = true;
         return true;
@@ -235,6 +237,7 @@ export class PodWorker implements ContainerHost {
         if (message !== told) this.event("Warning", "FailedMount", message);
         told = message;
         this.changed();
+        if (hasClaims(this.pod())) this.clock.after(claimRetry, () => this.#wake());
         await new Promise<void>((resolve) => this.#pokes.push(resolve));
       }
     }
@@ -243,7 +246,7 @@ export class PodWorker implements ContainerHost {
 
   #writeVolumes(): void {
     for (const volume of this.pod().spec?.volumes ?? []) {
-      if (volume.hostPath) continue;
+      if (volume.hostPath || volume.persistentVolumeClaim) continue;
       try {
         const files = volumeFiles(this.pod(), volume, this.#facts(), this.#host.sources);
         mkdirSync(this.#files.folder, { recursive: true, mode: 0o700 });

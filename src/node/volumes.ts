@@ -1,6 +1,6 @@
 // The volumes of a pod as files: what is in them (`volumeFiles`, pure) and their writing under the state directory. ConfigMap,
 // Secret, downward API and projected volumes are written whole and kept current; emptyDir is a folder; hostPath is the path
-// itself. Others have no storage behind them here and become empty folders.
+// itself; claims are in `claim-folders.ts`. Others have no storage behind them here and become empty folders.
 
 import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";

@@ -53,6 +53,36 @@ describe("a StatefulSet", () => {
     await world.until("all", () => names().length === 3);
   });
 
+  test("starts its numbers where it is told", async () => {
+    await world.create(StatefulSets, statefulSet({ ordinals: { start: 5 }, replicas: 2 }));
+    await world.until("two", () => names().length === 2);
+    expect(names()).toEqual(["kafka-5", "kafka-6"]);
+    await world.change(StatefulSets, "kafka", (one) => ({ ...one, spec: { ...one.spec, ordinals: { start: 6 } } }));
+    await world.until("moved", () => names().join() === "kafka-6,kafka-7");
+  });
+
+  test("replaces as many at once as may be unavailable", async () => {
+    const strategy = { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 2 } };
+    await world.create(
+      StatefulSets,
+      statefulSet({ updateStrategy: strategy, podManagementPolicy: "Parallel", replicas: 4 }),
+    );
+    await world.until("4 ready", () => world.get(StatefulSets, "kafka")!.status?.readyReplicas === 4);
+    world.becomesReady = (pod) => pod.spec?.containers[0]?.image?.endsWith(":1") ?? false;
+    await world.change(StatefulSets, "kafka", withImage("example.com/app:2"));
+    await world.quiet();
+    const images = () =>
+      world.all(Pods).map((pod) => `${pod.metadata.name} ${pod.spec.containers[0].image.split(":")[1]}`);
+    expect(images().sort()).toEqual(["kafka-0 1", "kafka-1 1", "kafka-2 2", "kafka-3 2"]);
+    world.becomesReady = () => true;
+    for (const name of ["kafka-2", "kafka-3"])
+      await world.change(Pods, name, (pod) => ({
+        ...pod,
+        metadata: { ...pod.metadata, labels: { ...pod.metadata.labels, poke: "1" } },
+      }));
+    await world.until("all new", () => images().every((one) => one.endsWith(" 2")));
+  });
+
   test("is scaled down from the highest", async () => {
     await created();
     await world.change(StatefulSets, "kafka", (one) => ({ ...one, spec: { ...one.spec, replicas: 1 } }));

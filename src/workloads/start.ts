@@ -14,9 +14,11 @@ import {
   StatefulSets,
 } from "../api/kinds.ts";
 import { type Disposable, disposable } from "../base/disposal.ts";
+import { startAutoscalers } from "./autoscaler.ts";
 import { startCronJobs } from "./cron-job.ts";
 import { startDaemonSets } from "./daemon-set.ts";
 import { startDeployments } from "./deployment.ts";
+import { startDisruptionBudgets } from "./disruption-budget.ts";
 import { startEventExpiry } from "./events.ts";
 import { collectedResources, startGarbageCollector } from "./garbage-collector.ts";
 import { startJobs } from "./job.ts";
@@ -26,8 +28,13 @@ import { startPodCleanup } from "./pod-cleanup.ts";
 import { startReplicaSets } from "./replica-set.ts";
 import { startScheduler } from "./scheduler.ts";
 import { startStatefulSets } from "./stateful-set.ts";
+import { type LocalVolumes, startVolumes } from "./volumes.ts";
 
-export type WorkloadsOptions = ObjectsOptions & NamespaceOptions;
+export type WorkloadsOptions = ObjectsOptions &
+  NamespaceOptions & {
+    /** Where persistent volumes are; without it claims wait for somebody else. */
+    readonly volumes?: LocalVolumes;
+  };
 
 export interface Workloads extends Disposable {
   /** Resolves when every controller has seen what is stored. */
@@ -62,7 +69,10 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       startDaemonSets(objects),
       startJobs(objects),
       startCronJobs(objects),
+      startDisruptionBudgets(objects),
+      startAutoscalers(objects),
       startPodCleanup(objects),
+      ...(options.volumes ? [startVolumes(objects, options.volumes)] : []),
       startEventExpiry(objects),
       startGarbageCollector(objects),
     );

@@ -11,13 +11,13 @@ import {
   type StatefulSetStatus,
   StatefulSets,
 } from "../api/kinds.ts";
-import type { KubeObject } from "../api/object.ts";
+import { type KubeObject, nameOf, type OwnerReference } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import { startController } from "./controller.ts";
 import { recorder } from "./events.ts";
-import { eachChange, type Objects } from "./objects.ts";
+import { controllerReference, eachChange, type Objects } from "./objects.ts";
 import { claim, ownersOf } from "./ownership.ts";
 import { isAvailable, isFinished, isReady, nextAvailable, podFromTemplate } from "./pods.ts";
 import { forgetOldRevisions, revisionHashLabel, syncRevisions, templateOf } from "./revisions.ts";
@@ -69,14 +69,27 @@ export function statefulSetPlan(
   if (set.spec?.updateStrategy?.type === "OnDelete") return { create, remove };
 
   const partition = start + (set.spec?.updateStrategy?.rollingUpdate?.partition ?? 0);
-  for (let ordinal = end - 1; ordinal >= partition; ordinal--) {
-    const pod = byOrdinal.get(ordinal);
-    if (!pod) break;
+  const wanted = [...byOrdinal].filter(([ordinal]) => ordinal >= start && ordinal < end);
+  const unavailable = wanted.filter(([, pod]) => !settled(pod)).length;
+  const most = mostUnavailable(set, end - start);
+  let budget = most - unavailable;
+  for (const [ordinal, pod] of wanted.sort(([a], [b]) => b - a)) {
+    if (ordinal < partition) break;
     const old = pod.metadata.labels?.[revisionHashLabel] !== updateRevision;
-    if (old && pod.metadata.deletionTimestamp === undefined) return { create, remove: [pod] };
-    if (!settled(pod)) break; // one at a time
+    if (!old || pod.metadata.deletionTimestamp !== undefined) continue;
+    // A pod that does not work anyway costs nothing.
+    if (!settled(pod) && unavailable <= most) remove.push(pod);
+    else if (budget-- > 0) remove.push(pod);
+    else break;
   }
   return { create, remove };
+}
+
+/** How many pods may be unavailable during an update: at least one; a percentage is rounded down (KEP-961). */
+function mostUnavailable(set: StatefulSet, replicas: number): number {
+  const given = set.spec?.updateStrategy?.rollingUpdate?.maxUnavailable ?? 1;
+  const number = typeof given === "number" ? given : Math.floor((Number.parseInt(given, 10) / 100) * replicas);
+  return Math.max(1, Number.isNaN(number) ? 1 : number);
 }
 
 export function statefulSetStatus(
@@ -141,6 +154,15 @@ function claimNames(set: StatefulSet, ordinal: number): ReadonlyMap<string, stri
   );
 }
 
+/** Who a pod's claim goes with (persistentVolumeClaimRetentionPolicy): the set, the pod when it is surplus, or nobody. */
+export function claimOwner(set: StatefulSet, ordinal: number, pod: Pod | undefined): OwnerReference | undefined {
+  const { whenDeleted, whenScaled } = set.spec?.persistentVolumeClaimRetentionPolicy ?? {};
+  const start = set.spec?.ordinals?.start ?? 0;
+  const surplus = ordinal < start || ordinal >= start + (set.spec?.replicas ?? 1);
+  if (surplus && whenScaled === "Delete" && pod) return controllerReference(Pods, pod);
+  return whenDeleted === "Delete" ? controllerReference(StatefulSets, set) : undefined;
+}
+
 export function startStatefulSets(objects: Objects): Disposable {
   const record = recorder(objects, "statefulset-controller");
   const sets = objects.of(StatefulSets);
@@ -158,6 +180,7 @@ export function startStatefulSets(objects: Objects): Disposable {
       const updateRevision = update.metadata.name;
       const plan = statefulSetPlan(set, pods, updateRevision, objects.clock.now());
       for (const ordinal of plan.create) await make(set, ordinal, revisionFor(set, ordinal, update, all));
+      for (const pod of pods) await ownClaims(set, pod);
       for (const pod of plan.remove) {
         await objects.delete(Pods, pod);
         const message = `delete Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`;
@@ -189,18 +212,39 @@ export function startStatefulSets(objects: Objects): Disposable {
     return all.find((one) => one.metadata.name === set.status?.currentRevision) ?? update;
   }
 
+  /** Before a surplus pod goes, and when the policy has changed. */
+  async function ownClaims(set: StatefulSet, pod: Pod): Promise<void> {
+    const ordinal = ordinalOf(set, pod);
+    const wanted = claimOwner(set, ordinal, pod);
+    for (const name of claimNames(set, ordinal).values()) {
+      const claim = objects.of(PersistentVolumeClaims).get(nameOf(set.metadata.namespace, name));
+      if (!claim || claim.metadata.deletionTimestamp !== undefined) continue;
+      const before = claim.metadata.ownerReferences ?? [];
+      const others = before.filter(
+        (one) => one.uid !== set.metadata.uid && !(one.kind === "Pod" && one.name === pod.metadata.name),
+      );
+      const ownerReferences = wanted ? [...others, wanted] : others;
+      if (!semanticEqual(ownerReferences, before))
+        await objects.updateMetadata(PersistentVolumeClaims, claim, { ownerReferences });
+    }
+  }
+
   async function make(set: StatefulSet, ordinal: number, revision: ControllerRevision): Promise<void> {
     const claims = claimNames(set, ordinal);
     for (const template of set.spec?.volumeClaimTemplates ?? []) {
       const name = claims.get(template.metadata.name)!;
-      if (objects.of(PersistentVolumeClaims).has(`${set.metadata.namespace}/${name}`)) continue;
       const { namespace } = set.metadata;
+      const there = objects.of(PersistentVolumeClaims).get(nameOf(namespace, name));
+      if (there?.metadata.deletionTimestamp !== undefined) throw new Error(`pvc ${name} is being deleted`);
+      if (there) continue;
       const labels = { ...template.metadata.labels, ...set.spec?.selector.matchLabels };
+      const owner = claimOwner(set, ordinal, undefined);
+      const ownerReferences = owner ? { ownerReferences: [owner] } : {};
       try {
         await objects.create(PersistentVolumeClaims, {
           apiVersion: "v1",
           kind: "PersistentVolumeClaim",
-          metadata: { ...template.metadata, name, namespace, labels },
+          metadata: { ...template.metadata, name, namespace, labels, ...ownerReferences },
           spec: template.spec,
         });
       } catch (error) {

@@ -315,4 +315,48 @@ describe.skipIf(why !== undefined)("containers of a pod", () => {
     expect((await eventually(ready, ({ status }) => status === "True")).status).toBe("True");
     expect(await wide()).toBe("1/1");
   }, 60_000);
+
+  test("a StatefulSet's pod is the same one after a restart: its name in DNS, its claim, its data", async () => {
+    const command = "echo $HOSTNAME >> /data/starts; exec python3 -m http.server 8080 --directory /data";
+    const template = {
+      metadata: { labels: { app: "db" }, annotations: { "fairlead.dev/command-db": command } },
+      spec: {
+        containers: [
+          { name: "db", image, ports: [{ containerPort: 8080 }], volumeMounts: [{ name: "data", mountPath: "/data" }] },
+        ],
+      },
+    };
+    const claim = { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } };
+    const spec = {
+      ...{ serviceName: "db", replicas: 2, selector: { matchLabels: { app: "db" } }, template },
+      volumeClaimTemplates: [{ metadata: { name: "data" }, spec: claim }],
+    };
+    const service = { clusterIP: "None", selector: { app: "db" }, ports: [{ port: 8080 }] };
+    await apply(
+      stack,
+      [
+        { apiVersion: "apps/v1", kind: "StatefulSet", metadata: { name: "db" }, spec },
+        { apiVersion: "v1", kind: "Service", metadata: { name: "db" }, spec: service },
+      ]
+        .map((one) => JSON.stringify(one))
+        .join("\n---\n"),
+    );
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=30s");
+    const table = await kubectl("get", "pvc", "--no-headers");
+    for (const name of ["data-db-0", "data-db-1"]) {
+      expect(table).toMatch(new RegExp(`^${name} +Bound +pvc-[0-9a-f-]+ +1Gi +RWO +standard +<unset> `, "m"));
+    }
+    const starts = async () => {
+      const url = "http://db-1.db.default.svc.cluster.local:8080/starts";
+      return (await stack.exec("default/db-0", ...curl(url))).out;
+    };
+    expect(await eventually(starts, (text) => text !== "")).toBe("db-1\n");
+    const before = await stack.get("pods", "db-1");
+    await kubectl("delete", "pod", "db-1");
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=30s");
+    const after = await stack.get("pods", "db-1");
+    expect(after.metadata.uid).not.toBe(before.metadata.uid);
+    expect(after.status.podIP).not.toBe(before.status.podIP);
+    expect(await eventually(starts, (text) => text.split("\n").length === 3)).toBe("db-1\ndb-1\n");
+  }, 90_000);
 });

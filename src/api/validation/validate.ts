@@ -31,6 +31,7 @@ import {
   validateNetworkPolicy,
 } from "./network.ts";
 import { validatePodSpec, validatePodUpdate } from "./pod.ts";
+import { validateHorizontalPodAutoscaler, validatePodDisruptionBudget } from "./policy.ts";
 import { validateBySchema, validateStatusBySchema } from "./schema-rules.ts";
 import { validateLoadBalancerStatus, validateService, validateServiceUpdate } from "./service.ts";
 import {
@@ -62,6 +63,8 @@ const createRules: Readonly<Record<string, Rule>> = {
   "daemonsets.apps": validateDaemonSet,
   "jobs.batch": (object) => validateJob(object),
   "cronjobs.batch": validateCronJob,
+  "poddisruptionbudgets.policy": validatePodDisruptionBudget,
+  "horizontalpodautoscalers.autoscaling": validateHorizontalPodAutoscaler,
   "ingresses.networking.k8s.io": (object) => validateIngress(object as Ingress),
   "ingressclasses.networking.k8s.io": validateIngressClass,
   "networkpolicies.networking.k8s.io": (object) => validateNetworkPolicy(object as NetworkPolicy),

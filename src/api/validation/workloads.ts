@@ -68,9 +68,10 @@ function selectorAndTemplate(object: KubeObject, policies: readonly string[]): F
   return errors;
 }
 
-const isPercent = (value: unknown): value is string => typeof value === "string" && /^[0-9]+%$/.test(value);
+export const isPercent = (value: unknown): value is string => typeof value === "string" && /^[0-9]+%$/.test(value);
 
-function intOrPercent(value: unknown, path: string): FieldError[] {
+/** A count, or a percentage in words like `25%`. */
+export function intOrPercent(value: unknown, path: string): FieldError[] {
   if (typeof value === "number") return nonNegative(path, value);
   if (value === undefined || isPercent(value)) return [];
   return [
@@ -153,12 +154,29 @@ export function validateStatefulSet(object: KubeObject): FieldError[] {
   else if (type === "RollingUpdate")
     errors.push(
       ...nonNegative("spec.updateStrategy.rollingUpdate.partition", spec.updateStrategy?.rollingUpdate?.partition),
+      ...intOrPercent(
+        spec.updateStrategy?.rollingUpdate?.maxUnavailable,
+        "spec.updateStrategy.rollingUpdate.maxUnavailable",
+      ),
     );
   errors.push(
     ...nonNegative("spec.replicas", spec.replicas),
     ...nonNegative("spec.minReadySeconds", spec.minReadySeconds),
   );
-  return [...errors, ...selectorAndTemplate(object, ["Always"])];
+  return [...errors, ...selectorAndTemplate(withClaims(object), ["Always"])];
+}
+
+/** What the template mounts may be a claim that each pod gets of its own. */
+function withClaims(object: KubeObject): KubeObject {
+  const { template, volumeClaimTemplates = [] } = object.spec ?? {};
+  const given: readonly { name?: string }[] = template?.spec?.volumes ?? [];
+  const claims = (volumeClaimTemplates as readonly { metadata?: { name?: string } }[])
+    .map(({ metadata }) => metadata?.name)
+    .filter((name) => name !== undefined && !given.some((one) => one.name === name))
+    .map((name) => ({ name, emptyDir: {} }));
+  if (claims.length === 0 || !template?.spec) return object;
+  const spec = { ...template.spec, volumes: [...given, ...claims] };
+  return { ...object, spec: { ...object.spec, template: { ...template, spec } } };
 }
 
 /** apps/v1 selectors may not change; a StatefulSet may change in few places only. */

@@ -13,6 +13,7 @@ import { fromStore } from "../../collections/from-store.ts";
 import { createGraph } from "../../collections/graph.ts";
 import { openSqliteStore, type SqliteStore } from "../../store/sqlite/sqlite-store.ts";
 import { startWorkloads } from "../start.ts";
+import type { LocalVolumes } from "../volumes.ts";
 
 export interface World extends Disposable {
   readonly store: SqliteStore;
@@ -37,7 +38,7 @@ export interface World extends Disposable {
 }
 
 export async function startWorld(
-  options: { readonly nodes?: number; readonly rootCertificate?: string } = {},
+  options: { readonly nodes?: number; readonly rootCertificate?: string; readonly volumes?: LocalVolumes } = {},
 ): Promise<World> {
   const clock = new FakeClock();
   const store = openSqliteStore({ path: ":memory:", scheme: builtinScheme(), clock });
@@ -50,6 +51,7 @@ export async function startWorld(
       clock,
       log: silentLogger,
       rootCertificate: options.rootCertificate,
+      ...(options.volumes ? { volumes: options.volumes } : {}),
       collect: (resource) => {
         let made = collections.get(resource.plural + resource.group);
         if (!made) {
