@@ -26,10 +26,12 @@ for (const id of setIds) for (const family of [4, 6] as const) kinds.set(setName
 /** See `ServiceRules.difference`. */
 export function difference(now: Rules, wanted: Rules, names?: Iterable<string>): Transaction {
   const changed = changes(now, wanted, names);
-  const chainsBefore: string[] = [];
-  const chainsAfter: string[] = [];
+  const chains: string[] = [];
+  /** The chains that change, with the rules of before and of after. */
+  const both = new Map<string, readonly string[]>();
   const setsBefore: Ordered[] = [];
   const setsAfter: Ordered[] = [];
+  const setsGone: Ordered[] = [];
   const servers = { add: [] as string[], remove: [] as string[] };
   const addresses = { device: [] as string[], add: [] as string[], remove: [] as string[] };
 
@@ -37,10 +39,12 @@ export function difference(now: Rules, wanted: Rules, names?: Iterable<string>):
     const slash = name.indexOf("/");
     const kind = name.slice(0, slash);
     const rest = name.slice(slash + 1);
-    if (chainTables.has(kind)) (after ? chainsBefore : chainsAfter).push(name);
-    else if (kind === "set") {
+    if (chainTables.has(kind)) {
+      chains.push(name);
+      both.set(name, merged(before ?? [], after ?? []));
+    } else if (kind === "set") {
       // A set of another type under our name: taken away last time or somebody's; the kernel refuses while rules use it.
-      if (before) (after ? setsBefore : setsAfter).push({ rank: after ? 0 : 9, line: `destroy ${rest}` });
+      if (before) (after ? setsBefore : setsGone).push({ rank: 0, line: `destroy ${rest}` });
       if (after) setsBefore.push({ rank: 1, line: `create ${rest} ${after.join(" ")}` });
     } else if (kind === "entry") {
       const set = kinds.get(rest.slice(0, rest.indexOf(" ")));
@@ -62,12 +66,14 @@ export function difference(now: Rules, wanted: Rules, names?: Iterable<string>):
 
   const steps: Step[] = [
     { tool: "ipset", text: ordered(setsBefore) },
-    { tool: "iptables", text: chainDifference(now, wanted, chainsBefore).text },
+    { tool: "iptables", text: chainDifference(now, both, chains).text },
     { tool: "ipvsadm", text: lines(servers.add) },
     { tool: "ip", text: lines([...addresses.device, ...addresses.add, ...addresses.remove]) },
-    { tool: "iptables", text: chainDifference(now, wanted, chainsAfter).text },
-    { tool: "ipset", text: ordered(setsAfter) },
+    // Before what guards them and masquerades for them.
     { tool: "ipvsadm", text: lines(servers.remove) },
+    { tool: "ipset", text: ordered(setsAfter) },
+    { tool: "iptables", text: chainDifference(both, wanted, chains).text },
+    { tool: "ipset", text: ordered(setsGone) },
   ];
   return { text: steps.map(printStep).join(""), pieces: changed.length };
 }
@@ -135,16 +141,38 @@ export function realServerOf(line: string): string {
   return line.split(" ")[1] ?? "";
 }
 
+/**
+ * The rules of two states of a chain, each in its order. A rule that matches a set is there while the set has entries, and does
+ * nothing while it has none: so it comes before the first entry, and goes when the last one is not needed any more.
+ */
+function merged(before: readonly string[], after: readonly string[]): readonly string[] {
+  const out: string[] = [];
+  let done = 0;
+  for (const line of before) {
+    const at = after.indexOf(line, done);
+    if (at >= 0) {
+      out.push(...after.slice(done, at));
+      done = at + 1;
+    }
+    out.push(line);
+  }
+  return [...out, ...after.slice(done)];
+}
+
 interface Ordered {
   readonly rank: number;
   readonly line: string;
 }
 
-/** Within a step: additions before deletions; a restriction comes after its exceptions and goes before them. */
+/**
+ * Within a step: additions before deletions. A restriction comes after its exceptions; it goes after the port that it guards, and
+ * before its exceptions.
+ */
 function rankOf(set: string | undefined, added: boolean): number {
   const restricts = set === "KUBE-LOAD-BALANCER-FW" || set === "KUBE-IPVS-IPS";
   if (added) return restricts ? 3 : 2;
-  return restricts ? 4 : 5;
+  const excepts = set === "KUBE-LOAD-BALANCER-SOURCE-CIDR" || set === "KUBE-LOAD-BALANCER-SOURCE-IP";
+  return restricts ? 5 : excepts ? 6 : 4;
 }
 
 function ordered(all: readonly Ordered[]): string {
