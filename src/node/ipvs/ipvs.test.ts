@@ -51,6 +51,18 @@ describe("writing", () => {
     expect(calls).toHaveLength(5);
   });
 
+  test("sets timeouts and strict ARP once, where they were asked for", async () => {
+    const { run, calls } = tools();
+    const asked = { ...options, strictArp: true, timeouts: { tcp: 1200, tcpFin: 0, udp: 90 } };
+    const backend = ipvs(run, asked, { clock: new FakeClock(), log: silentLogger });
+    const transaction = backend.difference(new Map(), backend.render(table([port(1, [1])])));
+    await backend.commit(transaction);
+    await backend.commit(transaction);
+    expect(calls[0]!.command).toContain("put net/ipv4/conf/all/arp_ignore 1");
+    const set = calls.filter(({ command }) => command.startsWith("ipvsadm --set"));
+    expect(set.map(({ command }) => command)).toEqual(["ipvsadm --set 1200 0 90"]);
+  });
+
   test("fails with the tool's words and the line that they are about", async () => {
     const refused = { code: 1, stderr: "ipset v7.17: Error in line 2: Kernel error received: out of memory" };
     const backend = ipvs(tools({ "ipset -exist": refused }).run, options, {
