@@ -391,6 +391,29 @@ spec: {parentRefs: [{name: six}], rules: [{backendRefs: [{name: all, port: 80}]}
     expect((await cluster.stack.fairlead(asPod[0]!, ...asPod.slice(1))).out).toContain("default/all:80");
   }, 60_000);
 
+  test("has the same addresses, routes and rules after its control process was killed", async () => {
+    const routes = async () =>
+      (await Promise.all(["-4", "-6"].map((one) => run(["ip", one, "route"])))).map(({ out }) => out);
+    const pods = () => Promise.all(["client", ...servers].map(addressesOf));
+    const [had, led] = [await pods(), await routes()];
+    const { processes } = await cluster.control.status();
+    const { pid } = processes.find(({ component }) => component === "control")!;
+    process.kill(pid!, "SIGKILL");
+    const another = async () => {
+      const now = await cluster.control.status().catch(() => undefined);
+      return now?.processes.find(({ component }) => component === "control")?.pid;
+    };
+    expect(await eventually(another, (now) => now !== undefined && now !== pid, 20_000)).not.toBe(pid);
+    expect([await pods(), await routes()]).toEqual([had, led]);
+    for (const address of (await cluster.get("Service", "all")).spec.clusterIPs)
+      await answers("default/client", address, 80, servers, "http");
+    const made = podYaml("late", { node: "node-2", ports: [] });
+    await cluster.apply(made);
+    const late = await addressesOf("late");
+    for (const address of had.flat()) expect(late).not.toContain(address);
+    expect(late.map(ipFamily) as unknown).toEqual(families);
+  }, 60_000);
+
   test("forgets an endpoint that goes [update endpoints: http, udp]", async () => {
     const { clusterIPs } = (await cluster.get("Service", "all")).spec;
     await cluster.delete("Pod", "server-2");
