@@ -167,7 +167,8 @@ try {
   });
   const control = join(folder, "dns.sock");
   const log = createLogger((line) => console.error(line), "warn");
-  const zone = serveZone({ path: control, feed, config: { ...defaultConfig, forward: { to: "nobody" } }, log });
+  const config = { ...defaultConfig, forward: { to: "nobody" } } as const;
+  const zone = serveZone({ path: control, feed, config, program: "bench", log });
   ends.push(() => zone.dispose());
   const port = await freePort();
   const began = performance.now();
@@ -177,7 +178,7 @@ try {
       join(root, "src/cluster/dns-main.ts"),
       ...dnsArgv({
         ...{ control, snapshot: join(folder, "zone"), addresses: ["127.0.0.1"], port, metricsPort: await freePort() },
-        ...{ clients: [], ownAddresses: [] },
+        ...{ program: "bench", clients: [], ownAddresses: [] },
         netns: undefined,
       }),
     ],

@@ -20,6 +20,7 @@ import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { recorder } from "../workloads/events.ts";
 import { dnsAddress } from "./dns-service.ts";
 import type { StackObjects } from "./objects.ts";
+import { programFingerprint } from "./program.ts";
 import type { StackPaths, StackSettings } from "./stack.ts";
 
 export interface StackDnsOptions {
@@ -65,7 +66,8 @@ export function startStackDns(options: StackDnsOptions): StackDns {
     pods: objects.pods,
     slices: inputs.slicesByService,
   });
-  const server = serveZone({ path: control, feed, config: initial.config ?? base, log });
+  const current = programFingerprint();
+  const server = serveZone({ path: control, feed, config: initial.config ?? base, program: current, log });
   const events = recorder({ store: options.store, clock, log }, "fairlead-dns");
   const configuration = objects.configMaps.subscribe((batch) => {
     const change = batch.find(({ key }) => key === configMapKey);
@@ -83,6 +85,7 @@ export function startStackDns(options: StackDnsOptions): StackDns {
     }
   });
 
+  let disposed = false;
   const exits = Promise.withResolvers<never>();
   exits.promise.catch(() => {}); // awaited by those who start
   const supervisor = new Supervisor(
@@ -96,6 +99,7 @@ export function startStackDns(options: StackDnsOptions): StackDns {
           addresses,
           port,
           metricsPort,
+          program: current,
           netns,
           clients: settings.ranges.flatMap(({ pods, services, loadBalancers, nodes }) => [
             ...[pods, services, loadBalancers, nodes],
@@ -118,6 +122,12 @@ export function startStackDns(options: StackDnsOptions): StackDns {
     },
   );
   supervisor.start();
+  // One that an older program left serves until the present one does.
+  void server.connected().then(async ({ pid, program: found }) => {
+    if (found === current || disposed) return;
+    log.info("the DNS server is of another program; the present one takes over", { pid, found, current });
+    await supervisor.replace(() => server.upToDate());
+  });
   return {
     process: supervisor,
     started: () => Promise.race([server.connected(), exits.promise]),
@@ -127,6 +137,7 @@ export function startStackDns(options: StackDnsOptions): StackDns {
         ({ field, message }) => `ConfigMap ${configMapKey}: ${field}: ${message} (the configuration before stays)`,
       ),
     async dispose() {
+      disposed = true;
       disposeAll([names, feed, server, configuration]).dispose();
       supervisor.release();
     },

@@ -8,6 +8,8 @@ import { requestPath } from "../base/request-path.ts";
 export interface MetricsServerOptions {
   readonly addresses: readonly string[];
   readonly port: number;
+  /** With other processes of ours (SO_REUSEPORT). */
+  readonly shared: boolean;
   readonly text: () => string;
   readonly ready: () => boolean;
 }
@@ -16,7 +18,8 @@ export function serveMetrics(options: MetricsServerOptions): Disposable & { read
   const { text, ready } = options;
   const servers: Bun.Server<undefined>[] = [];
   let port = options.port;
-  const serve = (hostname: string) => Bun.serve({ hostname, port, development: false, fetch });
+  const serve = (hostname: string) =>
+    Bun.serve({ hostname, port, reusePort: options.shared, development: false, fetch });
   const dispose = () => {
     for (const server of servers) void server.stop(true);
   };

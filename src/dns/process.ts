@@ -19,12 +19,14 @@ export interface DnsArguments {
   readonly addresses: readonly string[];
   readonly port: number;
   readonly metricsPort: number;
+  /** Said to the control process, which knows by it whether this is the present program. */
+  readonly program: string;
   readonly clients: readonly string[];
   readonly ownAddresses: readonly string[];
   readonly netns: string | undefined;
 }
 
-/** `--control SOCKET --snapshot FILE --address A,… --port P --metrics-port P --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
+/** `--control SOCKET --snapshot FILE --address A,… --port P --metrics-port P --program NAME --clients RANGE,… --own ADDRESS,… [--netns PATH]`. */
 export function dnsArguments(argv: readonly string[]): DnsArguments {
   const { values } = parseArgs({
     args: [...argv],
@@ -34,6 +36,7 @@ export function dnsArguments(argv: readonly string[]): DnsArguments {
       address: { type: "string" },
       port: { type: "string", default: "53" },
       "metrics-port": { type: "string", default: "9153" },
+      program: { type: "string", default: "" },
       clients: { type: "string", default: "" },
       own: { type: "string", default: "" },
       netns: { type: "string" },
@@ -47,6 +50,7 @@ export function dnsArguments(argv: readonly string[]): DnsArguments {
     addresses: values.address.split(","),
     port: Number(values.port),
     metricsPort: Number(values["metrics-port"]),
+    program: values.program,
     clients: values.clients.split(",").filter(Boolean),
     ownAddresses: values.own.split(",").filter(Boolean),
     netns: values.netns,
@@ -58,7 +62,14 @@ export function dnsArgv(options: DnsArguments): string[] {
   return [
     ...["--control", options.control, "--snapshot", options.snapshot],
     ...["--address", options.addresses.join(","), "--port", String(options.port)],
-    ...["--metrics-port", String(options.metricsPort), "--clients", options.clients.join(",")],
+    ...[
+      "--metrics-port",
+      String(options.metricsPort),
+      "--program",
+      options.program,
+      "--clients",
+      options.clients.join(","),
+    ],
     ...["--own", options.ownAddresses.join(","), ...(options.netns === undefined ? [] : ["--netns", options.netns])],
   ];
 }
@@ -90,6 +101,7 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
     addresses,
     port,
     metricsPort,
+    shared: true,
     clients,
     ownAddresses,
     bind,
@@ -100,7 +112,7 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
   const zone = followZone({
     path: options.control,
     table,
-    listening: { pid: process.pid, address: addresses[0]!, port: service.port },
+    listening: { pid: process.pid, address: addresses[0]!, port: service.port, program: options.program },
     clock: systemClock,
     log,
     onConfig: (next) => {

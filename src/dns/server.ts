@@ -41,6 +41,8 @@ export interface DnsServerOptions {
   readonly port?: number;
   /** Runs `open` where the sockets belong (inside a node's network namespace). */
   readonly bind?: <T>(open: () => T) => T;
+  /** Lets another process of ours listen there, too (SO_REUSEPORT). */
+  readonly shared?: boolean;
   readonly log: Logger;
 }
 
@@ -185,19 +187,24 @@ function shuffled(reply: Reply, random: () => number): Reply {
   return { ...reply, answers };
 }
 
+/** As Bun's own node:dgram asks for SO_REUSEPORT; its types do not name it. */
+const reusePort: object = { flags: 4 };
+
 /** Opens both sockets on each address. Rejects with a UserError when an address or the port cannot be had. */
 export async function startDnsServer(options: DnsServerOptions): Promise<DnsServer> {
-  const { addresses, port = 53, bind = <T>(open: () => T) => open(), log } = options;
+  const { addresses, port = 53, bind = <T>(open: () => T) => open(), shared = false, log } = options;
   const current = typeof options.answering === "function" ? options.answering : () => options.answering as Answering;
   const parts: Disposable[] = [];
   const { names, random = Math.random } = current();
   const cache = names instanceof ZoneTable ? new AnswerCache(names, random) : undefined;
   if (cache) parts.push(cache);
   const open = async (address: string, port: number): Promise<number> => {
-    const udp = await bind(() => Bun.udpSocket({ hostname: address, port, socket: handlers }));
+    const udp = await bind(() =>
+      Bun.udpSocket({ hostname: address, port, socket: handlers, ...(shared ? reusePort : {}) }),
+    );
     parts.push(disposable(() => udp.close()));
     const tcp = bind(() =>
-      serveTcp(address, udp.port, (message, send, client) =>
+      serveTcp(address, udp.port, shared, (message, send, client) =>
         handleMessage(message, "tcp", current(), send, client, cache),
       ),
     );

@@ -22,6 +22,8 @@ export interface DnsServiceOptions {
   readonly port: number;
   /** Where metrics and health are served; nowhere unless given. 0 takes a free port. */
   readonly metricsPort?: number;
+  /** Lets another process of ours listen there, too (SO_REUSEPORT): the next one, before this one goes. */
+  readonly shared?: boolean;
   /** Ranges of clients whose questions about names of others are taken; everybody's when empty. */
   readonly clients: readonly string[];
   /** Addresses that lead to this server, beside its own: never asked, whatever the host's resolv.conf says. */
@@ -40,7 +42,7 @@ export interface DnsService extends AsyncDisposable {
 
 /** Opens the sockets. Rejects with a UserError when the address or port cannot be had. */
 export async function startDnsService(options: DnsServiceOptions): Promise<DnsService> {
-  const { table, addresses, log, clock, bind = <T>(open: () => T) => open() } = options;
+  const { table, addresses, log, clock, bind = <T>(open: () => T) => open(), shared = false } = options;
   const address = addresses[0]!;
   const allows = options.clients.length > 0 ? clientsWithin(options.clients) : undefined;
   let metrics = new DnsMetrics(options.config.zones, address, options.port);
@@ -49,7 +51,7 @@ export async function startDnsService(options: DnsServiceOptions): Promise<DnsSe
 
   const server: DnsServer = await (async () => {
     setUp();
-    return startDnsServer({ answering: () => answering, addresses, port: options.port, bind, log });
+    return startDnsServer({ answering: () => answering, addresses, port: options.port, bind, shared, log });
   })();
 
   function setUp(): void {
@@ -96,7 +98,7 @@ export async function startDnsService(options: DnsServiceOptions): Promise<DnsSe
     if (port === undefined) return undefined;
     try {
       const text = () => metrics.text(gauges);
-      return bind(() => serveMetrics({ addresses, port, text, ready: () => table.synced }));
+      return bind(() => serveMetrics({ addresses, port, shared, text, ready: () => table.synced }));
     } catch (error) {
       log.error("no metrics are served", { address, port, error: messageOf(error) });
       return undefined;

@@ -15,16 +15,19 @@ interface Connection {
   waiting: Buffer;
 }
 
-/** Listens; `handle` is given whole messages and may answer later. */
+/** Listens, `shared` with other processes of ours (SO_REUSEPORT); `handle` is given whole messages and may answer later. */
 export function serveTcp(
   address: string,
   port: number,
+  shared: boolean,
   handle: (message: Uint8Array, send: (reply: Uint8Array) => void, client: string) => void,
 ): Disposable {
   const open = new Set<Socket<Connection>>();
   const listener = Bun.listen<Connection>({
     hostname: address,
     port,
+    // Bun.serve's option, which the types of Bun.listen do not name.
+    ...({ reusePort: shared } as object),
     socket: {
       open(socket) {
         socket.data = { received: Buffer.alloc(0), waiting: Buffer.alloc(0) };

@@ -13,6 +13,13 @@ export type ToServer =
   | { readonly type: "changes"; readonly version: number; readonly changes: ZoneChanges };
 
 export type FromServer =
-  | { readonly type: "hello"; readonly pid: number; readonly address: string; readonly port: number }
+  | {
+      readonly type: "hello";
+      readonly pid: number;
+      readonly address: string;
+      readonly port: number;
+      /** Which program it is, as whoever started it said; missing from those of before there was a name for it. */
+      readonly program?: string;
+    }
   /** All changes up to this version are answered from now on. */
   | { readonly type: "applied"; readonly version: number };

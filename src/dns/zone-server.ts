@@ -16,6 +16,8 @@ export interface ZoneServerOptions {
   readonly path: string;
   readonly feed: ZoneFeed;
   readonly config: DnsConfig;
+  /** What a server that is up to date says it is; one of another program is followed only until there is such a one. */
+  readonly program: string;
   readonly log: Logger;
 }
 
@@ -23,6 +25,7 @@ export interface Listening {
   readonly pid: number;
   readonly address: string;
   readonly port: number;
+  readonly program?: string;
 }
 
 export interface ZoneServer extends Disposable {
@@ -32,6 +35,8 @@ export interface ZoneServer extends Disposable {
   listening(): Listening | undefined;
   /** Resolves when a DNS server that listens has connected. */
   connected(): Promise<Listening>;
+  /** Resolves when a DNS server of the present program knows and answers everything. */
+  upToDate(): Promise<void>;
   /** Resolves when what is known now is answered; at once when no DNS server is connected. */
   settled(): Promise<void>;
 }
@@ -78,8 +83,14 @@ export function serveZone(options: ZoneServerOptions): ZoneServer {
       tell();
       return;
     }
-    const { pid, address, port } = message;
-    socket.data.listening = { pid, address, port };
+    const { pid, address, port, program } = message;
+    const isPresent = (one: string | undefined) => one === options.program;
+    // The one before is on its way out, and not to be heard any more.
+    if (current && isPresent(current.data.listening?.program) && !isPresent(program)) {
+      socket.end();
+      return;
+    }
+    socket.data.listening = { pid, address, port, ...(program === undefined ? {} : { program }) };
     current?.end();
     current = socket;
     log.info("the DNS server connected", { pid, address, port });
@@ -141,6 +152,11 @@ export function serveZone(options: ZoneServerOptions): ZoneServer {
     async connected() {
       await until(() => current !== undefined);
       return current!.data.listening!;
+    },
+    upToDate() {
+      const isThere = () =>
+        current?.data.listening?.program === options.program && (current?.data.applied ?? -1) >= version;
+      return until(isThere);
     },
     settled() {
       const wanted = version;

@@ -139,7 +139,7 @@ describe("the way from the control process", () => {
       },
       dispose() {},
     };
-    const server = serveZone({ path, feed, config: defaultConfig, log: silentLogger });
+    const server = serveZone({ path, feed, config: defaultConfig, program: "one", log: silentLogger });
     const table = new ZoneTable(settings);
     const zones: string[] = [];
     const client = followZone({

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
@@ -54,6 +54,38 @@ describe("a supervised process", () => {
     process.kill(pid!, "SIGKILL");
     await until(() => starts.length === 2);
     expect(starts[1]?.[1]).toBe(false);
+  });
+
+  test("is replaced by another that is ready before it goes", async () => {
+    const { supervisor, pidFile } = supervise(["sleep", "60"]);
+    supervisor.start();
+    const before = supervisor.state().pid!;
+    const ready = Promise.withResolvers<void>();
+    const replaced = supervisor.replace(() => ready.promise);
+    const after = supervisor.state().pid!;
+    expect(after).not.toBe(before);
+    expect(processId(before)).toBeDefined();
+    ready.resolve();
+    await replaced;
+    expect([processId(before), runningProcess(pidFile)?.pid, supervisor.state().restarts]).toEqual([
+      undefined,
+      after,
+      0,
+    ]);
+  });
+
+  test("makes room for the next when that cannot run beside it", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "fl-child-"));
+    folders.push(folder);
+    const hold = `mkdir ${folder}/held || exit 1; trap "rmdir ${folder}/held; exit" TERM; while :; do sleep 0.01; done`;
+    const { supervisor } = supervise(["sh", "-c", hold], () => {}, folder);
+    supervisor.start();
+    await until(() => existsSync(`${folder}/held`));
+    const before = supervisor.state().pid!;
+    await supervisor.replace(() => new Promise(() => {}));
+    expect(processId(before)).toBeUndefined();
+    await until(() => existsSync(`${folder}/held`) && supervisor.state().pid !== undefined);
+    expect(supervisor.state().restarts).toBeGreaterThan(0);
   });
 
   test("ends when it is told to, by force when it does not listen", async () => {

@@ -109,6 +109,36 @@ export class Supervisor {
     rmSync(this.#spec.pidFile, { force: true });
   }
 
+  /**
+   * Starts another child beside the one that runs, and ends that one when `ready` resolves, or when the new one has not got so
+   * far after `deadline` milliseconds or has ended: perhaps it needs what the old one holds. Resolves when the old one is gone.
+   */
+  async replace(ready: () => Promise<unknown>, deadline = 10_000): Promise<void> {
+    const old = this.#current;
+    if (!old) return;
+    this.#watch?.dispose();
+    this.#spawn();
+    await new Promise<void>((resolve) => {
+      const timer = this.#clock.after(deadline, resolve);
+      const done = () => {
+        timer.dispose();
+        resolve();
+      };
+      ready().then(done, done);
+      this.#whenGone.push(done);
+    });
+    signalProcess(old, "SIGTERM");
+    const kill = this.#clock.after(2_000, () => signalProcess(old, "SIGKILL"));
+    await new Promise<void>((resolve) => {
+      const look = this.#clock.every(20, () => {
+        if (isRunning(old)) return;
+        look.dispose();
+        resolve();
+      });
+    });
+    kill.dispose();
+  }
+
   /** Lets the child run on without us (our own end; the next process finds it). */
   release(): void {
     this.#stopping = true;

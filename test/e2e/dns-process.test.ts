@@ -46,13 +46,14 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-function start(port: number): Bun.Subprocess {
+function start(port: number, program = "one"): Bun.Subprocess {
   const child = Bun.spawn(
     [
       process.execPath,
       join(root, "src/cluster/dns-main.ts"),
       ...dnsArgv({
         ...{ control, snapshot, addresses: ["127.0.0.1"], port, metricsPort: 0, clients: ["127.0.0.0/8"] },
+        program,
         ownAddresses: [],
         netns: undefined,
       }),
@@ -64,7 +65,7 @@ function start(port: number): Bun.Subprocess {
 }
 
 /** The rcode and the first address; `nothing` when there is no answer. */
-async function ask(port: number, name: string): Promise<string> {
+async function ask(port: number, name: string, patience = 300): Promise<string> {
   const answer = Promise.withResolvers<string>();
   const socket = await Bun.udpSocket({
     connect: { hostname: "127.0.0.1", port },
@@ -76,7 +77,7 @@ async function ask(port: number, name: string): Promise<string> {
       error() {},
     },
   });
-  const timer = setTimeout(() => answer.resolve("nothing"), 300);
+  const timer = setTimeout(() => answer.resolve("nothing"), patience);
   socket.send(encode({ type: "query", id: 7, flags: 0x0100, questions: [{ name, type: "A" }] }));
   const text = await answer.promise;
   clearTimeout(timer);
@@ -97,7 +98,13 @@ describe("the DNS process", () => {
     const port = await freePort();
     const first = start(port);
     expect(await answers(port, "SERVFAIL")).toBe("SERVFAIL");
-    const server = serveZone({ path: control, feed, config: { ...defaultConfig, ttl: 9 }, log: silentLogger });
+    const server = serveZone({
+      path: control,
+      feed,
+      config: { ...defaultConfig, ttl: 9 },
+      program: "one",
+      log: silentLogger,
+    });
     expect(await answers(port, "NOERROR 10.96.0.5")).toBe("NOERROR 10.96.0.5");
     await eventually(
       async () => Bun.file(snapshot).size,
@@ -113,6 +120,37 @@ describe("the DNS process", () => {
     expect(readFileSync(snapshot, "utf8")).toContain('"ttl":9');
     second.kill();
     expect(await second.exited).toBe(0);
+  }, 60_000);
+
+  test("of a newer program takes over without a question lost", async () => {
+    const port = await freePort();
+    const server = serveZone({ path: control, feed, config: defaultConfig, program: "two", log: silentLogger });
+    ends.push(() => server.dispose());
+    const old = start(port, "one");
+    expect(await answers(port, "NOERROR 10.96.0.5")).toBe("NOERROR 10.96.0.5");
+    expect((await server.connected()).program).toBe("one");
+    const seen = new Map<string, number>();
+    let over = false;
+    const asking = Promise.all(
+      Array.from({ length: 4 }, async () => {
+        while (!over) {
+          const text = await ask(port, cart, 3_000);
+          seen.set(text, (seen.get(text) ?? 0) + 1);
+        }
+      }),
+    );
+    const next = start(port, "two");
+    await server.upToDate();
+    expect(server.listening()).toMatchObject({ pid: next.pid, program: "two" });
+    old.kill();
+    expect(await old.exited).toBe(0);
+    await Bun.sleep(300);
+    over = true;
+    await asking;
+    expect([...seen.keys()]).toEqual(["NOERROR 10.96.0.5"]);
+    expect(server.listening()?.pid).toBe(next.pid);
+    next.kill();
+    await next.exited;
   }, 60_000);
 
   test.skipIf(!isRoot || !existsSync("/proc/self/autogroup"))(
