@@ -8,11 +8,8 @@ import { node } from "./objects.ts";
 
 export const version = "1.36.3";
 
-export const howToBuild = `kube-proxy ${version} is built with Go in an empty folder outside of the project:
-  go mod init peer && go get k8s.io/kubernetes@v${version} and, in go.mod, a line of each staging module that its go.mod replaces:
-  replace k8s.io/api => k8s.io/api v0.${version.slice(2)}, and so on;
-  go get k8s.io/kubernetes/cmd/kube-proxy && go build -o kube-proxy k8s.io/kubernetes/cmd/kube-proxy
-  Then name the binary: FAIRLEAD_KUBE_PROXY=/path/to/kube-proxy`;
+export const howToBuild = `kube-proxy ${version} is built with Go: bash test/kube-proxy/build.sh FOLDER; then
+  FAIRLEAD_KUBE_PROXY=FOLDER/kube-proxy names it.`;
 
 /** The binary that the environment names. */
 export const binary = process.env["FAIRLEAD_KUBE_PROXY"];
