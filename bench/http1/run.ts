@@ -2,10 +2,11 @@
 // connections, one process each, runs taken in turns. Prints CPU time a request of the proxy process, its ratio to NGINX's,
 // requests a second and latency, and keeps the result in `last.txt`. Usage: bun bench/http1/run.ts [SECONDS [ROUNDS]].
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener } from "../../test/e2e/proxy-harness.ts";
+import { cpuTime, median } from "../cpu.ts";
 import { nginxConfiguration, routeTable, services } from "./rules.ts";
 
 const seconds = Number(process.argv[2] ?? 5);
@@ -22,14 +23,6 @@ interface Run {
   microseconds: number;
   perSecond: number;
   p99: string;
-}
-
-/** CPU time that a process has used, in microseconds (proc(5), fields 14 and 15, in ticks of 10 ms). */
-function cpuTime(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-    .replace(/^.*\) /, "")
-    .split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }
 
 async function wrk(port: number, pid: number, duration: number): Promise<Run> {
@@ -61,10 +54,6 @@ async function wrk(port: number, pid: number, duration: number): Promise<Run> {
     perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1]),
     p99: /99%\s+(\S+)/.exec(text)?.[1] ?? "?",
   };
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 const folder = mkdtempSync(join(tmpdir(), "fl-bench-"));

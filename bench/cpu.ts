@@ -1,0 +1,15 @@
+// What benchmarks measure of other processes, and how they sum runs up.
+
+import { readFileSync } from "node:fs";
+
+/** CPU time that a process has used, in microseconds (proc(5), fields 14 and 15, in ticks of 10 ms). */
+export function cpuTime(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
+}
+
+export function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
+}
