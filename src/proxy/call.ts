@@ -94,7 +94,9 @@ class CallUnderWay extends Deadline implements Call, Waiter, UpstreamEvents {
     this.#connection = connection;
     const { body = [], headers } = this.#request;
     const block = new HeaderBlock();
-    for (const { name, value } of headers) if (!framing.has(name)) block.add(name, value);
+    for (const { name, value } of headers) {
+      if (!framing.has(name) || (name === "te" && value === "trailers")) block.add(name, value);
+    }
     const length = body.reduce((sum, chunk) => sum + chunk.length, 0);
     if (length > 0 || this.#request.method === "POST") block.add("content-length", String(length));
     const head: RequestHead = {

@@ -3,8 +3,10 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
+import * as grpc from "@grpc/grpc-js";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import type { Endpoints, Filter, Rule } from "../../src/model/model.ts";
+import { messages } from "../../src/proxy/filters/grpc-messages.ts";
 import {
   backend,
   endpoints,
@@ -483,6 +485,214 @@ describe("how much", () => {
     length = 5000;
     const cut = await exchange(port, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     expect(cut).toStartWith("HTTP/1.1 200");
+  });
+});
+
+describe("services that are asked over gRPC", () => {
+  /** A service with one method: takes and gives messages as protobufjs has them. */
+  async function grpcServer(
+    path: string,
+    request: (typeof messages)["checkRequest"],
+    response: (typeof messages)["checkRequest"],
+    answer: (message: never) => object,
+  ): Promise<{ port: number }> {
+    const made = new grpc.Server();
+    const method = {
+      path,
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: (bytes: Buffer) => bytes,
+      requestDeserialize: (bytes: Buffer) => request.toObject(request.decode(bytes), { longs: Number }),
+      responseSerialize: (message: object) => Buffer.from(response.encode(response.fromObject(message)).finish()),
+      responseDeserialize: (bytes: Buffer) => bytes,
+    };
+    made.addService(
+      { ask: method },
+      {
+        ask(call: grpc.ServerUnaryCall<unknown, unknown>, done: grpc.sendUnaryData<unknown>) {
+          try {
+            done(null, answer(call.request as never));
+          } catch {
+            done({ code: 13, details: "broken" });
+          }
+        },
+      },
+    );
+    const at = await new Promise<number>((resolve, reject) => {
+      made.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+        error ? reject(error) : resolve(bound),
+      );
+    });
+    ends.push(() => made.forceShutdown());
+    return { port: at };
+  }
+
+  async function serveWith(filter: Filter, main: { port: number }, service: { port: number }): Promise<void> {
+    await proxy.start();
+    const rejected = await proxy.control.update({
+      backends: [backend("one"), backend("service", { protocol: "h2c" })],
+      endpoints: [endpoints("one", main.port), endpoints("service", service.port)],
+      routeTables: [routeTable([rule("all", { filters: [filter] })])],
+      listeners: [plainListener(port)],
+    });
+    expect(rejected).toEqual([]);
+  }
+
+  test("authorization", async () => {
+    interface Asked {
+      attributes: {
+        source: { address: { socketAddress: { address: string } } };
+        request: {
+          http: { method: string; path: string; host: string; headers: Record<string, string>; rawBody: Buffer };
+        };
+      };
+    }
+    const asked: Asked[] = [];
+    const service = await grpcServer(
+      "/envoy.service.auth.v3.Authorization/Check",
+      messages.checkRequest,
+      messages.checkResponse,
+      (message: Asked) => {
+        asked.push(message);
+        const { headers } = message.attributes.request.http;
+        if (headers["authorization"] === "broken") throw new Error("broken");
+        if (headers["authorization"] === "no") {
+          const denied = {
+            status: { code: 451 },
+            headers: [{ header: { key: "X-Why", value: "law" } }],
+            body: "not here",
+          };
+          return { status: { code: 7 }, deniedResponse: denied };
+        }
+        return {
+          status: { code: 0 },
+          okResponse: {
+            headers: [
+              { header: { key: "x-user", value: "ann" } },
+              { header: { key: "x-tags", value: "b" }, append: { value: true } },
+              { header: { key: "x-bad", value: "a\r\nx-smuggled: 1" } },
+            ],
+            headersToRemove: ["x-gone", "host"],
+            responseHeadersToAdd: [{ header: { key: "x-told", value: "1" } }],
+          },
+        };
+      },
+    );
+    const main = server();
+    await serveWith(
+      {
+        kind: "externalAuth",
+        from,
+        service: "service",
+        protocol: { kind: "grpc", authority: "auth.example" },
+        sends: ["x-tags"],
+        adds: [],
+        body: { bytes: 1000, partial: false },
+        toBackend: [],
+        toClient: [],
+        timeout: 5000,
+        whenFailing: { status: 503 },
+      },
+      main,
+      service,
+    );
+    const as = (authorization: string) =>
+      fetch(url("/a?b=1"), {
+        method: "POST",
+        body: "hello",
+        headers: { authorization, "x-user": "forged", "x-tags": "a", "x-gone": "1" },
+      });
+    const yes = await as("yes");
+    expect(yes.headers.get("x-told")).toBe("1");
+    const { headers } = await seenBy(yes);
+    expect([headers["x-user"], headers["x-tags"], headers["x-gone"]]).toEqual(["ann", "a, b", undefined]);
+    expect([headers["x-bad"], headers["x-smuggled"]]).toEqual([undefined, undefined]);
+    expect(asked[0]!.attributes).toMatchObject({
+      source: { address: { socketAddress: { address: "127.0.0.1" } } },
+      request: { http: { method: "POST", path: "/a?b=1", host: `127.0.0.1:${port}` } },
+    });
+    expect(asked[0]!.attributes.request.http.headers).toMatchObject({
+      authorization: "yes",
+      "x-tags": "a",
+      ":method": "POST",
+    });
+    expect(asked[0]!.attributes.request.http.headers["x-gone"]).toBeUndefined();
+    expect(asked[0]!.attributes.request.http.rawBody.toString()).toBe("hello");
+    const no = await as("no");
+    expect([no.status, no.headers.get("x-why"), await no.text()]).toEqual([451, "law", "not here"]);
+    expect((await as("broken")).status).toBe(503);
+    expect(main.seen).toHaveLength(1);
+  });
+
+  test("rate limits", async () => {
+    interface Asked {
+      domain: string;
+      descriptors: { entries: { key: string; value: string }[] }[];
+    }
+    const asked: Asked[] = [];
+    const service = await grpcServer(
+      "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+      messages.rateLimitRequest,
+      messages.rateLimitResponse,
+      (message: Asked) => {
+        asked.push(message);
+        const over = message.descriptors.some(({ entries }) => entries.some(({ value }) => value === "greedy"));
+        const broken = message.descriptors.some(({ entries }) => entries.some(({ value }) => value === "broken"));
+        if (broken) throw new Error("broken");
+        const responseHeadersToAdd = [{ key: "x-ratelimit-limit", value: "10" }];
+        return {
+          overallCode: over ? 2 : 1,
+          responseHeadersToAdd,
+          requestHeadersToAdd: [{ key: "x-counted", value: "1" }],
+        };
+      },
+    );
+    await serveWith(
+      {
+        kind: "globalRateLimit",
+        from,
+        service: "service",
+        authority: "limits.example",
+        domain: "shop",
+        descriptors: [
+          [
+            { key: "user", value: { kind: "header", name: "x-user" } },
+            { key: "route", value: { kind: "constant", value: "all" } },
+          ],
+          [{ key: "remote_address", value: { kind: "source" } }],
+        ],
+        timeout: 5000,
+        whenFailing: "pass",
+        status: 429,
+      },
+      server(),
+      service,
+    );
+    const as = (user: string) => fetch(url(), { headers: user === "" ? {} : { "x-user": user } });
+    const within = await as("ann");
+    expect(within.headers.get("x-ratelimit-limit")).toBe("10");
+    expect((await seenBy(within)).headers["x-counted"]).toBe("1");
+    const over = await as("greedy");
+    expect([over.status, over.headers.get("x-fairlead-reason"), over.headers.get("x-ratelimit-limit")]).toEqual([
+      429,
+      "rate_limited",
+      "10",
+    ]);
+    expect((await as("broken")).status).toBe(200);
+    expect((await as("")).status).toBe(200);
+    expect(asked[0]).toMatchObject({
+      domain: "shop",
+      descriptors: [
+        {
+          entries: [
+            { key: "user", value: "ann" },
+            { key: "route", value: "all" },
+          ],
+        },
+        { entries: [{ key: "remote_address", value: "127.0.0.1" }] },
+      ],
+    });
+    expect(asked.at(-1)!.descriptors).toHaveLength(1);
   });
 });
 

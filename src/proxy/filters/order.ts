@@ -14,6 +14,7 @@ import { cors } from "./cors.ts";
 import { errorPages } from "./error-pages.ts";
 import { externalAuth } from "./external-auth.ts";
 import { fault } from "./fault.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
 import { requestHeaders, responseHeaders } from "./header-change.ts";
 import { jwt } from "./jwt.ts";
 import { localRateLimit } from "./local-rate-limit.ts";
@@ -32,6 +33,7 @@ const all = [
   basicAuth,
   jwt,
   externalAuth,
+  globalRateLimit,
   fault,
   buffering,
   query,
