@@ -54,6 +54,8 @@ export interface ModeSemantics {
   /** What happens to a known cluster IP's port that no Service has, and to addresses of the service range that none has. */
   readonly unknownPort: "pass" | "reject";
   readonly unknownAddress: "pass" | "drop";
+  /** What happens to a port that no Service has of an external or load-balancer address, unless the node has the address itself. */
+  readonly unknownOutsidePort: "pass" | "reject";
   /** The node has Services' outside addresses itself, and sends to one of them from that address. */
   readonly sendsFromServices: boolean;
   /** A process relays the bytes: endpoints see its address, never the client's. */
@@ -77,6 +79,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     unknownPort: "pass",
     unknownAddress: "pass",
     sendsFromServices: false,
+    unknownOutsidePort: "pass",
     relays: false,
     carriesSctp: true,
   },
@@ -91,6 +94,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     unknownPort: "reject",
     unknownAddress: "drop",
     sendsFromServices: false,
+    unknownOutsidePort: "pass",
     relays: false,
     carriesSctp: true,
   },
@@ -106,6 +110,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     unknownPort: "reject",
     unknownAddress: "pass",
     sendsFromServices: true,
+    unknownOutsidePort: "reject",
     relays: false,
     carriesSctp: true,
   },
@@ -121,6 +126,7 @@ export const modeSemantics: Readonly<Record<PacketMode, ModeSemantics>> = {
     unknownPort: "pass",
     unknownAddress: "pass",
     sendsFromServices: false,
+    unknownOutsidePort: "pass",
     relays: true,
     carriesSctp: false,
   },

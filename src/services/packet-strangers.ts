@@ -32,9 +32,8 @@ export function strangerReason(packet: Packet, context: StrangerContext): Strang
   }
   const outside = rows.filter((row) => row.externalIPs.includes(address) || row.loadBalancerIPs.includes(address));
   if (outside.length > 0) {
-    return pass(
-      `${address} leads to Service ${nameOf(outside)}, which has no port ${wanted} (it has ${portsOf(outside)})`,
-    );
+    const reason = `${address} leads to Service ${nameOf(outside)}, which has no port ${wanted} (it has ${portsOf(outside)})`;
+    return { outcome: node.addresses.includes(address) ? "pass" : semantics.unknownOutsidePort, reason };
   }
   if (isLocal(address)) {
     const row = rows.find((one) => one.nodePort === port);

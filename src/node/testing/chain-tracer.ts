@@ -186,10 +186,16 @@ function parseRule(line: string): Rule {
       case "--probability":
         share = Number(value());
         break;
-      case "--vproto":
-      case "--vport":
-        value();
+      case "--vproto": {
+        const protocol = { "6": "tcp", "17": "udp", "132": "sctp" }[value()];
+        add((packet) => packet.protocol === protocol);
         break;
+      }
+      case "--vport": {
+        const port = Number(value());
+        add((packet) => packet.port === port);
+        break;
+      }
       case "--vaddr": {
         const address = value();
         add(({ destination }) => destination === address);
