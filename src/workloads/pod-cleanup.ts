@@ -1,5 +1,5 @@
 // Pods that no node will ever finish: bound to a node that is no more, or being deleted before any node had them. They are
-// removed here. Upstream: pkg/controller/podgc. Nodes that merely do not answer keep their pods.
+// removed here. Upstream: pkg/controller/podgc. Those of nodes that merely do not answer go by taints.
 
 import { Nodes, type Pod, Pods } from "../api/kinds.ts";
 import { splitName } from "../api/object.ts";
@@ -7,6 +7,8 @@ import { isStatusReason } from "../api/status-error.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";
 import { startController } from "./controller.ts";
 import { eachChange, type Objects } from "./objects.ts";
+import { isFinished } from "./pods.ts";
+import { disruptionTarget } from "./taint-eviction.ts";
 
 /** How long a node may be missing before its pods count as lost, in milliseconds (upstream's quarantine, shortened to this machine). */
 const quarantine = 5_000;
@@ -38,7 +40,12 @@ export function startPodCleanup(objects: Objects): Disposable {
       const since = missingSince.get(node) ?? now;
       missingSince.set(node, since);
       if (now - since < quarantine) return since + quarantine - now;
-      if (!(await objects.store.get({ resource: Nodes, ...splitName(node) }))) await remove(pod);
+      if (await objects.store.get({ resource: Nodes, ...splitName(node) })) return undefined;
+      if (!isFinished(pod)) {
+        const status = disruptionTarget(pod, "DeletionByPodGC", "PodGC: node no longer exists", now);
+        await objects.updateStatus(Pods, pod, { ...status, phase: "Failed" });
+      }
+      await remove(pod);
       return undefined;
     },
   });

@@ -139,11 +139,14 @@ function preferNoSchedule(pod: Pod, node: Node): number {
 
 /** Whether one of the pod's tolerations takes the taint (core/v1 Toleration.ToleratesTaint). */
 export function tolerates(pod: Pod, taint: Taint): boolean {
-  return (pod.spec?.tolerations ?? []).some(
-    (one: Toleration) =>
-      (!one.effect || one.effect === taint.effect) &&
-      (!one.key ? one.operator === "Exists" : one.key === taint.key) &&
-      (one.operator === "Exists" || (one.value ?? "") === (taint.value ?? "")),
+  return (pod.spec?.tolerations ?? []).some((one) => toleratesTaint(one, taint));
+}
+
+export function toleratesTaint(one: Toleration, taint: Taint): boolean {
+  return (
+    (!one.effect || one.effect === taint.effect) &&
+    (!one.key ? one.operator === "Exists" : one.key === taint.key) &&
+    (one.operator === "Exists" || (one.value ?? "") === (taint.value ?? ""))
   );
 }
 

@@ -23,11 +23,13 @@ import { startEventExpiry } from "./events.ts";
 import { collectedResources, startGarbageCollector } from "./garbage-collector.ts";
 import { startJobs } from "./job.ts";
 import { type NamespaceOptions, startNamespaces } from "./namespaces.ts";
+import { startNodeTaints } from "./node-taints.ts";
 import { Objects, type ObjectsOptions } from "./objects.ts";
 import { startPodCleanup } from "./pod-cleanup.ts";
 import { startReplicaSets } from "./replica-set.ts";
 import { startScheduler } from "./scheduler.ts";
 import { startStatefulSets } from "./stateful-set.ts";
+import { startTaintEviction } from "./taint-eviction.ts";
 import { type LocalVolumes, startVolumes } from "./volumes.ts";
 
 export type WorkloadsOptions = ObjectsOptions &
@@ -71,6 +73,8 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       startCronJobs(objects),
       startDisruptionBudgets(objects),
       startAutoscalers(objects),
+      startNodeTaints(objects),
+      startTaintEviction(objects),
       startPodCleanup(objects),
       ...(options.volumes ? [startVolumes(objects, options.volumes)] : []),
       startEventExpiry(objects),
