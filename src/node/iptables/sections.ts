@@ -20,44 +20,67 @@ const mark = "KUBE-MARK-MASQ";
 
 interface Chain {
   readonly name: string;
-  readonly lines: string[];
-  header?: string;
-  deletion?: string;
+  /** Its lines of each sort, each with its newline. */
+  header: string;
+  rules: string;
+  deletion: string;
 }
 
 /** `text` is for `iptables-restore --noflush`, as `difference.ts` makes it; what is returned does the same in more transactions. */
 export function inSections(text: string): string {
-  const headers = text.match(/^:/gm)?.length ?? 0;
-  if (headers < splitFrom) return text;
-  return text
-    .split("COMMIT\n")
-    .filter((table) => table !== "")
-    .map((table) => sectionsOf(table.trimEnd().split("\n")))
-    .join("");
+  if (!isLarge(text)) return text;
+  const sections: string[] = [];
+  for (let at = 0; at < text.length; ) {
+    const end = text.indexOf("COMMIT\n", at);
+    sections.push(...sectionsOf(text, at, end));
+    at = end + "COMMIT\n".length;
+  }
+  return sections.join("");
 }
 
-function sectionsOf([table = "", ...lines]: readonly string[]): string {
+function isLarge(text: string): boolean {
+  let headers = 0;
+  for (let at = text.indexOf("\n:"); at >= 0; at = text.indexOf("\n:", at + 1)) if (++headers >= splitFrom) return true;
+  return false;
+}
+
+/** The sections of the table that stands in `text` from `from` to `to`. A chain's lines mostly follow each other: they stay one text. */
+function sectionsOf(text: string, from: number, to: number): string[] {
   const chains = new Map<string, Chain>();
-  for (const line of lines) {
-    const name = line.startsWith(":") ? line.slice(1, line.indexOf(" ")) : line.split(" ", 2)[1]!;
+  const first = text.indexOf("\n", from) + 1;
+  const table = text.slice(from, first);
+  let at = first;
+  while (at < to) {
+    const start = at;
+    const sort = text[start] === ":" ? "header" : text.startsWith("-X ", start) ? "deletion" : "rules";
+    const name = chainAt(text, start);
+    at = text.indexOf("\n", at) + 1;
+    while (sort === "rules" && at < to && !text.startsWith("-X ", at) && chainAt(text, at) === name) {
+      at = text.indexOf("\n", at) + 1;
+    }
     let chain = chains.get(name);
     if (!chain) {
-      chain = { name, lines: [] };
+      chain = { name, header: "", rules: "", deletion: "" };
       chains.set(name, chain);
     }
-    if (line.startsWith(":")) chain.header = line;
-    else if (line.startsWith("-X ")) chain.deletion = line;
-    else chain.lines.push(line);
+    chain[sort] += text.slice(start, at);
   }
   const all = [...chains.values()];
-  const written = all.filter(({ header, deletion }) => header !== undefined && deletion === undefined);
+  const written = all.filter(({ header, deletion }) => header !== "" && deletion === "");
   const own = written.filter(({ name }) => kindOf(name) >= 0).sort((a, b) => kindOf(b.name) - kindOf(a.name));
-  const gone = all.filter(({ deletion }) => deletion !== undefined).sort((a, b) => order(a.name) - order(b.name));
-  const apart = new Set([...own, ...gone, ...written.filter(({ name }) => name === mark)]);
+  const gone = all.filter(({ deletion }) => deletion !== "").sort((a, b) => order(a.name) - order(b.name));
+  const marks = written.filter(({ name }) => name === mark);
+  const apart = new Set([...own, ...gone, ...marks]);
   const shared = all.filter((chain) => !apart.has(chain));
-  return [written.filter(({ name }) => name === mark), ...parts(own), shared, ...parts(gone)]
-    .map((section) => textOf(table, section))
-    .join("");
+  return [marks, ...parts(own), shared, ...parts(gone)].map((section) => textOf(table, section));
+}
+
+/** The chain of a line `:CHAIN …`, `-A CHAIN …` or `-X CHAIN`. */
+function chainAt(text: string, line: number): string {
+  const from = line + (text[line] === ":" ? 1 : 3);
+  let to = from;
+  while (text[to] !== " " && text[to] !== "\n") to++;
+  return text.slice(from, to);
 }
 
 function kindOf(name: string): number {
@@ -77,12 +100,6 @@ function parts(chains: readonly Chain[]): Chain[][] {
 
 function textOf(table: string, section: readonly Chain[]): string {
   if (section.length === 0) return "";
-  const lines = [
-    table,
-    ...section.flatMap(({ header }) => header ?? []),
-    ...section.flatMap((chain) => chain.lines),
-    ...section.flatMap(({ deletion }) => deletion ?? []),
-    "COMMIT",
-  ];
-  return `${lines.join("\n")}\n`;
+  const of = (sort: "header" | "rules" | "deletion") => section.map((chain) => chain[sort]).join("");
+  return `${table}${of("header")}${of("rules")}${of("deletion")}COMMIT\n`;
 }
