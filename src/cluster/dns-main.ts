@@ -4,11 +4,12 @@
 
 import { messageOf, UserError } from "../base/errors.ts";
 import { dnsArguments, runDnsProcess } from "../dns/process.ts";
+import { stopReceiving } from "../node/netns/quiet-udp.ts";
 import { inNetns } from "../node/netns/setns.ts";
 
 try {
   const options = dnsArguments(process.argv.slice(2));
-  await runDnsProcess(options, (open) => inNetns(options.netns, open));
+  await runDnsProcess(options, { bind: (open) => inNetns(options.netns, open), stopReceiving });
 } catch (error) {
   process.stderr.write(`${messageOf(error)}\n`);
   process.exit(error instanceof UserError ? error.exitCode : 1);

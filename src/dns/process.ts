@@ -3,7 +3,7 @@
 
 import { parseArgs } from "node:util";
 import { systemClock } from "../base/clock.ts";
-import { UserError } from "../base/errors.ts";
+import { messageOf, UserError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
 import { type DnsConfig, defaultConfig } from "./config.ts";
 import { goFirst } from "./priority.ts";
@@ -74,8 +74,19 @@ export function dnsArgv(options: DnsArguments): string[] {
   ];
 }
 
+/** What the room of namespaces and sockets does for the process. */
+export interface DnsProcessHost {
+  /** Runs `open` where the sockets belong. */
+  readonly bind: <T>(open: () => T) => T;
+  /** Lets other sockets of a UDP port have what comes from now on. Throws where that cannot be done. */
+  readonly stopReceiving: (port: number) => void;
+}
+
+/** Milliseconds for what was asked before the end: what waits in the sockets, and answers of other servers. */
+const lastAnswers = 200;
+
 /** Serves until a signal ends the process. Rejects when the sockets cannot be opened. */
-export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () => T) => T): Promise<void> {
+export async function runDnsProcess(options: DnsArguments, { bind, stopReceiving }: DnsProcessHost): Promise<void> {
   const log = createLogger((line) => process.stderr.write(`${line}\n`), "info", { component: "dns" });
   // A fault in one question must not cost all the others: it is told, and the rest goes on.
   process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
@@ -123,10 +134,18 @@ export async function runDnsProcess(options: DnsArguments, bind: <T>(open: () =>
     onProgrammed: (seconds) => service.metrics.programmed(seconds),
   });
   log.info("listening", { addresses, port: service.port, metricsPort: service.metricsPort, kept: kept !== undefined });
+  let ending = false;
   const end = () => {
+    if (ending) return;
+    ending = true;
     zone.dispose();
     snapshot.dispose();
-    void service.dispose().then(() => process.exit(0));
+    try {
+      stopReceiving(service.port);
+    } catch (error) {
+      log.warn("questions that come just now may be lost", { error: messageOf(error) });
+    }
+    systemClock.after(lastAnswers, () => void service.dispose().then(() => process.exit(0)));
   };
   process.on("SIGTERM", end);
   process.on("SIGINT", end);
