@@ -72,7 +72,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   #begun = false;
   #waiting = new Set<Http2Stream>();
   #pumping = false;
-  readonly #resets = new Int32Array(rememberedResets);
+  readonly #resets: number[] = [];
   #resetCount = 0;
   #heard = turn.now;
   /** When a frame last began. */

@@ -23,7 +23,14 @@ export function flushFrames(): void {
   while (dirty.length > 0) {
     const outputs = dirty;
     dirty = [];
-    for (let index = 0; index < outputs.length; index++) outputs[index]!.flush();
+    for (let index = 0; index < outputs.length; index++) {
+      try {
+        outputs[index]!.flush();
+      } catch {
+        // A socket that breaks in its write closes by itself, and must not cost the others theirs.
+        outputs[index]!.wire.terminate();
+      }
+    }
   }
 }
 

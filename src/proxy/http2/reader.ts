@@ -174,55 +174,54 @@ export class FrameReader {
     if (!this.#begins(type, flags, id)) return;
     const start = at + frameHeader;
     const end = start + length;
-    const wrong = (code: number, what: string) => sink.frameError(code, what);
     switch (type) {
       case FrameType.headers:
-        if (id === 0) wrong(ErrorCode.protocolError, "HEADERS on stream 0");
+        if (id === 0) sink.frameError(ErrorCode.protocolError, "HEADERS on stream 0");
         else this.#headers(bytes, start, end, flags, id);
         break;
       case FrameType.continuation:
-        if (this.#blockId === 0) wrong(ErrorCode.protocolError, "CONTINUATION without HEADERS");
+        if (this.#blockId === 0) sink.frameError(ErrorCode.protocolError, "CONTINUATION without HEADERS");
         else this.#addToBlock(bytes, start, end, (flags & Flag.endHeaders) !== 0);
         break;
       case FrameType.priority:
-        if (id === 0) wrong(ErrorCode.protocolError, "PRIORITY on stream 0");
+        if (id === 0) sink.frameError(ErrorCode.protocolError, "PRIORITY on stream 0");
         else if (length !== 5) sink.frameError(ErrorCode.frameSizeError, "PRIORITY has another length than 5", id);
         else sink.priority(id, streamId(bytes, start) === id);
         break;
       case FrameType.rstStream:
-        if (id === 0) wrong(ErrorCode.protocolError, "RST_STREAM on stream 0");
-        else if (length !== 4) wrong(ErrorCode.frameSizeError, "RST_STREAM has another length than 4");
+        if (id === 0) sink.frameError(ErrorCode.protocolError, "RST_STREAM on stream 0");
+        else if (length !== 4) sink.frameError(ErrorCode.frameSizeError, "RST_STREAM has another length than 4");
         else sink.reset(id, bytes.readUInt32BE(start));
         break;
       case FrameType.settings:
-        if (id !== 0) wrong(ErrorCode.protocolError, "SETTINGS on a stream");
+        if (id !== 0) sink.frameError(ErrorCode.protocolError, "SETTINGS on a stream");
         else if ((flags & Flag.ack) !== 0) {
-          if (length !== 0) wrong(ErrorCode.frameSizeError, "an acknowledgement of SETTINGS with content");
+          if (length !== 0) sink.frameError(ErrorCode.frameSizeError, "an acknowledgement of SETTINGS with content");
           else sink.settingsAcknowledged();
-        } else if (length % 6 !== 0) wrong(ErrorCode.frameSizeError, "SETTINGS are no multiple of 6 long");
+        } else if (length % 6 !== 0) sink.frameError(ErrorCode.frameSizeError, "SETTINGS are no multiple of 6 long");
         else sink.settings(bytes, start, end);
         break;
       case FrameType.pushPromise:
-        wrong(ErrorCode.protocolError, "PUSH_PROMISE, which nobody asked for");
+        sink.frameError(ErrorCode.protocolError, "PUSH_PROMISE, which nobody asked for");
         break;
       case FrameType.ping:
-        if (id !== 0) wrong(ErrorCode.protocolError, "PING on a stream");
-        else if (length !== 8) wrong(ErrorCode.frameSizeError, "PING has another length than 8");
+        if (id !== 0) sink.frameError(ErrorCode.protocolError, "PING on a stream");
+        else if (length !== 8) sink.frameError(ErrorCode.frameSizeError, "PING has another length than 8");
         else sink.ping(bytes, start, (flags & Flag.ack) !== 0);
         break;
       case FrameType.goaway:
-        if (id !== 0) wrong(ErrorCode.protocolError, "GOAWAY on a stream");
-        else if (length < 8) wrong(ErrorCode.frameSizeError, "GOAWAY is shorter than 8");
+        if (id !== 0) sink.frameError(ErrorCode.protocolError, "GOAWAY on a stream");
+        else if (length < 8) sink.frameError(ErrorCode.frameSizeError, "GOAWAY is shorter than 8");
         else sink.goaway(streamId(bytes, start), bytes.readUInt32BE(start + 4));
         break;
       case FrameType.windowUpdate: {
         if (length !== 4) {
-          wrong(ErrorCode.frameSizeError, "WINDOW_UPDATE has another length than 4");
+          sink.frameError(ErrorCode.frameSizeError, "WINDOW_UPDATE has another length than 4");
           break;
         }
         const increment = streamId(bytes, start);
         if (increment > 0) sink.windowUpdate(id, increment);
-        else if (id === 0) wrong(ErrorCode.protocolError, "WINDOW_UPDATE of 0");
+        else if (id === 0) sink.frameError(ErrorCode.protocolError, "WINDOW_UPDATE of 0");
         else sink.frameError(ErrorCode.protocolError, "WINDOW_UPDATE of 0", id);
         break;
       }

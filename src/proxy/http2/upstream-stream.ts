@@ -233,7 +233,7 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
 
   /** Gives up on an endpoint that is silent for longer than `idle` milliseconds; returns when to look again. */
   sweep(idle: number): number {
-    if (this.held || this.stalled) return idle;
+    if (this.held) return idle;
     const left = idle - (turn.now - this.active);
     if (left > 0) return left;
     this.connection.sendReset(this.id, ErrorCode.cancel);

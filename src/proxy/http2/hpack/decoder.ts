@@ -16,7 +16,8 @@ const places = tableBytes / 32;
 const maxString = 256 * 1024;
 
 export class HpackDecoder {
-  readonly #table: (Entry | undefined)[] = new Array(places).fill(undefined);
+  /** A ring of `places`, which grows to that as entries come. */
+  readonly #table: (Entry | undefined)[] = [];
   /** Entries ever inserted, and those that are there. */
   #inserted = 0;
   #count = 0;

@@ -16,7 +16,7 @@ let scratch = Buffer.allocUnsafeSlow(16 * 1024);
 const places = tableBytes / fieldOverhead;
 /** Longer values do not enter the table. */
 const maxIndexed = 512;
-const hashes = 256;
+const hashes = 128;
 
 /** What a name says of its field's encoding: its place in the static table, and whether it may enter the dynamic one. */
 interface Name {
@@ -98,7 +98,8 @@ interface Sent {
 }
 
 export class HpackEncoder {
-  readonly #table: (Sent | undefined)[] = new Array(places).fill(undefined);
+  /** A ring of `places`, which grows to that as entries come. */
+  readonly #table: (Sent | undefined)[] = [];
   /** The number of the newest entry with a hash, counted from 1, and hashes that were seen once. */
   readonly #newest = new Int32Array(hashes);
   readonly #seen = new Int32Array(hashes);
