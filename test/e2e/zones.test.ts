@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ControlClient } from "../../src/cluster/control-api.ts";
-import type { Answer, Reached } from "./packet-client.ts";
+import type { Answer, Attempts, Reached } from "./packet-client.ts";
 import { eventually, isRoot, root, run, TestStack } from "./stack.ts";
 
 if (!isRoot) console.log("skipped: zones: network namespaces need root");
@@ -49,9 +49,11 @@ describe.skipIf(!isRoot)("four nodes in three zones", () => {
   const reached = async (client: string, name: string): Promise<{ answered: string[]; named: string[] }> => {
     const host = (await stack.get("services", name)).spec.clusterIP;
     const argv = [process.execPath, `${root}/test/e2e/packet-client.ts`];
+    const attempt = { protocol: "tcp", host, port: 80, times: 40 } as const;
+    const attempts: Attempts = { patience: 2_000, atOnce: 1, attempts: [attempt] };
     const { out } = await run(
       [`${root}/bin/fairlead`, "exec", "--name", stack.name, `default/${client}`, "--", ...argv],
-      { stdin: JSON.stringify([{ host, port: 80, times: 40 }]), env: { FAIRLEAD_HOME: stack.home } },
+      { stdin: JSON.stringify(attempts), env: { FAIRLEAD_HOME: stack.home } },
     );
     const [answers] = JSON.parse(out) as Answer[][];
     const decision = await control.explainPacket({ packet: `tcp default/${client} -> default/${name}:80` });

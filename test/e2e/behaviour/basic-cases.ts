@@ -71,8 +71,7 @@ spec: { containers: [{ name: main, image: example.org/multi, ports: [{ name: ${p
     const { spec } = await cluster.service("sourceip", web("sourceip"));
     await cluster.reaches("default/client-1", spec.clusterIP, 80, ["sourceip"], 1);
     for (const client of ["client-1", "client-2"]) {
-      const answer = await cluster.http(`default/${client}`, spec.clusterIP, 80);
-      expect([client, answer.client]).toEqual([client, await cluster.podIP(client)]);
+      await cluster.sees(`default/${client}`, spec.clusterIP, 80, await cluster.podIP(client));
     }
   });
 

@@ -75,7 +75,7 @@ export function loadBalancerCases(cluster: ServiceCluster): void {
         expect([node, await eventually(health, (status) => status === wanted)]).toEqual([node, wanted]);
       }
       // Nobody stands between the client and the pod.
-      expect((await cluster.http(host, address, 80)).client).toBe(cluster.hostAddress);
+      await cluster.sees(host, address, 80, cluster.hostAddress);
       await cluster.delete("Pod", `target-${n}`, 0);
       await cluster.gone("Pod", `target-${n}`);
     }

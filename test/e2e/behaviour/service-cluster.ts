@@ -11,11 +11,13 @@ import { eventually } from "../stack.ts";
 /** This process's own network: the client outside of the cluster. */
 export const host = "host";
 
-/** Cases at a time. */
-const atOnce = 5;
+/** Cases at a time, and how long a change may take until it is seen, in milliseconds; ipvs runs on a slow machine of one processor. */
+const usual = { atOnce: 5, patience: 10_000, connect: 700 };
+const slow = { atOnce: 2, patience: 40_000, connect: 2_500 };
 
 export class ServiceCluster extends Cluster {
   readonly mode: string;
+  readonly #pace: typeof usual;
   #running = 0;
   readonly #under = new Set<Promise<void>>();
   #api: ApiClient | undefined;
@@ -23,12 +25,13 @@ export class ServiceCluster extends Cluster {
   constructor(mode: string) {
     super(`svc-${mode.slice(0, 3)}`);
     this.mode = mode;
+    this.#pace = mode === "ipvs" ? slow : usual;
   }
 
   /** Registers a case. A few run at a time, for they mostly wait. */
   case(title: string, work: () => Promise<void>): void {
     const run = async () => {
-      while (this.#running >= atOnce) await Promise.race(this.#under);
+      while (this.#running >= this.#pace.atOnce) await Promise.race(this.#under);
       this.#running++;
       const end = Promise.withResolvers<void>();
       this.#under.add(end.promise);
@@ -113,7 +116,7 @@ spec:
 
   /** Waits until the only endpoint of a Service is said to be so. */
   async conditions(service: string, wanted: Record<string, boolean>): Promise<void> {
-    const found = await eventually(
+    const found = await this.#eventually(
       async () => {
         const slices = await this.list("EndpointSlice", `kubernetes.io/service-name=${service}`);
         return slices.flatMap((slice) => slice.endpoints ?? []).map((one: any) => one.conditions);
@@ -150,7 +153,7 @@ spec:
 
   /** The address that a LoadBalancer Service got. */
   async loadBalancer(name: string): Promise<string> {
-    const service = await eventually(
+    const service = await this.#eventually(
       () => this.get("Service", name),
       (one) => one.status.loadBalancer?.ingress?.[0]?.ip !== undefined,
     );
@@ -160,7 +163,7 @@ spec:
   /** Waits until exactly these pods answer from `target`, and fails with those that do otherwise. */
   async reaches(target: string, address: string, port: number, pods: readonly string[], times = 12): Promise<void> {
     const wanted = [...pods].sort();
-    const answer = await eventually(
+    const answer = await this.#eventually(
       () => this.answering(target, address, port, times),
       (names) => names.join() === wanted.join(),
     );
@@ -169,7 +172,7 @@ spec:
 
   async reachesUdp(target: string, address: string, port: number, pods: readonly string[], times = 4): Promise<void> {
     const wanted = [...pods].sort();
-    const answer = await eventually(
+    const answer = await this.#eventually(
       () => this.answeringUdp(target, address, port, times),
       (names) => names.join() === wanted.join(),
     );
@@ -178,17 +181,30 @@ spec:
 
   /** Waits until anything answers. */
   async reachable(target: string, address: string, port: number): Promise<void> {
-    const answer = await eventually(
+    const answer = await this.#eventually(
       () => this.http(target, address, port),
       (one) => typeof one === "object",
     );
     expect(answer).toBeObject();
   }
 
+  /** Waits until a pod sees this client behind a connection from `target`. */
+  async sees(target: string, address: string, port: number, client: string): Promise<void> {
+    const answer = await this.#eventually(
+      () => this.http(target, address, port),
+      (one) => one.client === client,
+    );
+    expect([`client of ${target}`, answer.client ?? answer]).toEqual([`client of ${target}`, client]);
+  }
+
+  #eventually<T>(ask: () => Promise<T>, holds: (answer: T) => boolean): Promise<T> {
+    return eventually(ask, holds, this.#pace.patience);
+  }
+
   /** Waits until a connection from `target` ends so: `ECONNREFUSED`, `timeout`. */
   async fails(target: string, address: string, port: number, ...how: readonly string[]): Promise<void> {
-    const answer = await eventually(
-      () => this.http(target, address, port, { patience: 700 }),
+    const answer = await this.#eventually(
+      () => this.http(target, address, port, { patience: this.#pace.connect }),
       (one) => how.includes(one),
     );
     expect(how).toContain(answer);
@@ -196,7 +212,7 @@ spec:
 
   /** Waits until the ready endpoints of a Service are these. */
   async hasEndpoints(service: string, wanted: readonly string[]): Promise<void> {
-    const found = await eventually(
+    const found = await this.#eventually(
       () => this.endpoints(service),
       (list) => list.join() === [...wanted].sort().join(),
     );
