@@ -73,8 +73,8 @@ export const proxyFlags = {
   },
   "detect-local-mode": {
     type: "string",
-    value: localModes.join("|"),
-    help: "How traffic of pods is told from other traffic. Default: ClusterCIDR.",
+    value: "MODE",
+    help: `How traffic of pods is told from other traffic: ${localModes.join(", ")}. Default: ClusterCIDR.`,
     inRules: true,
     check: oneOf(localModes),
   },
@@ -94,8 +94,8 @@ export const proxyFlags = {
   },
   "ipvs-scheduler": {
     type: "string",
-    value: schedulers.join("|"),
-    help: "How connections are spread over endpoints. Default: rr.",
+    value: "NAME",
+    help: `How connections are spread over endpoints: ${schedulers.join(", ")}. Default: rr.`,
     modes: ["ipvs"],
     inRules: true,
     check: oneOf(schedulers),
