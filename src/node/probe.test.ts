@@ -53,8 +53,8 @@ describe("a probe that is repeated", () => {
 });
 
 describe("one probe", () => {
-  const target = (port: number): ProbeTarget => ({
-    address: "127.0.0.1",
+  const target = (port: number, address = "127.0.0.1"): ProbeTarget => ({
+    address,
     container: { name: "app", ports: [{ name: "web", containerPort: port }] } as Container,
     effectivePort: (one) => one,
     exec: async (argv) => ({ exitCode: argv[0] === "true" ? 0 : 1, stdout: "", stderr: "it broke" }),
@@ -72,6 +72,14 @@ describe("one probe", () => {
     expect(await probeOnce({ tcpSocket: { port: "web" } }, target(server.port!))).toMatchObject({ ok: true });
     await server.stop(true);
     expect(await probeOnce({ tcpSocket: { port: "web" } }, target(server.port!))).toMatchObject({ ok: false });
+  });
+
+  test("of an IPv6 address asks that address", async () => {
+    const server = Bun.serve({ hostname: "::1", port: 0, fetch: () => new Response("") });
+    const at = target(server.port!, "::1");
+    expect(await probeOnce({ httpGet: { port: "web" } }, at)).toMatchObject({ ok: true });
+    expect(await probeOnce({ tcpSocket: { port: "web" } }, at)).toMatchObject({ ok: true });
+    await server.stop(true);
   });
 
   test("of a command passes with exit code 0", async () => {

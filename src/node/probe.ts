@@ -5,6 +5,7 @@ import type { Container, Probe } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
+import { endpointText } from "../services/service-table.ts";
 import type { CommandResult } from "./network.ts";
 
 /** Where and how a probe reaches its container. */
@@ -32,7 +33,8 @@ export async function probeOnce(probe: Probe, target: ProbeTarget): Promise<Prob
     if (probe.httpGet) {
       const { host, path = "/", scheme = "HTTP", httpHeaders = [] } = probe.httpGet;
       const port = portOf(probe.httpGet.port, target);
-      const url = `${scheme.toLowerCase()}://${host ?? target.address}:${port}${path.startsWith("/") ? "" : "/"}${path}`;
+      const authority = endpointText({ address: host || target.address, port });
+      const url = `${scheme.toLowerCase()}://${authority}${path.startsWith("/") ? "" : "/"}${path}`;
       const response = await fetch(url, {
         headers: [
           ["user-agent", "kube-probe/1.36"],
@@ -69,7 +71,10 @@ function portOf(port: number | string, target: ProbeTarget): number {
 
 function connectOnce(hostname: string, port: number, timeout: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`dial tcp ${hostname}:${port}: i/o timeout`)), timeout);
+    const timer = setTimeout(
+      () => reject(new Error(`dial tcp ${endpointText({ address: hostname, port })}: i/o timeout`)),
+      timeout,
+    );
     Bun.connect({
       hostname,
       port,

@@ -3,6 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ipFamily } from "../../src/base/ip.ts";
+import { hostLink } from "../../src/node/netns/names.ts";
 import { Cluster, podYaml } from "./cluster.ts";
 import { eventually, isRoot, run } from "./stack.ts";
 
@@ -391,9 +392,27 @@ spec: {parentRefs: [{name: six}], rules: [{backendRefs: [{name: all, port: 80}]}
     expect((await cluster.stack.fairlead(asPod[0]!, ...asPod.slice(1))).out).toContain("default/all:80");
   }, 60_000);
 
+  test("refuses where no endpoint is", async () => {
+    const { spec } = await service("nobody", `type: NodePort, ${policy}, selector: {app: nobody}, ${ports}`);
+    for (const [at, address] of spec.clusterIPs.entries()) {
+      const node = (await nodeAddresses("node-2"))[at]!;
+      for (const [host, port] of [
+        [address, 80],
+        [node, spec.ports[0].nodePort],
+      ] as const) {
+        // The kernel overhears an error of IPv6 that comes while `connect` still runs, and hears that of its next SYN, after a second.
+        const asked = () => cluster.http("default/client", host, port, { patience: 4_000 });
+        expect(await eventually(asked, (answer) => answer === "ECONNREFUSED")).toBe("ECONNREFUSED");
+      }
+    }
+  }, 30_000);
+
   test("has the same addresses, routes and rules after its control process was killed", async () => {
-    const routes = async () =>
-      (await Promise.all(["-4", "-6"].map((one) => run(["ip", one, "route"])))).map(({ out }) => out);
+    const routes = async () => {
+      const link = hostLink(cluster.stack.name);
+      const all = await Promise.all(["-4", "-6"].map((one) => run(["ip", one, "route", "show", "dev", link])));
+      return all.map(({ out }) => out);
+    };
     const pods = () => Promise.all(["client", ...servers].map(addressesOf));
     const [had, led] = [await pods(), await routes()];
     const { processes } = await cluster.control.status();
@@ -416,8 +435,19 @@ spec: {parentRefs: [{name: six}], rules: [{backendRefs: [{name: all, port: 80}]}
 
   test("forgets an endpoint that goes [update endpoints: http, udp]", async () => {
     const { clusterIPs } = (await cluster.get("Service", "all")).spec;
+    // Each goes on sending from its one port: connection tracking has to let go of the endpoint, too.
+    const clients = await Promise.all(
+      clusterIPs.flatMap((address: string) =>
+        Array.from({ length: 6 }, () => cluster.udpClient("default/client", address, 90)),
+      ),
+    );
+    for (const client of clients) expect(servers).toContain(await client.answerOfAnother());
     await cluster.delete("Pod", "server-2");
     await cluster.gone("Pod", "server-2");
+    for (const client of clients) {
+      expect(await client.heard("server-1")).toBe(true);
+      client.close();
+    }
     for (const address of clusterIPs) {
       await answers("default/client", address, 80, ["server-1"], "http");
       await answers("default/client", address, 90, ["server-1"], "udp");
