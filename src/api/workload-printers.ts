@@ -99,7 +99,7 @@ export const cronJob: Printer = (object, now) => {
     name(object),
     object.spec?.schedule ?? "",
     object.spec?.timeZone ?? none,
-    object.spec?.suspend ?? false,
+    object.spec?.suspend === undefined ? "<unset>" : object.spec.suspend ? "True" : "False",
     (object.status?.active ?? []).length,
     object.status?.lastScheduleTime ? ageOf(object.status.lastScheduleTime, now) : none,
     age(object, now),

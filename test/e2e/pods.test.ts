@@ -132,6 +132,22 @@ describe.skipIf(why !== undefined).each(["iptables", "nftables"])("host ports wi
     expect([status.podIP, status.hostIP]).toEqual([node, node]);
     expect(await podOf(curl(`http://${node}:9090/`))).toBe("host");
   }, 30_000);
+
+  test("its dnsPolicy decides whether it asks the host's name servers or the cluster's", async () => {
+    const show = (name: string, dnsPolicy: string) => {
+      const metadata = { name, annotations: { "fairlead.dev/command": "cat /etc/resolv.conf; exec sleep 1000" } };
+      const spec = { hostNetwork: true, dnsPolicy, containers: [{ name: "c", image: "x" }] };
+      return JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata, spec });
+    };
+    await apply(stack, `${show("default", "ClusterFirst")}\n---\n${show("cluster", "ClusterFirstWithHostNet")}`);
+    const log = (name: string) =>
+      eventually(
+        () => kubectl("logs", name).catch(() => ""),
+        (text) => text !== "",
+      );
+    expect(await log("cluster")).toContain("search default.svc.cluster.local svc.cluster.local cluster.local");
+    expect(await log("default")).not.toContain("svc.cluster.local");
+  }, 30_000);
 });
 
 describe.skipIf(why !== undefined)("host ports without privileges", () => {
@@ -359,4 +375,95 @@ describe.skipIf(why !== undefined)("containers of a pod", () => {
     expect(after.status.podIP).not.toBe(before.status.podIP);
     expect(await eventually(starts, (text) => text.split("\n").length === 3)).toBe("db-1\ndb-1\n");
   }, 90_000);
+});
+
+describe.skipIf(why !== undefined)("workloads as kubectl shows them", () => {
+  const stack = new TestStack("work");
+  const kubectl = kubectlOf(stack);
+  beforeAll(async () => {
+    await up(stack, "--nodes", "2");
+  }, 60_000);
+  afterAll(() => stack.remove(), 30_000);
+  const deployment = (name: string, replicas: number) => {
+    const template = { metadata: { labels: { app: name } }, spec: { containers: [{ name: "app", image: "web" }] } };
+    const spec = { replicas, selector: { matchLabels: { app: name } }, template };
+    return JSON.stringify({ apiVersion: "apps/v1", kind: "Deployment", metadata: { name }, spec });
+  };
+
+  test("a CronJob: created, run by hand, suspended, described", async () => {
+    await kubectl("create", "cronjob", "tick", "--image=example.com/tick", "--schedule=*/5 * * * *");
+    expect(await kubectl("get", "cronjob", "tick", "--no-headers")).toMatch(
+      /^tick +\*\/5 \* \* \* \* +<none> +False +0 +<none> +\d+s\n$/,
+    );
+    await kubectl("create", "job", "now", "--from=cronjob/tick");
+    await kubectl("wait", "--for=condition=Complete", "job/now", "--timeout=30s");
+    await kubectl("patch", "cronjob", "tick", "-p", '{"spec":{"suspend":true,"timeZone":"Asia/Tokyo"}}');
+    expect(await kubectl("get", "cronjob", "tick", "--no-headers")).toMatch(/ Asia\/Tokyo +True +0 +<none> /);
+    expect(await kubectl("describe", "cronjob", "tick")).toMatch(/Concurrency Policy: +Allow\nSuspend: +True\n/);
+    const { err } = await stack.kubectl("create", "cronjob", "bad", "--image=x", "--schedule=60 * * * *");
+    expect(err).toContain('spec.schedule: Invalid value: "60 * * * *": end of range (60) above maximum (59): 60');
+  }, 60_000);
+
+  test("a PodDisruptionBudget holds drain back until another pod is ready", async () => {
+    await apply(stack, deployment("kept", 2));
+    await kubectl("rollout", "status", "deployment/kept", "--timeout=30s");
+    await kubectl("create", "pdb", "kept", "--selector=app=kept", "--min-available=1");
+    const allowed = () => stack.get("poddisruptionbudgets", "kept").then(({ status }) => status.disruptionsAllowed);
+    expect(await eventually(allowed, (count) => count === 1)).toBe(1);
+    expect(await kubectl("get", "pdb", "kept", "--no-headers")).toMatch(/^kept +1 +N\/A +1 +\d+s\n$/);
+    await kubectl("cordon", "node-1");
+    expect(await kubectl("get", "node", "node-1", "--no-headers")).toContain("Ready,SchedulingDisabled");
+    await kubectl("patch", "pdb", "kept", "-p", '{"spec":{"minAvailable":2}}');
+    expect(await eventually(allowed, (count) => count === 0)).toBe(0);
+    const drain = ["drain", "node-1", "--ignore-daemonsets", "--delete-emptydir-data", "--force"];
+    const held = await stack.kubectl(...drain, "--timeout=2s");
+    expect(held.code).not.toBe(0);
+    expect(held.err).toContain("Cannot evict pod as it would violate the pod's disruption budget.");
+    await kubectl("patch", "pdb", "kept", "-p", '{"spec":{"minAvailable":1}}');
+    expect(await kubectl(...drain, "--timeout=40s")).toContain("node/node-1 drained");
+    const where = async () => (await stack.list("pods", "-l", "app=kept")).map(({ spec }) => spec.nodeName);
+    expect(await eventually(where, (nodes) => nodes.join() === "node-2,node-2")).toEqual(["node-2", "node-2"]);
+    expect(await kubectl("uncordon", "node-1")).toBe("node/node-1 uncordoned\n");
+  }, 90_000);
+
+  test("a HorizontalPodAutoscaler keeps to its bounds and says what it misses", async () => {
+    await apply(stack, deployment("scaled", 1));
+    const target = { type: "Utilization", averageUtilization: 80 };
+    const spec = {
+      scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: "scaled" },
+      ...{ minReplicas: 2, maxReplicas: 4, metrics: [{ type: "Resource", resource: { name: "cpu", target } }] },
+    };
+    const hpa = { apiVersion: "autoscaling/v2", kind: "HorizontalPodAutoscaler", metadata: { name: "scaled" }, spec };
+    await kubectl("create", "-f", await file(hpa));
+    await eventually(
+      () => stack.list("pods", "-l", "app=scaled"),
+      (pods) => pods.length === 2,
+    );
+    const row = () => kubectl("get", "hpa", "scaled", "--no-headers");
+    expect(await eventually(row, (text) => / 2 +\d+s/.test(text))).toMatch(
+      /^scaled +Deployment\/scaled +cpu: <unknown>\/80% +2 +4 +2 +\d+s\n$/,
+    );
+    expect(await kubectl("describe", "hpa", "scaled")).toMatch(
+      /ScalingActive +False +FailedGetResourceMetric +the HPA was unable to compute the replica count: failed to get cpu utilization/,
+    );
+  }, 60_000);
+
+  test("a pod that asks for more than a node has stays Pending with the scheduler's reason", async () => {
+    const resources = { requests: { cpu: "1000" } };
+    const spec = { containers: [{ name: "app", image: "web", resources }] };
+    await kubectl("create", "-f", await file({ apiVersion: "v1", kind: "Pod", metadata: { name: "huge" }, spec }));
+    const text = await eventually(
+      () => kubectl("describe", "pod", "huge"),
+      (one) => one.includes("FailedScheduling"),
+    );
+    expect(text).toContain(
+      "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.",
+    );
+  }, 30_000);
+
+  async function file(object: object): Promise<string> {
+    const path = `${stack.home}/object.json`;
+    await Bun.write(path, JSON.stringify(object));
+    return path;
+  }
 });
