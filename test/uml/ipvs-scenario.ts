@@ -1,16 +1,20 @@
 // What runs inside the User-Mode Linux machine: the ipvs backend under the rules sink, pods and clients in namespaces, real
 // connections. It judges nothing: each step prints one line `fl-uml: NAME JSON`, and test/e2e/ipvs.test.ts reads them.
 
+import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { createLogger } from "../../src/base/log.ts";
 import { Graph } from "../../src/collections/graph.ts";
 import { source } from "../../src/collections/source.ts";
+import { iptables } from "../../src/node/iptables/iptables.ts";
 import { ipvs } from "../../src/node/ipvs/ipvs.ts";
 import { missingIpvsSupport } from "../../src/node/ipvs/support.ts";
 import { inNetns } from "../../src/node/netns/setns.ts";
 import { startRulesSink } from "../../src/node/rules-sink.ts";
 import type { Run, ServiceRules } from "../../src/node/service-rules.ts";
 import type { ServicePort, ServiceTable } from "../../src/services/service-table.ts";
+import { sequences } from "../e2e/random-rows.ts";
+import { grow, start } from "../e2e/rules-increments.ts";
 
 const clusterIP = "10.96.9.9";
 const externalIP = "203.0.113.9";
@@ -341,6 +345,25 @@ async function main(): Promise<void> {
   report("read back in IPv6", await compare(second, table6));
   await second.remove();
 
+  // SCTP, which this kernel has and most hosts' have not: by cluster IP and by node port.
+  const sctp = [
+    named("many", "10.96.9.20", [0, 1], { protocol: "SCTP", nodePort: 30_090 }),
+    named("alone", "10.96.9.21", [1], { protocol: "SCTP", nodePort: 30_091, externalPolicyLocal: true }),
+    named("nobody", "10.96.9.22", [], { protocol: "SCTP", nodePort: 30_092 }),
+  ];
+  const python = Bun.which("python3", { PATH: "/usr/bin:/usr/local/bin" });
+  if (python) {
+    await tool("modprobe", "sctp");
+    for (const [n, { namespace }] of pods.slice(0, 2).entries()) {
+      const child = Bun.spawn(["ip", "netns", "exec", namespace, python, sctpScript, "serve", `pod-${n}`, "8080"], {
+        stdout: "pipe",
+      });
+      await child.stdout.getReader().read();
+    }
+    await apply(...sctp);
+    report("sctp with ipvs", [await talkSctp(python, inPod)]);
+  }
+
   sink.dispose();
   await backend.remove();
   backend.dispose();
@@ -350,6 +373,77 @@ async function main(): Promise<void> {
     chains: (await tool("iptables-save")).split("\n").filter((line) => line.includes("KUBE")),
     device: (await run(["ip", "link", "show", "dev", "kube-ipvs0"])).code,
   });
+
+  if (python) {
+    // The same with iptables, in its other variant.
+    const other = iptables(run, { family: 4, localDetector: { kind: "cidr", cidr: podCidr }, nodeAddress });
+    await start(other, sctp);
+    report("sctp with iptables", [await talkSctp(python, inPod)]);
+    await other.remove();
+  }
+  const outcomes = [];
+  for (const family of [4, 6] as const) {
+    for (const [seed, states] of sequences(family, family === 4 ? 1 : 0).slice(family === 4 ? 0 : 1)) {
+      outcomes.push(await increments(family, seed, states));
+    }
+  }
+  report("increments", outcomes);
+}
+
+const sctpScript = join(import.meta.dir, "sctp.py");
+
+/** What SCTP connections hear, by where they begin and end. */
+async function talkSctp(python: string, inPod: string) {
+  const ask = async (from: string, address: string, port: number, times: number) =>
+    JSON.parse(
+      await tool("ip", "netns", "exec", from, python, sctpScript, "ask", address, String(port), String(times)),
+    );
+  return {
+    "from a pod": await ask(inPod, "10.96.9.20", 80, 4),
+    "from outside by node port": await ask("outside", nodeAddress, 30_090, 4),
+    "from outside by node port, policy Local": await ask("outside", nodeAddress, 30_091, 2),
+    "without endpoints": await ask(inPod, "10.96.9.22", 80, 1),
+  };
+}
+
+/** Tables changed one by one, and the last one from nothing, each in a network of its own; as the tools print both. */
+async function increments(family: 4 | 6, seed: number, states: readonly (readonly ServicePort[])[]) {
+  const log = createLogger((line) => console.log(line), "warn");
+  const four = family === 4;
+  const node = four ? nodeAddress : "2001:db8::1";
+  const localDetector = { kind: "cidr", cidr: four ? "10.244.0.0/16" : "fd00:244::/64" } as const;
+  const printed: string[] = [];
+  for (const [name, write] of [
+    ["grown", (rules: ServiceRules) => grow(rules, states)],
+    ["fresh", (rules: ServiceRules) => start(rules, states.at(-1)!)],
+  ] as const) {
+    await tool("ip", "netns", "add", name);
+    // IPVS takes no address for one of a host in a network that has none itself.
+    await tool("ip", "-n", name, "link", "set", "lo", "up");
+    const there: Run = (argv, stdin) => run(["ip", "netns", "exec", name, ...argv], stdin);
+    const options = { family, localDetector, nodeAddresses: [node], nodeAddress: node };
+    const rules = ipvs(there, options, { clock: systemClock, log });
+    await write(rules);
+    rules.dispose();
+    const say = async (...argv: string[]) => (await there(argv)).stdout.split("\n");
+    const sizes = / (hashsize|bucketsize|initval) \S+/g;
+    printed.push(
+      [
+        // Real servers of weight 0 have ended their connections, and wait to be taken away.
+        ...(await say("ipvsadm", "-Sn")).filter((line) => !line.endsWith("-w 0")).sort(),
+        ...(await say("ipset", "save")).map((line) => line.replace(sizes, "")).sort(),
+        ...(await say(four ? "iptables-save" : "ip6tables-save"))
+          .filter((line) => !line.startsWith("#"))
+          .map((line) => line.replace(/\[\d+:\d+\]/, "")),
+        ...(await say("ip", "-o", "address", "show", "dev", "kube-ipvs0"))
+          .map((line) => line.split(/\s+/)[3] ?? "")
+          .sort(),
+      ].join("\n"),
+    );
+    await tool("ip", "netns", "delete", name);
+  }
+  const [grown, fresh] = printed as [string, string];
+  return { family, seed, lines: fresh.split("\n").length, ...(grown === fresh ? {} : { grown, fresh }) };
 }
 
 /** Whether the kernel says what was written. */
