@@ -14,6 +14,11 @@ import { addToList } from "./fields.ts";
 
 /** Milliseconds that a coder may keep what came last. */
 const flushAfter = 20;
+/** Coders at a time in this process, of at most about 2 MiB each; further answers go as they are. */
+const maxCoders = 512;
+/** Base 2 logarithm of the window of br and zstd: 512 KiB, what is worth its memory for answers of the usual sizes. */
+const window = 19;
+let coders = 0;
 
 export const compression: Filter<"compression"> = {
   kind: "compression",
@@ -27,7 +32,7 @@ export const compression: Filter<"compression"> = {
       const { headers } = head;
       addToList(headers, "vary", "accept-encoding");
       const coding = exchange.kept<Coding>(config);
-      if (coding === undefined) return undefined;
+      if (coding === undefined || coders >= maxCoders) return undefined;
       const tag = headers.get("etag");
       if (tag !== undefined && !tag.startsWith("W/")) headers.set("etag", `W/${tag}`);
       if (head.status === 304) return undefined;
@@ -36,8 +41,9 @@ export const compression: Filter<"compression"> = {
       headers.remove("accept-ranges");
       for (const digest of ["digest", "content-digest", "content-md5"]) headers.remove(digest);
       if (exchange.bodiless) return undefined;
+      const { length } = head;
       head.length = -1;
-      exchange.putResponseStage(new Coder(coder(coding, config.level), deadlines, exchange));
+      exchange.putResponseStage(new Coder(coder(coding, config.level, length), deadlines, exchange));
       return undefined;
     },
   }),
@@ -58,11 +64,23 @@ function fits(
   return known < 0 || known >= minBytes;
 }
 
-function coder(coding: Coding, level: number | undefined): zlib.Gzip | zlib.BrotliCompress | zlib.ZstdCompress {
+function coder(
+  coding: Coding,
+  level: number | undefined,
+  length: number,
+): zlib.Gzip | zlib.BrotliCompress | zlib.ZstdCompress {
   const { constants } = zlib;
   if (coding === "gzip") return zlib.createGzip({ level: level ?? 6 });
-  if (coding === "br") return zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: level ?? 5 } });
-  return zlib.createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: level ?? 3 } });
+  if (coding === "br") {
+    const params = {
+      [constants.BROTLI_PARAM_QUALITY]: level ?? 5,
+      [constants.BROTLI_PARAM_LGWIN]: window,
+      [constants.BROTLI_PARAM_SIZE_HINT]: Math.max(0, Math.min(length, 2 ** 30)),
+    };
+    return zlib.createBrotliCompress({ params });
+  }
+  const params = { [constants.ZSTD_c_compressionLevel]: level ?? 3, [constants.ZSTD_c_windowLog]: window };
+  return zlib.createZstdCompress({ params });
 }
 
 /** A stage around a coder of node:zlib, whose events are turns of their own. */
@@ -75,6 +93,7 @@ class Coder extends BodyStage {
 
   constructor(made: ReturnType<typeof coder>, deadlines: Deadlines, exchange: FilterExchange) {
     super();
+    coders++;
     this.#coder = made;
     this.#deadlines = deadlines;
     this.#pause = new Flush(made);
@@ -100,7 +119,7 @@ class Coder extends BodyStage {
   }
 
   #ended(): void {
-    this.#over = true;
+    this.#close();
     this.next.end(this.#trailers);
   }
 
@@ -110,8 +129,13 @@ class Coder extends BodyStage {
 
   override cancel(): void {
     this.#deadlines.disarm(this.#pause);
-    this.#over = true;
+    this.#close();
     this.#coder.destroy();
+  }
+
+  #close(): void {
+    if (!this.#over) coders--;
+    this.#over = true;
   }
 
   #inTurn(run: () => void): void {

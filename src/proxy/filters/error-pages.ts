@@ -6,6 +6,7 @@ import { STATUS_CODES } from "node:http";
 import { type CallAnswer, call } from "../call.ts";
 import type { ResponseHead } from "../exchange.ts";
 import type { Filter, FilterExchange, Replacement } from "../filter.ts";
+import { isGrpc } from "../local-answer.ts";
 import type { Reason } from "../reason.ts";
 
 const timeout = 5_000;
@@ -20,7 +21,7 @@ export const errorPages: Filter<"errorPages"> = {
       const page = pages.find(({ statuses }) =>
         statuses.some(({ first, last }) => head.status >= first && head.status <= last),
       );
-      if (!page || isGrpc(exchange)) return undefined;
+      if (!page || isGrpc(exchange.head.headers)) return undefined;
       const { answer } = page;
       if ("respond" in answer) {
         const { status, headers = [], body = "" } = answer.respond;
@@ -65,8 +66,4 @@ function pageOf(end: CallAnswer | Reason, status: number, keepStatus: boolean): 
   }
   const headers = end.headers.filter(([name]) => described.includes(name)).map(([name, value]) => ({ name, value }));
   return { status: keepStatus || end.status < 200 ? status : end.status, headers, body: end.body };
-}
-
-function isGrpc({ head }: FilterExchange): boolean {
-  return head.headers.get("content-type")?.startsWith("application/grpc") ?? false;
 }

@@ -25,10 +25,14 @@ const told = [
   "x-forwarded-uri",
 ];
 
+/** What the proxy itself says of every request. */
+const seenHere = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
+
 export function httpQuestions(config: ExternalAuthorization, http: Http): Questions {
   const sends = listed(config.sends);
   const toBackend = listed(config.toBackend);
   const toClient = listed(config.toClient);
+  const always = new Set(["authorization", ...(http.prefix ? [] : seenHere)]);
   const own = new Set(config.adds.map(({ name }) => name));
   return {
     ask(head, exchange, body, partial) {
@@ -36,7 +40,7 @@ export function httpQuestions(config: ExternalAuthorization, http: Http): Questi
       const headers: HeaderValue[] = [];
       for (const [name, value] of head.headers.entries()) {
         if (untouchable.has(name) || own.has(name) || told.includes(name) || name === "expect") continue;
-        if (name === "authorization" || sends(name)) headers.push({ name, value });
+        if (sends(name) || always.has(name)) headers.push({ name, value });
       }
       if (!http.prefix) headers.push(...requestInFields(head, exchange, target));
       headers.push(...config.adds);

@@ -34,8 +34,9 @@ export const externalAuth: Filter<"externalAuth"> = {
     const { protocol } = config;
     const questions = protocol.kind === "http" ? httpQuestions(config, protocol) : grpcQuestions(config, protocol);
     const asked = (head: RequestHead, exchange: FilterExchange, body: readonly Buffer[], partial: boolean) => {
-      // The request may be gone before the answer comes; the call goes with it.
+      let answered = false;
       const underWay = call(runtime, questions.ask(head, exchange, body, partial), (end) => {
+        answered = true;
         const verdict: AuthVerdict = typeof end === "string" ? { kind: "failing" } : questions.read(end);
         if (verdict.kind === "failing" && config.whenFailing === "pass") exchange.goOn();
         else if (verdict.kind === "failing") exchange.answer(failure(config));
@@ -48,7 +49,8 @@ export const externalAuth: Filter<"externalAuth"> = {
           exchange.goOn();
         }
       });
-      exchange.wait(() => underWay.cancel());
+      // The request may be gone before the answer comes; the call goes with it.
+      if (!answered) exchange.wait(() => underWay.cancel());
     };
     return {
       request(head, exchange) {

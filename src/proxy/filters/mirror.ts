@@ -1,13 +1,14 @@
 // Copies of requests that nobody waits for: sent when the request has been read whole, answered into nothing. Bounded, so that a
-// slow mirror costs the client and the proxy nothing: long bodies and too many copies at a time are left out and counted.
+// slow mirror costs the client and the proxy nothing: of long bodies and of too many at a time no copies are made.
 
 import { BodyStage } from "../body-stage.ts";
 import { type CallRequest, call } from "../call.ts";
 import type { Filter } from "../filter.ts";
 import type { HeaderBlock } from "../headers.ts";
 
-/** Bytes of one body that are kept for its copy, and copies under way of one filter. */
+/** Bytes of one body that are kept for its copy; of all bodies and copies under way of one filter. */
 const maxBody = 1024 * 1024;
+const maxBytes = 32 * 1024 * 1024;
 const maxUnderWay = 256;
 const timeout = 15_000;
 
@@ -15,11 +16,13 @@ export const mirror: Filter<"mirror"> = {
   kind: "mirror",
   compile({ backend, perMillion, hostSuffix }, runtime) {
     let underWay = 0;
-    const send = (request: CallRequest) => {
+    let bytes = 0;
+    const send = (request: CallRequest, length: number) => {
       // From here the copy lives on its own, whatever becomes of its request.
       runtime.clock.after(0, () => {
         call(runtime, request, () => {
           underWay--;
+          bytes -= length;
         });
       });
     };
@@ -39,14 +42,21 @@ export const mirror: Filter<"mirror"> = {
           timeout,
           maxBytes: "discard",
         };
-        if (head.length === 0) send(copy);
-        else
-          exchange.putRequestStage(
-            new Copying((body) => {
-              if (body) send({ ...copy, body });
-              else underWay--;
-            }),
-          );
+        if (head.length === 0) {
+          send(copy, 0);
+          return undefined;
+        }
+        const takes = (length: number) => {
+          if (bytes + length > maxBytes) return false;
+          bytes += length;
+          return true;
+        };
+        const whole = (body: readonly Buffer[], length: number) => send({ ...copy, body }, length);
+        const left = (length: number) => {
+          underWay--;
+          bytes -= length;
+        };
+        exchange.putRequestStage(new Copying(takes, whole, left));
         return undefined;
       },
     };
@@ -60,38 +70,45 @@ export function withSuffix(authority: string, suffix: string): string {
 }
 
 class Copying extends BodyStage {
-  #then: ((body: readonly Buffer[] | undefined) => void) | undefined;
-  #chunks: Buffer[] = [];
+  readonly #takes: (length: number) => boolean;
+  readonly #whole: (body: readonly Buffer[], length: number) => void;
+  readonly #left: (length: number) => void;
+  #chunks: Buffer[] | undefined = [];
   #bytes = 0;
 
-  constructor(then: (body: readonly Buffer[] | undefined) => void) {
+  /** One of `whole` and `left` is called once; both are told how much `takes` has let in. */
+  constructor(
+    takes: (length: number) => boolean,
+    whole: (body: readonly Buffer[], length: number) => void,
+    left: (length: number) => void,
+  ) {
     super();
-    this.#then = then;
+    this.#takes = takes;
+    this.#whole = whole;
+    this.#left = left;
   }
 
   override write(chunk: Buffer, start: number, end: number): boolean {
-    if (this.#then) {
-      this.#bytes += end - start;
-      // A copy of its own: who writes on may reuse what it has sent.
-      if (this.#bytes <= maxBody) this.#chunks.push(Buffer.from(chunk.subarray(start, end)));
-      else this.#finish(undefined);
+    const length = end - start;
+    if (this.#chunks) {
+      if (this.#bytes + length <= maxBody && this.#takes(length)) {
+        this.#bytes += length;
+        // A copy: a piece may lie in a much larger buffer, which would live as long.
+        this.#chunks.push(Buffer.from(chunk.subarray(start, end)));
+      } else this.cancel();
     }
     return this.next.write(chunk, start, end);
   }
 
   override end(trailers?: HeaderBlock): void {
-    this.#finish(this.#chunks);
+    const chunks = this.#chunks;
+    this.#chunks = undefined;
+    if (chunks) this.#whole(chunks, this.#bytes);
     this.next.end(trailers);
   }
 
   override cancel(): void {
-    this.#finish(undefined);
-  }
-
-  #finish(body: readonly Buffer[] | undefined): void {
-    const then = this.#then;
-    this.#then = undefined;
-    this.#chunks = [];
-    then?.(body);
+    if (this.#chunks) this.#left(this.#bytes);
+    this.#chunks = undefined;
   }
 }

@@ -3,6 +3,8 @@
 
 /** Buckets kept for one limit. A full bucket is as good as none, so only clients above the limit gain by being forgotten. */
 const maxKeys = 100_000;
+/** A token, but for what sums of fractions lose: who comes when it was told to come is not sent away again. */
+const whole = 1 - 1e-9;
 
 export interface BucketShape {
   readonly requests: number;
@@ -56,12 +58,12 @@ export class TokenBuckets {
       if (this.#buckets.size >= this.#max) this.#buckets.delete(this.#buckets.keys().next().value!);
     }
     this.#buckets.set(key, bucket);
-    const allowed = bucket.tokens >= 1;
-    if (allowed) bucket.tokens -= 1;
+    const allowed = bucket.tokens >= whole;
+    if (allowed) bucket.tokens = Math.max(0, bucket.tokens - 1);
     return {
       allowed,
-      left: Math.floor(bucket.tokens),
-      wait: bucket.tokens >= 1 ? 0 : (1 - bucket.tokens) / this.#rate,
+      left: Math.floor(bucket.tokens + 1 - whole),
+      wait: bucket.tokens >= whole ? 0 : (1 - bucket.tokens) / this.#rate,
       full: (burst - bucket.tokens) / this.#rate,
     };
   }

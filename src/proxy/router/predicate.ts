@@ -9,6 +9,7 @@ import { compileRegex } from "../../model/regex.ts";
 import { cookieValue, queryValue } from "../../model/value-match.ts";
 import { addressSet } from "../address-set.ts";
 import type { RequestHead } from "../exchange.ts";
+import { valuesOf } from "../filters/fields.ts";
 import type { HeaderBlock } from "../headers.ts";
 
 export type Predicate = (head: RequestHead) => boolean;
@@ -71,10 +72,6 @@ function sourcePredicate(ranges: readonly string[]): Predicate {
 
 /** Several Cookie fields are one, joined with `; ` (RFC 9113 §8.2.3). */
 export function cookies(headers: HeaderBlock): string | undefined {
-  let found: string | undefined;
-  for (let index = 0; index < headers.count; index++) {
-    if (headers.named(index, "cookie"))
-      found = found === undefined ? headers.value(index) : `${found}; ${headers.value(index)}`;
-  }
-  return found;
+  const fields = valuesOf(headers, "cookie");
+  return fields.length === 0 ? undefined : fields.join("; ");
 }
