@@ -29,7 +29,7 @@ const pod = {
   metadata: { name: "cart-1", namespace: "shop", uid: "u", labels: { app: "cart" } },
   spec: { containers: [], serviceAccountName: "cart" },
 } as unknown as Pod;
-const facts = { podIPs: ["10.244.0.5"], hostIPs: ["10.98.0.1"], node: "node-1" };
+const facts = { podIPs: ["10.244.0.5", "fd00::5"], hostIPs: ["10.98.0.1"], node: "node-1" };
 
 describe("the environment of a container", () => {
   test("has values, fields of the pod, and keys of ConfigMaps and Secrets, with $(NAME) expanded in order", () => {
@@ -38,6 +38,7 @@ describe("the environment of a container", () => {
       envFrom: [{ prefix: "CFG_", configMapRef: { name: "settings" } }],
       env: [
         { name: "IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+        { name: "IPS", valueFrom: { fieldRef: { fieldPath: "status.podIPs" } } },
         { name: "APP", valueFrom: { fieldRef: { fieldPath: "metadata.labels['app']" } } },
         { name: "PASSWORD", valueFrom: { secretKeyRef: { name: "login", key: "password" } } },
         { name: "URL", value: "http://$(IP)/$(CFG_path)?$$(IP)=$(UNKNOWN)" },
@@ -51,6 +52,7 @@ describe("the environment of a container", () => {
       HOSTNAME: "cart-1",
       CFG_path: "orders",
       IP: "10.244.0.5",
+      IPS: "10.244.0.5,fd00::5",
       APP: "cart",
       PASSWORD: "s3cret",
       URL: "http://10.244.0.5/orders?$(IP)=$(UNKNOWN)",
