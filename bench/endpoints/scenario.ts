@@ -257,4 +257,5 @@ const now = [...names, ...first.slice(alone.length)];
 const quarter = Math.ceil(now.length / 4);
 const { names: _, ...quarters } = await scenario([0, 1, 2, 3].map((n) => now.slice(n * quarter, (n + 1) * quarter)));
 console.log(JSON.stringify({ setup, oneByOne, quarters } satisfies ScenarioResult));
+await cluster.stop();
 process.exit(0);
