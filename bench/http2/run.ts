@@ -118,7 +118,7 @@ try {
     },
   };
 
-  await load(ours, proxies.fairlead.pid, requests / 2);
+  await load(ours, proxies.fairlead.pid, requests);
   await load(nginxPort, proxies.nginx.pid, requests / 10);
   await load(haproxyPort, proxies.haproxy.pid, requests / 10);
   for (let round = 0; round < rounds; round++) {

@@ -629,6 +629,6 @@ test("any bytes behind the preface are served or refused, and nothing throws", (
       during(() => connection.onClose());
       expect(server.open).toBe(0);
     }),
-    { numRuns: 500 },
+    { numRuns: Number(process.env["FUZZ_RUNS"] ?? 500) },
   );
 });

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { FakeClock } from "../../base/clock.ts";
 import { Deadlines } from "../deadlines.ts";
 import type { Upstream, UpstreamEvents } from "../exchange.ts";
@@ -379,4 +380,30 @@ describe("WebSocket", () => {
 
 test("the key's answer is the one of RFC 6455, §1.3", () => {
   expect(acceptOf("dGhlIHNhbXBsZSBub25jZQ==")).toBe("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+});
+
+test("any frames of an endpoint are answers or failures, each exchange ends once, and nothing throws", () => {
+  const id = fc.constantFrom(0, 1, 2, 3, 5, 7);
+  const one = fc.record({ type: fc.nat(10), flags: fc.nat(255), id, payload: fc.uint8Array({ maxLength: 40 }) });
+  const valid = fc.record({ what: fc.constantFrom("answer", "head", "data", "last", "refuse", "goaway"), id });
+  fc.assert(
+    fc.property(fc.array(fc.oneof(one, valid), { maxLength: 20 }), (frames) => {
+      const { peer, connection, send, log } = connect([Setting.enableConnectProtocol, 1]);
+      const exchanges = [get, post, get, post].map((text, index) => new Exchange(connection, text, index % 2 === 0));
+      for (const one of frames) {
+        if (!("what" in one)) send(frame(one.type, one.flags, one.id, one.payload));
+        else if (one.what === "answer") send(peer.headers(one.id, { ":status": "200" }));
+        else if (one.what === "head") send(peer.headers(one.id, { ":status": "200", "content-length": "3" }, false));
+        else if (one.what === "data") send(frame(FrameType.data, 0, one.id, "a"));
+        else if (one.what === "last") send(frame(FrameType.data, Flag.endStream, one.id, "ab"));
+        else if (one.what === "refuse") send(frame(FrameType.rstStream, 0, one.id, number(ErrorCode.refusedStream)));
+        else send(frame(FrameType.goaway, 0, 0, Buffer.concat([number(one.id), number(0)])));
+      }
+      during(() => connection.onClose());
+      for (const { log } of exchanges) expect(log.filter((line) => /^(end|failed)/.test(line)).length).toBe(1);
+      expect(log.filter((line) => line === "gone").length).toBe(1);
+      expect(log.filter((line) => line === "freed").length).toBe(4);
+    }),
+    { numRuns: Number(process.env["FUZZ_RUNS"] ?? 300) },
+  );
 });
