@@ -8,6 +8,7 @@ import { type Cidr, contains, parseCidr } from "../base/cidr.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { lineOf, type Manifest, orderForApply } from "../cluster/manifests.ts";
 import { apiPath, isNotFound, type StackClient, typeName } from "./api-client.ts";
+import { claimedTwice } from "./service-claims.ts";
 
 export interface Applied {
   readonly manifest: Manifest;
@@ -116,6 +117,8 @@ async function checkManifests(client: StackClient, manifests: readonly Manifest[
       problems.push(located(manifest, error).message);
     }
   }
+  for (const { manifest, problem } of claimedTwice(manifests, namespace))
+    problems.push(located(manifest, new Error(problem)).message);
   if (problems.length === 0) return;
   const more = problems.length > maxProblems ? [`… and ${problems.length - maxProblems} more`] : [];
   throw new UserError([...problems.slice(0, maxProblems), ...more].join("\n"), {

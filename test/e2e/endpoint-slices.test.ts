@@ -350,6 +350,15 @@ ${podYaml("cidr1", { ports: ["8090"] })}`;
       expect(refused.code).toBe(1);
       expect(refused.err).toContain("the provided network does not match the current range");
       expect(await cluster.get("ServiceCIDR", "other")).toBeUndefined();
+      const twice = ["twin-1", "twin-2"].map((name) =>
+        service(name, "{ clusterIP: 198.18.9.20, ports: [{ port: 80 }] }"),
+      );
+      const twins = await cluster.stack.apply(twice.join(""));
+      expect([twins.code, twins.err]).toEqual([
+        1,
+        expect.stringContaining("198.18.9.20 is wanted by Service default/twin-1"),
+      ]);
+      expect(await cluster.get("Service", "twin-1")).toBeUndefined();
       await cluster.delete("Service", "cidr1-test");
       await cluster.delete("ServiceCIDR", "test-svc-cidr");
       await cluster.gone("ServiceCIDR", "test-svc-cidr");
