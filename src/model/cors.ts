@@ -1,7 +1,6 @@
 // Cross-origin requests (Fetch standard, §3.2): which request is a preflight, what is answered to one, and which fields go on an
 // answer. Origins are compared as StringMatch says; the exact value `*` stands for all of them.
 
-import { lowerAscii } from "./ascii.ts";
 import type { Cors } from "./filters.ts";
 import type { HeaderValue } from "./model.ts";
 import { stringMatches } from "./value-match.ts";
@@ -58,10 +57,4 @@ function originFields(cors: Cors, origin: string): HeaderValue[] {
 function listed(values: readonly string[], asked: string | undefined): string {
   if (asked !== undefined && values.includes("*")) return asked;
   return values.join(", ");
-}
-
-/** In words what a preflight gets. */
-export function preflightInWords(cors: Cors, origin: string): string {
-  const answered = originAllowed(cors, origin) ? "allowed" : "not allowed";
-  return `a CORS preflight of ${lowerAscii(origin)}, ${answered}`;
 }

@@ -6,7 +6,7 @@ import type { ExternalAuthorization } from "../../model/filters.ts";
 import type { HeaderValue } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
 import type { FilterExchange } from "../filter.ts";
-import { type AuthVerdict, originalUrl, type Questions } from "./external-auth.ts";
+import type { AuthVerdict, Questions } from "./external-auth.ts";
 import { untouchable } from "./fields.ts";
 
 type Http = Extract<ExternalAuthorization["protocol"], { kind: "http" }>;
@@ -107,4 +107,9 @@ const alwaysShown = new Set(["content-type", "location", "www-authenticate"]);
 function listed(names: readonly string[]): (name: string) => boolean {
   const set = new Set(names);
   return set.has("*") ? () => true : (name) => set.has(name);
+}
+
+/** The request's URL as the client wrote it. */
+export function originalUrl(head: RequestHead, { authority, path, query }: FilterExchange): string {
+  return `${head.scheme}://${authority}${path}${query === undefined ? "" : `?${query}`}`;
 }

@@ -7,7 +7,7 @@ import { type CallAnswer, type CallRequest, call } from "../call.ts";
 import type { RequestHead } from "../exchange.ts";
 import { type Filter, type FilterAnswer, type FilterExchange, waits } from "../filter.ts";
 import { grpcQuestions } from "./external-auth-grpc.ts";
-import { httpQuestions } from "./external-auth-http.ts";
+import { httpQuestions, originalUrl } from "./external-auth-http.ts";
 
 /** What a service said. */
 export type AuthVerdict =
@@ -88,10 +88,6 @@ function refusal(
   const cookies = headers.filter(({ name }) => name === "set-cookie");
   const location = { name: "location", value: signInUrl(signIn, originalUrl(head, exchange)) };
   return { reason: "refused_by_authorization", status: 302, headers: [location, ...cookies], body: "" };
-}
-
-export function originalUrl(head: RequestHead, { authority, path, query }: FilterExchange): string {
-  return `${head.scheme}://${authority}${path}${query === undefined ? "" : `?${query}`}`;
 }
 
 /** Where to come back to is put into the query as `rd`, unless the page names it already (ingress-nginx auth-signin). */
