@@ -52,6 +52,8 @@ export interface BodySink {
 /** A downstream codec's part of one exchange: takes the answer. */
 export interface Downstream extends BodySink {
   readonly head: RequestHead;
+  /** For logs: nothing that is decided may depend on it. */
+  readonly protocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2";
   /** An interim answer: 100, 103. */
   inform(head: ResponseHead): void;
   respond(head: ResponseHead): void;

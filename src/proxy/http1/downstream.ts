@@ -66,6 +66,10 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     deadlines.arm(this, Math.min(server.timeouts.head, server.timeouts.idle));
   }
 
+  get protocol(): "HTTP/1.0" | "HTTP/1.1" {
+    return this.head.minor === 0 ? "HTTP/1.0" : "HTTP/1.1";
+  }
+
   // ------------------------------------------------------------------------------------------------ from the socket
 
   onData(bytes: Buffer): void {

@@ -21,6 +21,7 @@ const released = new HeaderBlock();
 
 export class Http2DownstreamStream extends Http2Stream implements Downstream {
   readonly head: Http2RequestHead;
+  readonly protocol = "HTTP/2";
   readonly began = turn.now;
   readonly #client: Http2Downstream;
   #exchange: DownstreamEvents | undefined = undefined;
