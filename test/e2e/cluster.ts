@@ -19,8 +19,8 @@ export class Cluster {
   readonly nodes = new Map<string, string>();
   readonly #places = new Map<string, string>();
 
-  constructor(name: string, families = "ipv4") {
-    this.stack = new TestStack(name, "netns", families);
+  constructor(name: string, families = "ipv4", network: "netns" | "loopback" = "netns") {
+    this.stack = new TestStack(name, network, families);
     this.control = new ControlClient(this.stack.name);
   }
 

@@ -9,7 +9,7 @@ process.on("SIGTERM", () => {
   told = true;
 });
 Bun.serve({
-  hostname: "0.0.0.0",
+  hostname: process.env["POD_IP"] ?? "0.0.0.0",
   port: Number(port),
   fetch(request, server) {
     if (new URL(request.url).pathname === "/ready") return new Response(null, { status: told ? 503 : 200 });

@@ -17,19 +17,23 @@ const slow = { atOnce: 2, patience: 40_000, connect: 2_500 };
 
 export class ServiceCluster extends Cluster {
   readonly mode: string;
+  /** Of all cases, those that run; all unless given. */
+  readonly #chosen: ((title: string) => boolean) | undefined;
   readonly #pace: typeof usual;
   #running = 0;
   readonly #under = new Set<Promise<void>>();
   #api: ApiClient | undefined;
 
-  constructor(mode: string) {
-    super(`svc-${mode.slice(0, 3)}`);
+  constructor(mode: string, chosen?: (title: string) => boolean) {
+    super(`svc-${mode.slice(0, 3)}`, "ipv4", mode === "userspace" ? "loopback" : "netns");
     this.mode = mode;
+    this.#chosen = chosen;
     this.#pace = mode === "ipvs" ? slow : usual;
   }
 
   /** Registers a case. A few run at a time, for they mostly wait. */
   case(title: string, work: () => Promise<void>): void {
+    if (this.#chosen?.(title) === false) return;
     const run = async () => {
       while (this.#running >= this.#pace.atOnce) await Promise.race(this.#under);
       this.#running++;
@@ -48,11 +52,16 @@ export class ServiceCluster extends Cluster {
 
   async begin(): Promise<void> {
     const clients = [1, 2, 3].map((n) => podYaml(`client-${n}`, { app: "client", node: `node-${n}`, ports: [] }));
-    await this.start(clients.join(""), "--nodes", "3", "--proxy-mode", this.mode);
+    await this.start(
+      clients.join(""),
+      "--nodes",
+      "3",
+      ...(this.mode === "userspace" ? [] : ["--proxy-mode", this.mode]),
+    );
   }
 
   override async place(target: string): Promise<string> {
-    return target === host ? "/proc/self/ns/net" : await super.place(target);
+    return target === host || this.mode === "userspace" ? "/proc/self/ns/net" : await super.place(target);
   }
 
   /** Waits until the control process is back. */
@@ -95,6 +104,7 @@ export class ServiceCluster extends Cluster {
   /** A pod that goes on serving when it is told to end, and waits until it is ready. `more` goes into its container. */
   async lingering(name: string, app: string, node: string, more = ""): Promise<void> {
     const command = `exec ${process.execPath} ${join(import.meta.dir, "lingering-server.ts")} ${name} 8080`;
+    const env = "env: [{ name: POD_IP, valueFrom: { fieldRef: { fieldPath: status.podIP } } }]";
     const probe = more || "readinessProbe: { httpGet: { path: /, port: 8080 } }";
     await this.apply(`
 apiVersion: v1
@@ -103,7 +113,7 @@ metadata: { name: ${name}, labels: { app: ${app} }, annotations: { fairlead.dev/
 spec:
   nodeName: ${node}
   terminationGracePeriodSeconds: 60
-  containers: [{ name: main, image: example.org/lingering, ports: [{ containerPort: 8080 }], ${probe} }]
+  containers: [{ name: main, image: example.org/lingering, ports: [{ containerPort: 8080 }], ${env}, ${probe} }]
 `);
     await this.ready(name);
   }
