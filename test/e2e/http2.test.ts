@@ -7,7 +7,7 @@ import http2 from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { Flag, FrameType, preface } from "../../src/proxy/http2/frame.ts";
+import { Flag, FrameType, preface, Setting } from "../../src/proxy/http2/frame.ts";
 import { frame, number, Peer, settings } from "../../src/proxy/http2/peer.ts";
 import {
   backend,
@@ -196,6 +196,72 @@ describe("backends of HTTP/2", () => {
     await curl("--http2-prior-knowledge", "--parallel", "--parallel-immediate", ...urls);
     const stats = (await (await proxy.get("/stats")).json()) as { backends: { connections: number }[] };
     expect(stats.backends[0]!.connections).toBe(1);
+  });
+
+  /** A backend of raw frames: `serve` is told of each head that came, and of its connection's number. */
+  function rawBackend(
+    greeting: Uint8Array,
+    answer: (peer: Peer, id: number, connection: number) => readonly Uint8Array[],
+  ): number {
+    let connections = 0;
+    const listener = Bun.listen<{ peer: Peer; told: number; number: number }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open(socket) {
+          socket.data = { peer: new Peer(true), told: 0, number: connections++ };
+          socket.write(greeting);
+        },
+        data(socket, bytes) {
+          const { peer, number } = socket.data;
+          peer.write(bytes, 0, bytes.length);
+          while (socket.data.told < peer.heads.length) {
+            const { id } = peer.heads[socket.data.told++]!;
+            socket.write(Buffer.concat(answer(peer, id, number)));
+          }
+        },
+        error() {},
+      },
+    });
+    cleanups.push(() => listener.stop(true));
+    return listener.port;
+  }
+
+  const ok = (peer: Peer, id: number) => peer.headers(id, { ":status": "200", "x-stream": String(id) });
+
+  test("a backend that permits few streams gets more connections, and no request is lost", async () => {
+    await serve(
+      rawBackend(settings([Setting.maxConcurrentStreams, 2]), (peer, id) => [ok(peer, id)]),
+      "h2c",
+    );
+    const client = await RawHttp2.connect(plain);
+    const ids = Array.from({ length: 50 }, (_, index) => 2 * index + 1);
+    client.send(...ids.map((id) => client.headers(id, get)));
+    await client.until(() => client.heads.length === 50);
+    expect(client.heads.every(({ fields }) => fields[0]![1] === "200")).toBe(true);
+  });
+
+  test("what a backend refuses or leaves behind is sent again, also a POST", async () => {
+    let refused = 0;
+    const port = rawBackend(settings(), (peer, id, connection) => {
+      if (id === 1 && refused++ === 0) return [frame(FrameType.rstStream, 0, 1, number(7))];
+      if (connection === 0) return [frame(FrameType.goaway, 0, 0, Buffer.concat([number(id - 2), number(0)]))];
+      return [ok(peer, id)];
+    });
+    await serve(port, "h2c");
+    const client = await RawHttp2.connect(plain);
+    client.send(client.headers(1, { ...get, ":method": "POST" }));
+    await client.until(() => client.heads.length === 1);
+    expect(client.heads[0]!.fields[0]).toEqual([":status", "200"]);
+    // Refused, left behind by the GOAWAY, served by a second connection.
+    expect(refused).toBeGreaterThan(0);
+  });
+
+  test("a backend that speaks HTTP/1.1 and was said to speak HTTP/2 is a bad gateway with its reason", async () => {
+    await serve(echo(), "h2c");
+    const text = await curl("-i", `http://127.0.0.1:${plain}/x`);
+    expect(text).toStartWith("HTTP/1.1 502");
+    expect(text).toContain("x-fairlead-reason: upgrade_refused");
   });
 
   test("a backend that changes its protocol is spoken to in the new one", async () => {
