@@ -392,6 +392,35 @@ spec: {parentRefs: [{name: six}], rules: [{backendRefs: [{name: all, port: 80}]}
     expect((await cluster.stack.fairlead(asPod[0]!, ...asPod.slice(1))).out).toContain("default/all:80");
   }, 60_000);
 
+  test.skipIf(!dual)(
+    "takes the example, and gives the second address back when its policy says so",
+    async () => {
+      const { code, out } = await cluster.stack.up("-f", "examples/dual-stack");
+      expect([code, out.includes("Everything works.")]).toEqual([0, true]);
+      const ingress = async () =>
+        (await cluster.get("Service", "echo")).status.loadBalancer.ingress.map(({ ip }: { ip: string }) => ip);
+      const addresses = await ingress();
+      expect(addresses.map(ipFamily)).toEqual(families);
+      for (const address of addresses) {
+        expect(out).toContain(address);
+        expect((await cluster.http("host", address, 80)).labels.app).toBe("echo");
+      }
+      const [own] = (await cluster.list("Pod", "app=echo")).map(({ metadata }) => metadata.name);
+      const { out: named } = await cluster.exec(
+        `default/${own}`,
+        "dig",
+        "+short",
+        "AAAA",
+        "echo-pods.default.svc.cluster.local",
+      );
+      expect(named.trim().split("\n").map(ipFamily)).toEqual([6, 6]);
+      await cluster.patch("Service", "echo", { spec: { ipFamilyPolicy: "SingleStack" } });
+      expect(await eventually(ingress, (now) => now.length === 1)).toEqual(addresses.slice(0, 1));
+      await cluster.delete("Deployment", "echo");
+    },
+    60_000,
+  );
+
   test("refuses where no endpoint is", async () => {
     const { spec } = await service("nobody", `type: NodePort, ${policy}, selector: {app: nobody}, ${ports}`);
     for (const [at, address] of spec.clusterIPs.entries()) {
