@@ -186,12 +186,16 @@ describe("a Service in the routing model", () => {
       ports: [
         { name: "http", port: 80 },
         { name: "grpc", port: 9000, appProtocol: "kubernetes.io/h2c" },
+        { name: "grpc-too", port: 9001, appProtocol: "grpc" },
+        { name: "web", port: 9002, appProtocol: "http" },
         { name: "dns", port: 53, protocol: "UDP" },
       ],
     };
     expect(backendsOf(resolved(spec, [])).map((one) => [one.name, one.protocol, one.from.field])).toEqual([
       ["service/shop/cart/80", "http1", "spec.ports[0]"],
       ["service/shop/cart/9000", "h2c", "spec.ports[1]"],
+      ["service/shop/cart/9001", "h2c", "spec.ports[2]"],
+      ["service/shop/cart/9002", "http1", "spec.ports[3]"],
     ]);
   });
 
