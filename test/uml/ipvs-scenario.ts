@@ -383,9 +383,9 @@ async function main(): Promise<void> {
   }
   const outcomes = [];
   for (const family of [4, 6] as const) {
-    for (const [seed, states] of sequences(family, family === 4 ? 1 : 0).slice(family === 4 ? 0 : 1)) {
-      outcomes.push(await increments(family, seed, states));
-    }
+    // One kept seed, and in IPv4 a new one: the machine is slow.
+    const [, ...some] = sequences(family, family === 4 ? 1 : 0);
+    for (const [seed, states] of some) outcomes.push(await increments(family, seed, states));
   }
   report("increments", outcomes);
 }
