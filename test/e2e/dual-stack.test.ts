@@ -421,6 +421,27 @@ spec: {parentRefs: [{name: six}], rules: [{backendRefs: [{name: all, port: 80}]}
     60_000,
   );
 
+  test("puts back the rules of each family that somebody took away", async () => {
+    for (const family of families) {
+      const [save, remove] =
+        mode === "nftables"
+          ? [
+              ["nft", "list", "chain", family === 6 ? "ip6" : "ip", "kube-proxy", "services"],
+              ["nft", "flush", "chain", family === 6 ? "ip6" : "ip", "kube-proxy", "services"],
+            ]
+          : [
+              [family === 6 ? "ip6tables" : "iptables", "-t", "nat", "-S", "KUBE-SERVICES"],
+              [family === 6 ? "ip6tables" : "iptables", "-t", "nat", "-F", "KUBE-SERVICES"],
+            ];
+      const rules = async () => (await cluster.exec("node/node-1", ...save!)).out;
+      const before = await eventually(rules, (now) => mode === "nftables" || now.includes("default/all:udp"));
+      expect(before.split("\n").length).toBeGreaterThan(3);
+      expect((await cluster.exec("node/node-1", ...remove!)).code).toBe(0);
+      // On a busy machine looks at the rules are rarer.
+      expect(await eventually(rules, (now) => now === before, 15_000)).toBe(before);
+    }
+  }, 60_000);
+
   test("refuses where no endpoint is", async () => {
     const { spec } = await service("nobody", `type: NodePort, ${policy}, selector: {app: nobody}, ${ports}`);
     for (const [at, address] of spec.clusterIPs.entries()) {

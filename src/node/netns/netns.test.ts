@@ -10,6 +10,7 @@ import {
   fabricRulesBatches,
   hostBatch,
   hostJoinBatch,
+  hostServicesBatch,
   nodeBatch,
   nodePlace,
   nodeRoutesBatch,
@@ -163,6 +164,33 @@ describe("what ip is told", () => {
       "route add ::/0 via fd00:10:98::2 dev eth0 onlink",
       "neigh replace 10.98.0.2 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent",
       "route add default via 10.98.0.2 dev eth0 onlink",
+    ]);
+  });
+
+  test("leads the host to further Service ranges, leaves alone what others have, and forgets what is gone", () => {
+    const both = [ranges, six];
+    const node = nodePlace(both, "node-1", 0);
+    const dev = "fl-shop.h";
+    const routes = [
+      { dst: "10.244.0.0/16", dev, gateway: "10.98.0.1" },
+      { dst: "10.60.0.0/24", dev, gateway: "10.98.0.1" },
+      { dst: "10.61.0.0/24", dev, gateway: "10.98.0.1" },
+      { dst: "fe80::/64", dev },
+      { dst: "10.62.0.0/16", dev: "tun0" },
+    ];
+    const wanted = ["10.96.0.0/16", "10.60.0.0/24", "fd00:60::/112", "10.62.7.0/24", "10.96.3.0/24"];
+    expect(hostServicesBatch("shop", both, node, wanted, routes)).toEqual({
+      batch: {
+        netns: undefined,
+        lines: [
+          "route del 10.61.0.0/24 dev fl-shop.h",
+          "route add fd00:60::/112 via fd00:10:98::1 dev fl-shop.h onlink src fd00:10:98::fffe",
+        ],
+      },
+      problems: ["10.62.7.0/24: it overlaps the route 10.62.0.0/16 dev tun0 of this machine"],
+    });
+    expect(hostServicesBatch("shop", [ranges], node, ["fd00:60::/112"], []).problems).toEqual([
+      "fd00:60::/112: this stack has no IPv6",
     ]);
   });
 

@@ -5,7 +5,7 @@ import type { ServicePort } from "../../services/service-table.ts";
 import type { Rules } from "../service-rules.ts";
 import type { NftablesOptions } from "./fixed.ts";
 import { commentOf, endpointName, portName } from "./names.ts";
-import { render } from "./renderer.ts";
+import { NftablesRenderer, render } from "./renderer.ts";
 import { port, table } from "./testing/rows.ts";
 import { parseSample } from "./testing/sample.ts";
 
@@ -240,4 +240,17 @@ describe("external traffic", () => {
     expect(owner([b, a])).toBe("ns/s1");
     expect(owner([b])).toBe("ns/s2");
   });
+});
+
+test("other Service ranges change the chain that drops what goes to none of them, and nothing else", () => {
+  const renderer = new NftablesRenderer(options);
+  const drops = () => renderer.rules.get("chain cluster-ips-check")!.slice(1);
+  const before = new Map(renderer.rules);
+  expect([...renderer.serviceCidrs(["172.30.0.0/16", "fd00:96::/112"])]).toEqual([]);
+  expect([...renderer.serviceCidrs(["172.30.0.0/16", "10.60.0.0/24"])]).toEqual(["chain cluster-ips-check"]);
+  expect(drops()).toEqual([
+    'ip daddr { 10.60.0.0/24, 172.30.0.0/16 } drop comment "Drop traffic to unallocated ClusterIPs"',
+  ]);
+  expect([...renderer.serviceCidrs(["172.30.0.0/16"])]).toEqual(["chain cluster-ips-check"]);
+  expect(new Map(renderer.rules)).toEqual(before);
 });
