@@ -22,22 +22,23 @@ export function statusLine(status: number, phrase: string): string {
 }
 
 let madeAt = Number.NEGATIVE_INFINITY;
-let text = "";
 let line = "";
+let field = Buffer.alloc(0);
 
 /** The Date field for an answer that has none (RFC 9110 §6.6.1), with its line end. Made anew once a second of `turn.now`. */
 export function dateLine(): string {
   if (turn.now - madeAt >= 1000 || turn.now < madeAt) {
     const now = Date.now();
     madeAt = turn.now - (now % 1000);
-    text = new Date(now).toUTCString();
+    const text = new Date(now).toUTCString();
     line = `date: ${text}\r\n`;
+    field = Buffer.from(`date${text}`, "latin1");
   }
   return line;
 }
 
-/** Its value alone. */
-export function dateText(): string {
+/** The same as bytes: four of the name, then the value. */
+export function dateField(): Buffer {
   dateLine();
-  return text;
+  return field;
 }

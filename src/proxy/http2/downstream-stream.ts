@@ -3,7 +3,7 @@
 import type { Downstream, DownstreamEvents, ResponseHead } from "../exchange.ts";
 import type { ForwardingLines } from "../filters/forwarded.ts";
 import { HeaderBlock, Kind, kindSet } from "../headers.ts";
-import { dateText } from "../http1/status.ts";
+import { dateField } from "../http1/status.ts";
 import { localAnswer } from "../local-answer.ts";
 import { type Reason, reasons } from "../reason.ts";
 import type { ClientTimeouts } from "../server.ts";
@@ -142,7 +142,10 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
     encoder.status(tunnel ? 200 : head.status);
     encoder.fields(headers, dropped);
     // RFC 9110 §6.6.1: whoever forwards an answer without a date puts one there.
-    if (headers.at(Kind.date) < 0 && headers.extra?.includes("date") !== true) encoder.text("date", dateText());
+    if (headers.at(Kind.date) < 0 && headers.extra?.includes("date") !== true) {
+      const date = dateField();
+      encoder.field(date, 0, 4, 4, date.length, false);
+    }
     this.sendBlock(false);
     if (tunnel) this.resumeBody();
   }

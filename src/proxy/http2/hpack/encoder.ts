@@ -203,24 +203,32 @@ export class HpackEncoder {
     // Names and values take at most four times their length with Huffman, which is then not used.
     reserve(nameLength + valueLength + 24);
     const nameHash = hashOf(source, nameStart, nameEnd);
-    const name = nameOf(nameHash, source, nameStart, nameLength);
-    const treatment = secret ? Treatment.never : name === undefined ? Treatment.indexed : name.treatment;
-    if (treatment !== Treatment.indexed || valueLength > maxIndexed) {
-      literal(treatment === Treatment.never ? 0x10 : 0, 0x0f, name, source, nameStart, nameEnd, valueStart, valueEnd);
+    if (secret || valueLength > maxIndexed) {
+      const name = nameOf(nameHash, source, nameStart, nameLength);
+      const first = secret || name?.treatment === Treatment.never ? 0x10 : 0;
+      literal(first, 0x0f, name, source, nameStart, nameEnd, valueStart, valueEnd);
       return;
     }
     let hash = nameHash;
-    for (let position = valueStart; position < valueEnd; position++)
+    for (let position = valueStart; position < valueEnd; position++) {
       hash = (Math.imul(hash, 33) + source[position]!) | 0;
+    }
     const bucket = (hash ^ (hash >>> 15)) & (hashes - 1);
     const number = this.#newest[bucket]!;
     const back = this.#inserted - number;
+    // What must not be in the table is not found there.
     if (number > 0 && back < this.#count) {
       const sent = this.#table[(number - 1) & (places - 1)]!;
       if (isSame(sent, source, nameStart, nameLength, valueStart, valueLength)) {
         integer(0x80, 0x7f, staticFields.length + 1 + back);
         return;
       }
+    }
+    const name = nameOf(nameHash, source, nameStart, nameLength);
+    if (name !== undefined && name.treatment !== Treatment.indexed) {
+      const first = name.treatment === Treatment.never ? 0x10 : 0;
+      literal(first, 0x0f, name, source, nameStart, nameEnd, valueStart, valueEnd);
+      return;
     }
     const size = nameLength + valueLength + fieldOverhead;
     if (this.#seen[bucket] !== hash || size > this.#limit) {

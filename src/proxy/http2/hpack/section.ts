@@ -107,8 +107,10 @@ export class FieldSection {
     const { line, nameLength } = entry;
     const length = line.length;
     const at = this.reserve(length);
-    if (length < 96) for (let offset = 0; offset < length; offset++) arena[at + offset] = line[offset]!;
-    else arena.set(line, at);
+    if (length < 96) {
+      const target = arena;
+      for (let offset = 0; offset < length; offset++) target[at + offset] = line[offset]!;
+    } else arena.set(line, at);
     arenaAt = at + length;
     if (entry.kind === Kind.cookie) this.#cookies++;
     this.headers.push(at, at + nameLength, at + nameLength + 2, at + length - 2, entry.kind);
