@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { BalancedPort } from "../../services/balanced-ports.ts";
-import { iptablesChanges, nftChanges } from "./balancer-rules.ts";
+import { iptablesChanges, iptablesFrom, nftChanges } from "./balancer-rules.ts";
 
 const port: BalancedPort = {
   key: "shop/cart:http/TCP/4",
@@ -61,6 +61,14 @@ describe("the load balancer's rules for iptables", () => {
       "COMMIT",
       "",
     ]);
+  });
+
+  test("begin in one transaction, with ports or without", () => {
+    for (const whole of [iptablesFrom(text), iptablesFrom("")]) {
+      expect(whole.match(/^(\*mangle|COMMIT)$/gm)).toEqual(["*mangle", "COMMIT"]);
+      expect(whole).toContain("-A PREROUTING -i host0 -j BALANCER\n");
+    }
+    expect(iptablesFrom(text)).toContain(`-A ${chain} -g ${chain}-3\n`);
   });
 
   test("remember a client's node with affinity", () => {

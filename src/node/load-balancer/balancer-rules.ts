@@ -67,15 +67,16 @@ function choice({ nodes, affinitySeconds, family }: BalancedPort): string {
   return `ct mark set ${number} mod ${nodes.length} map { ${nodes.map((node, at) => `${at} : ${node}`).join(", ")} }`;
 }
 
-/** The text for `iptables-restore` (which empties the table mangle) that begins with no ports. */
-export const iptablesBase = `*mangle
+/** The text for `iptables-restore` (which empties the table mangle) that begins with these changes, in one transaction. */
+export function iptablesFrom(changes: string): string {
+  return `*mangle
 :BALANCER - [0:0]
 :BALANCER-PORTS - [0:0]
 -A PREROUTING -i ${link} -j BALANCER
 -A BALANCER -m conntrack --ctstate NEW -m connmark --mark 0 -j BALANCER-PORTS
 -A BALANCER -j CONNMARK --restore-mark
-COMMIT
-`;
+${changes.replace(/^\*mangle\n/, "") || "COMMIT\n"}`;
+}
 
 /** The text for `iptables-restore --noflush` of one family. */
 export function iptablesChanges(changes: readonly PortChange[]): string {

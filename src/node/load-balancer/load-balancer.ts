@@ -14,8 +14,8 @@ import type { ServicePort } from "../../services/service-table.ts";
 import type { Run } from "../service-rules.ts";
 import {
   type BalancerTool,
-  iptablesBase,
   iptablesChanges,
+  iptablesFrom,
   nftBase,
   nftChanges,
   type PortChange,
@@ -49,6 +49,7 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   const inForce = nodes.map(() => new Map<string, ServicePort>());
   const written = new Map<string, BalancedPort>();
   const dirty = new Set<string>();
+  let known = false;
   let begun = false;
   let attempt = 0;
   let complaint: string | undefined;
@@ -73,9 +74,9 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
     } else {
       for (const family of families) {
         const program = family === 4 ? "iptables-restore" : "ip6tables-restore";
-        if (fresh) await tell([program, "-w", "5"], iptablesBase);
         const text = iptablesChanges(changes.filter(({ before, after }) => (after ?? before)!.family === family));
-        if (text !== "") await tell([program, "-w", "5", "--noflush"], text);
+        if (fresh) await tell([program, "-w", "5"], iptablesFrom(text));
+        else if (text !== "") await tell([program, "-w", "5", "--noflush"], text);
       }
     }
     begun = true;
@@ -138,7 +139,7 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   }
 
   function start(): void {
-    if (disposed || working) return;
+    if (disposed || working || !known) return;
     retry?.dispose();
     retry = undefined;
     working = work().finally(() => {
@@ -181,7 +182,13 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   }
 
   const subscriptions = nodes.map((_, at) => follow(at));
-  start();
+  // What an earlier run wrote stays until it is known what is in force on the nodes.
+  waiting++;
+  void Promise.all(nodes.map(({ settled }) => settled())).then(() => {
+    waiting--;
+    known = true;
+    start();
+  });
   return {
     settled() {
       if (disposed || (waiting === 0 && !working)) return Promise.resolve();
