@@ -22,6 +22,8 @@ class FakeStandIns implements StandIns {
   /** Resolves a drain. */
   finish: (() => void) | undefined;
 
+  keep(): void {}
+
   serve(pod: StandInPod): void {
     this.pods.set(pod.uid, pod);
     const state = this.state(pod.uid)!;

@@ -118,6 +118,7 @@ class Agent implements NodeAgent {
     await this.#options.network.removePodsExcept(all);
     // Addresses in use first, so that no new pod gets one of them.
     for (const pod of own) if (pod.status?.podIP && !pod.spec?.hostNetwork) this.#takeAddresses(pod);
+    standIns.keep(own.map(({ metadata }) => metadata.uid ?? ""));
     await this.#loadHostPorts(own);
     this.#subscriptions.push(
       standIns.onState((state) => this.#workers.get(state.uid)?.standInState(state)),

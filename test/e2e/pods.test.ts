@@ -119,6 +119,17 @@ describe.skipIf(why !== undefined).each(["iptables", "nftables"])("host ports wi
   }, 60_000);
 
   test("a deleted pod's port refuses", async () => {
+    // Also one that a control process before this one has mapped.
+    const { processes } = JSON.parse((await stack.fairlead("status", "-o", "json")).out);
+    const control = processes.find(({ component }: { component: string }) => component.startsWith("control"));
+    process.kill(control.pid, "SIGKILL");
+    expect(await podOf(curl(`http://${node}:54323/`))).toBe("two");
+    await eventually(
+      () => stack.kubectl("get", "pods"),
+      ({ code }) => code === 0,
+      20_000,
+    );
+    expect(await podOf(curl(`http://${node}:54323/`))).toBe("two");
     await kubectl("delete", "pod", "two", "late");
     const { code } = await run(curl(`http://${node}:54323/`));
     expect(code).toBe(7);

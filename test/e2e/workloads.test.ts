@@ -1,7 +1,7 @@
 // What operators do with workloads, done with kubectl against the API server and the controllers, in one process and without
 // privileges. In the place of nodes stands a loop that makes pods ready and lets them end; nodes have tests of their own.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Nodes, type Pod, Pods } from "../../src/api/kinds.ts";
 import { formatTime } from "../../src/api/strategy.ts";
 import { systemClock } from "../../src/base/clock.ts";
@@ -72,6 +72,9 @@ spec:
     metadata: {labels: {app: ${name}}}
     spec: {containers: [{name: app, image: "example.com/app:1"}]}
 `;
+
+// Each test calls kubectl a dozen times; on a busy machine that takes longer than the default.
+setDefaultTimeout(60_000);
 
 describe.skipIf(!hasKubectl)("kubectl", () => {
   test("rolls a Deployment out, back, again and in steps", async () => {

@@ -19,7 +19,8 @@ export interface KernelHostPortsOptions {
 }
 
 export function kernelHostPorts({ tool, run, families, foreign }: KernelHostPortsOptions): HostPorts {
-  const { addText, removeText } = tool === "nftables" ? nftables : iptables;
+  const [addText, removeText] =
+    tool === "nftables" ? [nftables.addText, nftables.removeText] : [iptables.addText, iptables.removeText];
   const table = new HostPortTable();
   const served = new Set<string>();
   let loaded: Promise<void> | undefined;

@@ -43,7 +43,7 @@ Bun.listen<Agent>({
     data(socket, chunk) {
       try {
         const last = socket.data.reader.read(chunk).findLast((message) => message.type === "serve");
-        if (last) void server.serve(last.pods).then(report);
+        if (last) void server.serve(last.pods, last.keep).then(report);
       } catch (error) {
         process.stderr.write(`an agent's message cannot be read: ${messageOf(error)}\n`);
         socket.terminate();

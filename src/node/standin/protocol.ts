@@ -40,10 +40,12 @@ export interface StandInPod {
   readonly drainUntil?: number;
 }
 
-/** From the agent: these pods and no others. */
+/** From the agent: these pods and those to be kept, and no others. */
 export interface ServeMessage {
   readonly type: "serve";
   readonly pods: readonly StandInPod[];
+  /** Pods that an agent started anew has not come to yet (uids): what is served of them stays as it is. */
+  readonly keep: readonly string[];
 }
 
 /** To the agent, after each change: per pod whether all ports are open, what failed, and whether it has drained. */

@@ -56,6 +56,12 @@ const get = (target: string, more = "") => `GET ${target} HTTP/1.1\r\nHost: cart
 describe("a stand-in", () => {
   const server = new StandInServer(() => {});
   beforeAll(() => server.serve([pod]));
+
+  test("a pod that is to be kept is served on, though nothing else is said of it", async () => {
+    await server.serve([], [pod.uid]);
+    expect(server.state()).toMatchObject([{ uid: pod.uid, serving: true }]);
+  });
+
   afterAll(async () => {
     await server.serve([]);
     rmSync(folder, { recursive: true });

@@ -40,9 +40,9 @@ export class StandInServer {
     setInterval(() => this.#tick(Date.now()), 100);
   }
 
-  /** Serves these pods and no others. Calls are done one after the other. */
-  serve(pods: readonly StandInPod[]): Promise<void> {
-    this.#applying = this.#applying.then(() => this.#apply(pods));
+  /** Serves these pods, keeps those (uids) as they are, and no others. Calls are done one after the other. */
+  serve(pods: readonly StandInPod[], keep: readonly string[] = []): Promise<void> {
+    this.#applying = this.#applying.then(() => this.#apply(pods, keep));
     return this.#applying;
   }
 
@@ -58,8 +58,8 @@ export class StandInServer {
     for (const { containers } of this.#pods.values()) for (const { log } of containers.values()) log.flush(now);
   }
 
-  async #apply(pods: readonly StandInPod[]): Promise<void> {
-    const wanted = new Set(pods.map((pod) => pod.uid));
+  async #apply(pods: readonly StandInPod[], keep: readonly string[] = []): Promise<void> {
+    const wanted = new Set([...pods.map((pod) => pod.uid), ...keep]);
     for (const [uid, served] of this.#pods) {
       if (wanted.has(uid)) continue;
       for (const container of served.containers.values()) closeContainer(container);

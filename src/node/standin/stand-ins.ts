@@ -13,6 +13,8 @@ import { encodeFrame, FrameReader, type StandInPod, type StandInState, type Stat
 /** What an agent needs of it; tests give a fake. */
 export interface StandIns {
   /** Serves this pod from now on, or as it is now; told to the process with the others of the same turn. */
+  /** Pods that will be served again, or removed: until then what is served of them stays as it is. */
+  keep(uids: readonly string[]): void;
   serve(pod: StandInPod): void;
   /** Ends it: requests under way are finished until `until` (ms since the epoch). Resolves when it has drained. */
   drain(uid: string, until: number): Promise<void>;
@@ -47,6 +49,7 @@ export class StandInProcess implements StandIns {
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #pods = new Map<string, StandInPod>();
+  readonly #kept = new Set<string>();
   readonly #states = new Map<string, StandInState>();
   readonly #drains = new Map<string, (() => void)[]>();
   readonly #listeners = new Set<(state: StandInState) => void>();
@@ -98,7 +101,12 @@ export class StandInProcess implements StandIns {
     return this.#supervisor.state();
   }
 
+  keep(uids: readonly string[]): void {
+    for (const uid of uids) this.#kept.add(uid);
+  }
+
   serve(pod: StandInPod): void {
+    this.#kept.delete(pod.uid);
     this.#pods.set(pod.uid, pod);
     this.#tell();
   }
@@ -118,7 +126,8 @@ export class StandInProcess implements StandIns {
   remove(uid: string): void {
     this.#states.delete(uid);
     this.#drained(uid);
-    if (this.#pods.delete(uid)) this.#tell();
+    const kept = this.#kept.delete(uid);
+    if (this.#pods.delete(uid) || kept) this.#tell();
   }
 
   onState(listener: (state: StandInState) => void): Disposable {
@@ -143,7 +152,7 @@ export class StandInProcess implements StandIns {
     queueMicrotask(() => {
       this.#dirty = false;
       const link = this.#link;
-      if (link) send(link, encodeFrame({ type: "serve", pods: [...this.#pods.values()] }));
+      if (link) send(link, encodeFrame({ type: "serve", pods: [...this.#pods.values()], keep: [...this.#kept] }));
     });
   }
 
