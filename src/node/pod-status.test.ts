@@ -156,3 +156,30 @@ test("the QoS class follows requests and limits of all containers", () => {
   expect(qosClass(pod({ containers: [{ name: "a", resources }] }))).toBe("Guaranteed");
   expect(qosClass(pod({ containers: [{ name: "a", resources }, { name: "b" }] }))).toBe("Burstable");
 });
+
+describe("a pod with a sidecar", () => {
+  const spec = {
+    restartPolicy: "Never",
+    initContainers: [{ name: "side", restartPolicy: "Always" }, { name: "init" }],
+  };
+  const side = (state: ContainerLife) => container(state, { name: "side" });
+  const init = container(ended(0), { name: "init" });
+  const waiting: ContainerLife = { kind: "waiting", reason: "PodInitializing" };
+
+  test("is not initialized before the sidecar has started, and stays so when it is started again later", () => {
+    const before = view([container(waiting)], [{ ...side(running), started: false }, init]);
+    expect(conditionsOf(pod(spec), before)["Initialized"]).toMatchObject({
+      status: "False",
+      message: "containers with incomplete status: [side]",
+    });
+    const later = view([container(running)], [{ ...side(waiting), started: false }, init]);
+    expect(conditionsOf(pod(spec), later)["Initialized"]).toMatchObject({ status: "True" });
+    expect(conditionsOf(pod(spec), later)["Ready"]).toMatchObject({ status: "False" });
+  });
+
+  test("ends when its containers and then the sidecar have, however that ends", () => {
+    expect(podStatus(pod(spec), view([container(ended(0))], [side(running), init]), now).phase).toBe("Running");
+    expect(podStatus(pod(spec), view([container(ended(0))], [side(ended(143)), init]), now).phase).toBe("Succeeded");
+    expect(podStatus(pod(spec), view([container(ended(1))], [side(ended(0)), init]), now).phase).toBe("Failed");
+  });
+});
