@@ -6,11 +6,12 @@ import { Deadline, type Deadlines } from "../deadlines.ts";
 import { HeaderBlock } from "../headers.ts";
 import { turn, type Wire } from "../wire.ts";
 import { Allowance, allowances } from "./allowance.ts";
-import { defaultWindow, ErrorCode, Flag, FrameType, maxWindow, Setting } from "./frame.ts";
+import { defaultWindow, ErrorCode, Flag, FrameType, maxWindow, preface } from "./frame.ts";
 import { HpackDecoder } from "./hpack/decoder.ts";
 import { HpackEncoder } from "./hpack/encoder.ts";
 import { FieldSection } from "./hpack/section.ts";
 import { FrameOutput } from "./output.ts";
+import { PeerSettings } from "./peer-settings.ts";
 import { FrameReader, type FrameSink } from "./reader.ts";
 import type { Http2Stream } from "./stream.ts";
 
@@ -47,12 +48,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   closed = false;
   /** What we may send on all streams together. */
   sendWindow = defaultWindow;
-  /** SETTINGS_INITIAL_WINDOW_SIZE of the peer. */
-  peerWindow = defaultWindow;
-  /** SETTINGS_MAX_CONCURRENT_STREAMS of the peer: how many we may begin. */
-  peerStreams = maxWindow;
-  /** The peer takes extended CONNECT (RFC 8441). */
-  peerConnects = false;
+  readonly peer: PeerSettings;
   /** The highest stream that the peer began, and that we began. */
   protected lastPeer = 0;
   protected lastOwn = 0;
@@ -80,12 +76,15 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   #pingSent = false;
   #left = false;
 
-  constructor(wire: Wire, deadlines: Deadlines, expected: Buffer | undefined, windowFollows: boolean) {
+  /** `toServer`: we are the client. */
+  constructor(wire: Wire, deadlines: Deadlines, toServer: boolean) {
     super();
     this.output = new FrameOutput(wire);
     this.deadlines = deadlines;
-    this.#windowFollows = windowFollows;
-    this.#reader = new FrameReader(this, expected);
+    this.peer = new PeerSettings(toServer);
+    // Streams of many clients share a connection to a backend: one that is slow may not hold up the others' window.
+    this.#windowFollows = !toServer;
+    this.#reader = new FrameReader(this, toServer ? undefined : preface);
   }
 
   /** Sends our settings and opens the connection's window. */
@@ -114,7 +113,6 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   protected abstract over(): void;
   /** Ends what took too long; returns the milliseconds until it must look again. */
   protected abstract sweep(): number;
-  protected abstract applySetting(name: number, value: number): boolean;
 
   // ---------------------------------------------------------------------------------------------------- from the socket
 
@@ -340,43 +338,24 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
 
   settings(bytes: Buffer, start: number, end: number): void {
     if (!this.#count(this.#answered)) return;
-    for (let at = start; at < end; at += 6) {
-      if (!this.#setting(bytes.readUInt16BE(at), bytes.readUInt32BE(at + 2))) return;
+    const { peer } = this;
+    const before = peer.window;
+    const problem = peer.read(bytes, start, end);
+    if (problem !== undefined) {
+      this.connectionError(problem.code, problem.what);
+      return;
+    }
+    this.encoder.setLimit(peer.tableSize);
+    for (const stream of this.streams.values()) {
+      stream.sendWindow += peer.window - before;
+      if (stream.sendWindow > maxWindow) {
+        this.connectionError(ErrorCode.flowControlError, "a window above 2^31-1");
+        return;
+      }
     }
     this.output.frame(FrameType.settings, Flag.ack, 0, bytes, 0, 0);
     this.greeted();
     this.pump();
-  }
-
-  #setting(name: number, value: number): boolean {
-    const wrong = (code: number, what: string) => {
-      this.connectionError(code, what);
-      return false;
-    };
-    switch (name) {
-      case Setting.headerTableSize:
-        this.encoder.setLimit(value);
-        return true;
-      case Setting.maxConcurrentStreams:
-        this.peerStreams = value;
-        return true;
-      case Setting.initialWindowSize: {
-        if (value > maxWindow) return wrong(ErrorCode.flowControlError, "an initial window above 2^31-1");
-        const change = value - this.peerWindow;
-        this.peerWindow = value;
-        for (const stream of this.streams.values()) {
-          stream.sendWindow += change;
-          if (stream.sendWindow > maxWindow) return wrong(ErrorCode.flowControlError, "a window above 2^31-1");
-        }
-        return true;
-      }
-      case Setting.maxFrameSize:
-        // Larger frames than the smallest limit would gain nothing and hold up other streams.
-        if (value < 16_384 || value > 16_777_215) return wrong(ErrorCode.protocolError, "a frame size out of range");
-        return true;
-      default:
-        return this.applySetting(name, value) || wrong(ErrorCode.protocolError, "a setting out of range");
-    }
   }
 
   settingsAcknowledged(): void {

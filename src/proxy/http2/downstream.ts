@@ -8,7 +8,7 @@ import type { ClientConnection, ClientServer } from "../server.ts";
 import { turn, type Wire } from "../wire.ts";
 import { giveBlock, Http2Connection, lingerMilliseconds } from "./connection.ts";
 import { Http2DownstreamStream } from "./downstream-stream.ts";
-import { ErrorCode, maxWindow, preface, Setting } from "./frame.ts";
+import { ErrorCode, maxWindow, Setting } from "./frame.ts";
 import { Http2RequestHead, readRequest, readTrailers } from "./head.ts";
 import { maxListBytes } from "./hpack/section.ts";
 import { streamWindow } from "./stream.ts";
@@ -27,7 +27,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   #lastServed = maxWindow;
 
   constructor(wire: Wire, server: ClientServer, deadlines: Deadlines, source: string, scheme: "http" | "https") {
-    super(wire, deadlines, preface, true);
+    super(wire, deadlines, false);
     this.server = server;
     this.#source = source;
     this.#scheme = scheme;
@@ -113,10 +113,6 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   }
 
   protected greeted(): void {}
-
-  protected applySetting(name: number, value: number): boolean {
-    return (name !== Setting.enablePush && name !== Setting.enableConnectProtocol) || value <= 1;
-  }
 
   protected wentAway(): void {
     // The client begins no more streams; it closes the connection itself.

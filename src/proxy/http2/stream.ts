@@ -50,7 +50,7 @@ export abstract class Http2Stream {
   constructor(connection: Http2Connection, id: number) {
     this.connection = connection;
     this.id = id;
-    this.sendWindow = connection.peerWindow;
+    this.sendWindow = connection.peer.window;
   }
 
   /** Content. False: no more until `resumeBody`. */

@@ -53,7 +53,7 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
     this.active = turn.now;
     this.#toHead = head.method === "HEAD";
     this.#upgrade = head.upgrade !== undefined;
-    if (this.#upgrade && !(connection.peerConnects && head.upgrade!.toLowerCase() === "websocket")) {
+    if (this.#upgrade && !(connection.peer.connects && head.upgrade!.toLowerCase() === "websocket")) {
       // Not at once: whoever sends does not expect to be called back before it is done.
       queueMicrotask(() => this.#fail("upgrade_refused"));
       return;

@@ -45,6 +45,7 @@ function connect(...first: readonly (readonly [number, number])[]) {
   const log: string[] = [];
   const owner = {
     timeouts: { idle: 300_000 },
+    requestsPerConnection: Number.POSITIVE_INFINITY,
     ready: () => void log.push("ready"),
     freed: () => void log.push("freed"),
     leaving: () => void log.push("leaving"),
@@ -298,6 +299,7 @@ test("an endpoint that speaks HTTP/1 is told from one that does not answer", () 
   const log: string[] = [];
   const owner = {
     timeouts: { idle: 1000 },
+    requestsPerConnection: Number.POSITIVE_INFINITY,
     ready: () => void log.push("ready"),
     freed: () => {},
     leaving: () => {},

@@ -42,8 +42,7 @@ export class Http2Upstream extends Http2Connection {
   #gone = false;
 
   constructor(wire: Wire, owner: Http2UpstreamOwner, deadlines: Deadlines, scheme: "http" | "https") {
-    // Streams of many clients share this connection: one that is slow may not hold up the others' window.
-    super(wire, deadlines, undefined, false);
+    super(wire, deadlines, true);
     this.owner = owner;
     this.scheme = scheme;
     this.output.raw(preface);
@@ -60,7 +59,7 @@ export class Http2Upstream extends Http2Connection {
   }
 
   get hasRoom(): boolean {
-    return this.#ready && !this.#leaving && !this.closed && this.busy < Math.min(this.peerStreams, maxOwnStreams);
+    return this.#ready && !this.#leaving && !this.closed && this.busy < Math.min(this.peer.streams, maxOwnStreams);
   }
 
   /** A stream for one exchange. Only while there is room. */
@@ -75,7 +74,7 @@ export class Http2Upstream extends Http2Connection {
     this.served++;
     this.lastOwn = this.lastOwn === 0 ? 1 : this.lastOwn + 2;
     stream.id = this.lastOwn;
-    stream.sendWindow = this.peerWindow;
+    stream.sendWindow = this.peer.window;
     this.streams.set(stream.id, stream);
     if (this.lastOwn >= lastStream) this.#leave();
   }
@@ -127,13 +126,6 @@ export class Http2Upstream extends Http2Connection {
     if (this.#ready) return;
     this.#ready = true;
     this.owner.ready(this);
-  }
-
-  protected applySetting(name: number, value: number): boolean {
-    if (name === Setting.enablePush) return value === 0;
-    if (name !== Setting.enableConnectProtocol) return true;
-    this.peerConnects = value === 1;
-    return value <= 1;
   }
 
   /** The endpoint takes no more streams, and says which it will not serve. */
