@@ -5,7 +5,12 @@ import type { BackendName, RouteTable, SecretName } from "./model.ts";
 
 export interface FilterReferences {
   /** By the field that names it, inside the filter. */
-  readonly backends: readonly { readonly field: string; readonly name: BackendName }[];
+  readonly backends: readonly {
+    readonly field: string;
+    readonly name: BackendName;
+    /** It must speak HTTP/2. */
+    readonly grpc?: boolean;
+  }[];
   readonly secrets: readonly { readonly field: string; readonly name: SecretName }[];
 }
 
@@ -23,8 +28,12 @@ export function filterReferences(filter: Filter): FilterReferences {
         secrets: [],
       };
     case "externalAuth":
+      return {
+        backends: [{ field: "service", name: filter.service, grpc: filter.protocol.kind === "grpc" }],
+        secrets: [],
+      };
     case "globalRateLimit":
-      return { backends: [{ field: "service", name: filter.service }], secrets: [] };
+      return { backends: [{ field: "service", name: filter.service, grpc: true }], secrets: [] };
     case "mirror":
       return { backends: [{ field: "backend", name: filter.backend }], secrets: [] };
     case "errorPages":

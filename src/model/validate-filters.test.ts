@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Filter } from "./filters.ts";
 import { emptyModel, type Secret } from "./model.ts";
 import { Redacted } from "./redacted.ts";
@@ -210,6 +211,27 @@ test("a Secret of users is refused with the number of its bad line, not with its
   expect(problem!.message).toStartWith("line 2 has a hash that is not taken");
   expect(problem!.message).not.toContain("hunter2");
   expect(validateResource("secrets", usersOf("# nobody\n"))[0]!.message).toBe("names no user");
+});
+
+test("the examples of docs/policies.md are well formed", () => {
+  const lines = readFileSync(new URL("../../docs/policies.md", import.meta.url), "utf8").split("\n");
+  const kinds = new Set<string>();
+  let text = "";
+  for (const line of lines) {
+    if (text === "" && !line.startsWith("    { ")) continue;
+    text += line;
+    let example: { kind: string };
+    try {
+      example = JSON.parse(text);
+    } catch {
+      if (line === "") throw new Error(`is no JSON: ${text}`);
+      continue;
+    }
+    text = "";
+    expect([example.kind, ...problems(example)]).toEqual([example.kind]);
+    kinds.add(example.kind);
+  }
+  expect(kinds.size).toBe(16);
 });
 
 test("what filters name must be there, and be of the right kind", () => {

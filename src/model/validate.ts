@@ -121,8 +121,13 @@ export function validateModel(model: Model): readonly Problem[] {
   function checkFilters(field: string, filters: Rule["filters"]): void {
     filters.forEach((filter, i) => {
       const { backends, secrets } = filterReferences(filter);
-      for (const { field: part, name } of backends) {
-        if (!model.backends.has(name)) dangling(filter.from, `${field}[${i}].${part}`, "backend", name);
+      for (const { field: part, name, grpc } of backends) {
+        const backend = model.backends.get(name);
+        if (!backend) dangling(filter.from, `${field}[${i}].${part}`, "backend", name);
+        else if (grpc && backend.protocol !== "h2c") {
+          const message = `backend ${name} speaks ${backend.protocol}, and gRPC needs h2c`;
+          problems.push({ field: `${field}[${i}].${part}`, message, from: filter.from });
+        }
       }
       for (const { field: part, name } of secrets) {
         const secret = model.secrets.get(name);

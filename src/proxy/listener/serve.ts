@@ -17,6 +17,8 @@ export interface Seat {
   connection: ClientConnection | undefined;
 }
 
+const nobody = () => false;
+
 export class ServedChain implements ClientServer {
   table: RouteTableRuntime;
   /** Hops that are believed about their clients; undefined: nobody. */
@@ -71,7 +73,8 @@ export class ServedChain implements ClientServer {
   }
 
   request(downstream: Downstream, head: RequestHead): DownstreamEvents {
-    if (this.trusted) believeHops(head, this.#scheme, this.trusted);
+    // A connection of before may still believe what its last request was believed.
+    if (this.trusted || head.peer !== undefined) believeHops(head, this.#scheme, this.trusted ?? nobody);
     const forwarding = new Forwarding(this.#runtime, downstream);
     forwarding.begin(this.table, this.#port);
     return forwarding;
