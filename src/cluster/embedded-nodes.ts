@@ -5,9 +5,8 @@ import { join } from "node:path";
 import project from "../../package.json" with { type: "json" };
 import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
-import type { AsyncDisposable, Disposable } from "../base/disposal.ts";
+import type { AsyncDisposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
-import type { IpFamily } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
@@ -18,42 +17,28 @@ import { type UdpService, udpServices } from "../node/conntrack/udp-services.ts"
 import type { HostPorts } from "../node/host-ports/host-ports.ts";
 import { kernelHostPorts } from "../node/host-ports/kernel.ts";
 import { userspaceHostPorts } from "../node/host-ports/userspace.ts";
-import { iptables } from "../node/iptables/iptables.ts";
-import { speaksNftables } from "../node/iptables/variant.ts";
-import { ipvs } from "../node/ipvs/ipvs.ts";
 import { type LoadBalancer, startLoadBalancer } from "../node/load-balancer/load-balancer.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
-import { type NftEvents, nftEvents } from "../node/netns/nft-events.ts";
 import { writeSettings } from "../node/netns/sysctl.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
-import { nftables } from "../node/nftables/nftables.ts";
-import { RulesMeasures } from "../node/rules-measures.ts";
-import { type RulesSinkOptions, startRulesSink } from "../node/rules-sink.ts";
-import type { Run, ServiceRules } from "../node/service-rules.ts";
+import type { Run } from "../node/service-rules.ts";
 import { StandInProcess } from "../node/standin/stand-ins.ts";
-import { UserspaceForwarder } from "../node/userspace/forwarder.ts";
 import { endpointsChangedAt } from "../services/changed-at.ts";
 import { eventRecorder } from "../services/events.ts";
 import { serviceTable } from "../services/node-table.ts";
-import type { ServicePort } from "../services/service-table.ts";
 import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { dnsAddress } from "./dns-service.ts";
 import { endpointsGone, type NodeRules, type RulesOfFamily } from "./endpoints-gone.ts";
+import { kernelRules, tellsChanges } from "./kernel-rules.ts";
 import { startNodeHealth } from "./node-health.ts";
 import type { StackObjects } from "./objects.ts";
 import type { Pipeline } from "./pipeline.ts";
-import {
-  commonOptions,
-  conntrackSettings,
-  ipvsOptions,
-  localDetector,
-  localhostNodePorts,
-  nodePortAddresses,
-} from "./proxy-flags.ts";
+import { conntrackSettings } from "./proxy-flags.ts";
 import { familiesOfRanges } from "./ranges-from-options.ts";
 import { followServiceRanges } from "./service-ranges.ts";
 import type { StackPaths, StackSettings } from "./stack.ts";
+import { userspaceRules } from "./userspace-rules.ts";
 
 export interface MadeNetwork {
   readonly network: PodNetwork;
@@ -105,24 +90,17 @@ export interface StackNodes extends AsyncDisposable {
 export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const { settings, paths, store, objects, pipeline, network, places, distribution, clock, log } = options;
   const changedAt = endpointsChangedAt(pipeline.inputs);
-  const families = familiesOfRanges(settings.ranges);
-  const tellsChanges =
-    settings.proxyMode === "nftables" ||
-    (settings.proxyMode === "iptables" && (await speaksNftables(runOn(network, places[0]!))));
+  const told = await tellsChanges(settings.proxyMode, runOn(network, places[0]!));
   const rules = places.map((place) => {
     const table = serviceTable(pipeline.inputs, place.name);
-    const netns = network.place({ node: place.name })?.netns;
     const own = log.child("rules", { node: place.name });
-    const ofFamily = (family: IpFamily) =>
-      kernelRules({
-        ...{ table, clock, log: own, changedAt },
-        rules: nodeRules(options, place, family, own),
-        events: tellsChanges ? nftEvents(netns, family) : undefined,
-      });
     const sink =
       settings.proxyMode === "userspace"
         ? userspaceRules(options, place, table, own)
-        : together(families.map(ofFamily));
+        : kernelRules({
+            ...{ settings, network, place, table, changedAt, told, clock, log: own },
+            run: runOn(network, place),
+          });
     // Its settings are there once rules use connection tracking.
     void sink.settled().then(() => setConntrack(options, place));
     return { table, sink };
@@ -276,41 +254,6 @@ function hostPorts({ settings, network, clock }: NodesOptions, place: NodePlace)
   });
 }
 
-/** ipvs has a timer for real servers that finish their connections. */
-type NodeServiceRules = ServiceRules & Partial<Disposable>;
-
-/** The rules in a node's namespace. Traffic from the node's own pods is not masqueraded on its way to a ClusterIP. */
-function nodeRules(
-  { settings, network, clock }: NodesOptions,
-  place: NodePlace,
-  family: IpFamily,
-  log: Logger,
-): NodeServiceRules {
-  const run = runOn(network, place);
-  const { proxyMode: mode, proxyFlags: flags = {} } = settings;
-  const ofFamily = (texts: readonly string[]) => texts.filter((text) => text.includes(":") === (family === 6));
-  const detector = localDetector(flags, family, {
-    cluster: network.ranges.map(({ pods }) => pods),
-    node: place.podRanges,
-  });
-  const addresses = nodePortAddresses(flags, mode, family, ofFamily(place.addresses));
-  const common = {
-    family,
-    ...commonOptions(flags),
-    ...(detector ? { localDetector: detector } : {}),
-    nodeAddress: ofFamily(place.addresses)[0]!,
-    ...(addresses ? { nodePortAddresses: addresses } : {}),
-  } as const;
-  if (mode === "ipvs") {
-    return ipvs(run, { ...common, ...ipvsOptions(flags), nodeAddresses: addresses ?? [] }, { clock, log });
-  }
-  if (mode === "nftables")
-    return nftables(run, { ...common, serviceCidrs: ofFamily(settings.ranges.map(({ services }) => services)) });
-  const localhost = localhostNodePorts(flags, family);
-  const dropInvalid = !flags["conntrack-tcp-be-liberal"];
-  return iptables(run, { ...common, localhostNodePorts: localhost, dropInvalid });
-}
-
 /** Connection tracking as kube-proxy sets it up. A kernel that has not all of it is told of, and works on as it is. */
 function setConntrack({ settings, network, log }: NodesOptions, place: NodePlace): void {
   const path = network.place({ node: place.name })?.netns;
@@ -321,85 +264,4 @@ function setConntrack({ settings, network, log }: NodesOptions, place: NodePlace
   } catch (error) {
     log.warn("connection tracking was not set up", { node: place.name, error: messageOf(error) });
   }
-}
-
-function kernelRules(
-  options: RulesSinkOptions & { readonly rules: NodeServiceRules; readonly events: NftEvents | undefined },
-): NodeRules["sink"] {
-  const sink = startRulesSink(options);
-  const { family } = options.rules;
-  return {
-    settled: () => sink.settled(),
-    problems: () => (sink.state.inSync || sink.state.lastError === undefined ? [] : [sink.state.lastError]),
-    families: [{ family, measures: sink.state.measures, rules: () => sink.rules }],
-    serviceCidrs: (ranges) => sink.serviceCidrs(ranges),
-    dispose: async () => {
-      sink.dispose();
-      options.events?.dispose();
-      options.rules.dispose?.();
-    },
-  };
-}
-
-/** The rules of all families of a node as one. */
-function together(sinks: readonly NodeRules["sink"][]): NodeRules["sink"] {
-  return {
-    families: sinks.flatMap(({ families }) => families),
-    problems: () => sinks.flatMap((sink) => sink.problems()),
-    serviceCidrs(ranges) {
-      for (const sink of sinks) sink.serviceCidrs?.(ranges);
-    },
-    settled: async () => {
-      await Promise.all(sinks.map((sink) => sink.settled()));
-    },
-    dispose: async () => {
-      await Promise.all(sinks.map((sink) => sink.dispose()));
-    },
-  };
-}
-
-/** The forwarder of the network without privileges, in this process. */
-function userspaceRules(
-  { network, objects, store, clock, places }: NodesOptions,
-  place: NodePlace,
-  table: Collection<ServicePort>,
-  log: Logger,
-): NodeRules["sink"] {
-  const effectivePort = (port: number) => network.effectivePort(port);
-  const record = eventRecorder({ store, clock, log, component: "kube-proxy", host: place.name });
-  const failed = (row: ServicePort, address: string, why: string) => {
-    const service = objects.services.get(`${row.namespace}/${row.service}`);
-    const message = `node ${place.name} cannot serve ${address} of port ${row.name}: ${why}`;
-    if (service) record(service, { type: "Warning", reason: "FailedToListen", message });
-  };
-  const forwarder = new UserspaceForwarder({
-    table,
-    nodeAddresses: place.addresses,
-    // Nodes of the loopback network are one host: what is not a node's own is the first one's, as where traffic enters elsewhere.
-    servesShared: place === places[0],
-    effectivePort,
-    clock,
-    log,
-    failed,
-  });
-  const measures = new RulesMeasures(clock.now());
-  const following = table.subscribe(
-    (batch) => {
-      measures.queued(batch, clock.now());
-      const applied = measures.begin();
-      void forwarder.settled().then(() => applied(clock.now()));
-    },
-    { replay: true },
-  );
-  void forwarder.settled().then(() => measures.begin()(clock.now()));
-  return {
-    settled: () => forwarder.settled(),
-    families: [{ family: 4, measures }],
-    problems: () => [...forwarder.problems()].map(([where, problem]) => `${where}: ${problem}`),
-    unserved: (protocol, address, port) => forwarder.unserved(protocol, address, port),
-    dispose() {
-      following.dispose();
-      return forwarder.dispose();
-    },
-  };
 }
