@@ -106,6 +106,7 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
       return;
     }
     this.connection.sendReset(this.id, this.completed ? ErrorCode.noError : ErrorCode.cancel);
+    this.#connection.cancelled();
     this.leave();
     this.#release();
   }

@@ -254,6 +254,22 @@ test("a cancelled exchange resets its stream and leaves the others alone", () =>
   expect(two.log).toEqual(["responded 200 0", "end"]);
 });
 
+test("a connection on which much was given up is replaced before the endpoint takes it for an attack", () => {
+  const { peer, connection, send, log } = connect();
+  const last = new Exchange(connection, get);
+  let count = 0;
+  while (connection.hasRoom) {
+    count++;
+    const one = new Exchange(connection, get);
+    during(() => one.stream.cancel());
+  }
+  expect(count).toBeLessThan(500);
+  expect(log).toContain("leaving");
+  send(peer.headers(1, { ":status": "200" }));
+  expect(last.log).toEqual(["responded 200 0", "end"]);
+  expect(log).toContain("gone");
+});
+
 describe("malformed answers", () => {
   const wrong: [string, (peer: Peer) => Uint8Array[]][] = [
     ["no status", (peer) => [peer.headers(1, { x: "y" })]],

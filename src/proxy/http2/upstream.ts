@@ -12,6 +12,11 @@ import { Http2UpstreamStream } from "./upstream-stream.ts";
 
 /** Streams that we open at once at most, whatever the endpoint permits: then another connection shares the work. */
 export const maxOwnStreams = 100;
+/**
+ * Exchanges that are given up on one connection before it is replaced: endpoints that guard against rapid resets (ours at 1,000 at
+ * once, Envoy at 500) would else end it, for what many clients together had every right to do.
+ */
+const maxCancelled = 250;
 /** The last stream numbers are left alone: a connection that came so far is replaced. */
 const lastStream = 0x7fffff00;
 
@@ -37,6 +42,7 @@ export class Http2Upstream extends Http2Connection {
   served = 0;
   /** Streams that were given out and have sent nothing yet. */
   #reserved = 0;
+  #cancelled = 0;
   #ready = false;
   #leaving = false;
   #gone = false;
@@ -77,6 +83,11 @@ export class Http2Upstream extends Http2Connection {
     stream.sendWindow = this.peer.window;
     this.streams.set(stream.id, stream);
     if (this.lastOwn >= lastStream) this.#leave();
+  }
+
+  /** Of a stream that was given up. */
+  cancelled(): void {
+    if (++this.#cancelled >= maxCancelled) this.#leave();
   }
 
   /** Of a stream that never sent anything. */
