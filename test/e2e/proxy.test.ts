@@ -550,7 +550,7 @@ describe("configuration", () => {
     const taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     ends.push(() => taken.stop(true));
     const rejected = await proxy.control.update({
-      backends: [backend("two", { protocol: "h2c" }), backend("three")],
+      backends: [backend("two", { connectTimeout: -1 }), backend("three")],
       routeTables: [routeTable([rule("bad", { match: { path: { kind: "regex", value: "(" } } })])],
       listeners: [
         plainListener(taken.port, { name: "taken" }),
