@@ -33,9 +33,12 @@ export type LocalAnswer = ReturnType<typeof localAnswer>;
 /** Bytes of a request's body that are kept while filters wait, unless one asks for more. */
 const maxHeld = 64 * 1024;
 
+const noStages: readonly BodyStage[] = [];
+const noChunks: Buffer[] = [];
+
 const Phase = { request: 0, passing: 1, over: 2 } as const;
 
-export class Filtering implements FilterExchange {
+export class Filtering implements FilterExchange, BodySink {
   readonly path: string;
   readonly query: string | undefined;
   readonly authority: string;
@@ -53,14 +56,14 @@ export class Filtering implements FilterExchange {
   #verdict: FilterAnswer | "goOn" | undefined = undefined;
 
   // The request's body.
-  #held: Buffer[] = [];
+  #held: Buffer[] = noChunks;
   #heldBytes = 0;
   #holding = false;
   #ended = false;
   #trailers: HeaderBlock | undefined = undefined;
   #reading: { readonly bytes: number; readonly then: (chunks: readonly Buffer[], whole: boolean) => void } | undefined =
     undefined;
-  #requestStages: BodyStage[] = [];
+  #requestStages: readonly BodyStage[] = noStages;
   #toBackend: BodySink;
 
   // The answer.
@@ -72,7 +75,7 @@ export class Filtering implements FilterExchange {
   #dropping = false;
   #withheld = false;
   #replacement: Replacement | undefined = undefined;
-  #responseStages: BodyStage[] = [];
+  #responseStages: readonly BodyStage[] = noStages;
   #toClient: BodySink;
 
   constructor(handlers: readonly Handlers[], exchange: FilteredExchange, down: Downstream) {
@@ -80,7 +83,7 @@ export class Filtering implements FilterExchange {
     this.#exchange = exchange;
     this.#down = down;
     this.#toBackend = exchange;
-    this.#toClient = this.#tail;
+    this.#toClient = this;
     const { path, query, authority } = down.head;
     this.path = path;
     this.query = query;
@@ -172,7 +175,7 @@ export class Filtering implements FilterExchange {
     }
     this.#exchange.passed();
     const held = this.#held;
-    this.#held = [];
+    this.#held = noChunks;
     let goOn = true;
     for (const chunk of held) {
       if (this.#isOver()) return;
@@ -191,6 +194,7 @@ export class Filtering implements FilterExchange {
   requestData(chunk: Buffer, start: number, end: number): boolean {
     if (this.#phase === Phase.passing) return this.#toBackend.write(chunk, start, end);
     if (this.#phase === Phase.over) return true;
+    if (this.#held === noChunks) this.#held = [];
     this.#held.push(chunk.subarray(start, end));
     this.#heldBytes += end - start;
     if (this.#reading && this.#heldBytes > this.#reading.bytes) {
@@ -247,7 +251,8 @@ export class Filtering implements FilterExchange {
   }
 
   putRequestStage(stage: BodyStage): void {
-    if (this.#phase === Phase.request && this.head.upgrade === undefined) this.#requestStages.push(stage);
+    if (this.#phase === Phase.request && this.head.upgrade === undefined)
+      this.#requestStages = [...this.#requestStages, stage];
   }
 
   // ------------------------------------------------------------------------------------------------------- the answer
@@ -321,7 +326,7 @@ export class Filtering implements FilterExchange {
 
   #sendAnswer(): void {
     const stages = this.#responseStages;
-    if (stages.length > 0) this.#toClient = linkStages(stages, this.#tail, () => this.#writerResume());
+    if (stages.length > 0) this.#toClient = linkStages(stages, this, () => this.#writerResume());
     const body = this.#localBody;
     if (this.#withheld) this.#answer = body === undefined ? copyHead(this.#answer!) : this.#answer;
     else this.#answerNow();
@@ -335,7 +340,7 @@ export class Filtering implements FilterExchange {
   }
 
   putResponseStage(stage: BodyStage): void {
-    if (!this.bodiless) this.#responseStages.push(stage);
+    if (!this.bodiless) this.#responseStages = [...this.#responseStages, stage];
   }
 
   holdAnswer(): void {
@@ -373,14 +378,15 @@ export class Filtering implements FilterExchange {
   }
 
   /** Where answers leave the filters. */
-  readonly #tail: BodySink = {
-    write: (chunk, start, end) => this.#down.write(chunk, start, end),
-    end: (trailers) => {
-      this.#phase = Phase.over;
-      this.#exchange.ended(this.#reason);
-      this.#down.end(trailers);
-    },
-  };
+  write(chunk: Buffer, start: number, end: number): boolean {
+    return this.#down.write(chunk, start, end);
+  }
+
+  end(trailers?: HeaderBlock): void {
+    this.#phase = Phase.over;
+    this.#exchange.ended(this.#reason);
+    this.#down.end(trailers);
+  }
 
   // ---------------------------------------------------------------------------------------------------------- the end
 
@@ -393,7 +399,7 @@ export class Filtering implements FilterExchange {
     if (this.#phase === Phase.request) this.#phase = Phase.passing;
     this.#running = false;
     this.#reading = undefined;
-    this.#held = [];
+    this.#held = noChunks;
     const cancel = this.#cancel;
     this.#cancel = undefined;
     cancel?.();
@@ -401,8 +407,8 @@ export class Filtering implements FilterExchange {
 
   #resetAnswer(): void {
     for (const stage of this.#responseStages) stage.cancel();
-    this.#responseStages = [];
-    this.#toClient = this.#tail;
+    this.#responseStages = noStages;
+    this.#toClient = this;
     this.#withheld = false;
     this.#dropping = false;
   }

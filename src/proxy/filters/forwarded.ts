@@ -7,6 +7,15 @@ import type { RequestHead } from "../exchange.ts";
 import { Kind } from "../headers.ts";
 import { forwardedElement } from "./trusted-hops.ts";
 
+/** The fields of a request that are written here. */
+export const forwardingNames: ReadonlySet<string> = new Set([
+  "x-forwarded-for",
+  "x-forwarded-proto",
+  "x-forwarded-host",
+  "forwarded",
+  "x-request-id",
+]);
+
 const plausible = /^[\x21-\x7e]{1,128}$/;
 
 /**

@@ -14,6 +14,7 @@ import { cors } from "./cors.ts";
 import { errorPages } from "./error-pages.ts";
 import { externalAuth } from "./external-auth.ts";
 import { fault } from "./fault.ts";
+import { forwardingNames } from "./forwarded.ts";
 import { globalRateLimit } from "./global-rate-limit.ts";
 import { requestHeaders, responseHeaders } from "./header-change.ts";
 import { jwt } from "./jwt.ts";
@@ -49,6 +50,30 @@ const byKind = new Map(all.map((filter) => [filter.kind, filter]));
 /** Whether this proxy can do what a filter asks for. */
 export function isKnownFilter(kind: FilterConfig["kind"]): boolean {
   return byKind.has(kind);
+}
+
+/** Filters that never look at what `forwarded.ts` puts into a request, nor change it. */
+const blind: ReadonlySet<FilterConfig["kind"]> = new Set([
+  "compression",
+  "responseHeaders",
+  "addresses",
+  "cors",
+  "bodyLimit",
+  "buffering",
+  "query",
+  "rewrite",
+  "cookies",
+] as const);
+
+/** Whether forwarding headers must be there one by one for these filters; otherwise finished lines will do. */
+export function lookAtForwarding(filters: readonly FilterConfig[]): boolean {
+  return filters.some((filter) => {
+    if (filter.kind !== "requestHeaders") return !blind.has(filter.kind);
+    const { set, add, remove } = filter.change;
+    return (
+      [...set, ...add].some(({ name }) => forwardingNames.has(name)) || remove.some((name) => forwardingNames.has(name))
+    );
+  });
 }
 
 /** The handlers of a rule or share, ready to run, in order. Throws an Error when a filter cannot be taken. */
