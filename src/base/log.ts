@@ -14,14 +14,19 @@ export interface Logger {
 
 const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
-/** A logger that hands finished lines (without a newline) to `write`. Lines below `level` are dropped unmade. */
+export const logLevels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
+
+/**
+ * A logger that hands finished lines (without a newline) to `write`. Lines below the level are dropped unmade; one that may
+ * change while the program runs is given as a function.
+ */
 export function createLogger(
   write: (line: string) => void,
-  level: LogLevel = "info",
+  level: LogLevel | (() => LogLevel) = "info",
   base: Readonly<Record<string, unknown>> = {},
 ): Logger {
   const at = (lineLevel: LogLevel) => (message: string, fields?: Readonly<Record<string, unknown>>) => {
-    if (rank[lineLevel] < rank[level]) return;
+    if (rank[lineLevel] < rank[typeof level === "function" ? level() : level]) return;
     write(
       JSON.stringify({ time: new Date().toISOString(), level: lineLevel, ...base, message, ...fields }, errorsAsText),
     );

@@ -24,6 +24,9 @@ export interface Subscription extends Disposable {
 export interface ProxyState {
   readonly proxy: string;
   readonly pid: number | undefined;
+  readonly program: string | undefined;
+  /** Its admin socket. */
+  readonly admin: string | undefined;
   readonly scopes: readonly ScopeName[];
   readonly connected: boolean;
   /** Since when it is connected, or not; milliseconds since the epoch. */
@@ -303,6 +306,8 @@ function proxyState(subscriber: Subscriber, connected: boolean, since: number): 
   return {
     proxy: state.proxy,
     pid: state.pid,
+    program: state.program,
+    admin: state.admin,
     scopes: state.scopes,
     connected,
     since,

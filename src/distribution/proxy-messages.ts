@@ -19,6 +19,8 @@ export function parseFromProxy(message: unknown): FromProxy {
       proxy: text(fields["proxy"], "hello.proxy"),
       scopes: list(fields["scopes"], "hello.scopes").map((one) => text(one, "a scope")),
       pid: whole(fields["pid"], "hello.pid"),
+      ...(fields["program"] === undefined ? {} : { program: text(fields["program"], "hello.program") }),
+      ...(fields["admin"] === undefined ? {} : { admin: text(fields["admin"], "hello.admin") }),
       have,
     };
   }

@@ -33,6 +33,9 @@ export interface RouteTableBase {
 export interface SubscriptionOptions {
   readonly proxy: string;
   readonly pid?: number;
+  /** Which program it says it is, and its admin socket. */
+  readonly program?: string | undefined;
+  readonly admin?: string | undefined;
   readonly scopes: readonly ScopeName[];
   /** The types it takes; all unless given. */
   readonly types?: readonly ResourceType[];
@@ -72,6 +75,8 @@ const largestUpdate = 16 * 1024 * 1024;
 export class SubscriptionState {
   readonly proxy: string;
   readonly pid: number | undefined;
+  readonly program: string | undefined;
+  readonly admin: string | undefined;
   readonly scopes: readonly ScopeName[];
   readonly types: readonly ResourceType[];
   readonly #sets: ResourceSets;
@@ -91,6 +96,8 @@ export class SubscriptionState {
     this.#updateSize = options.updateSize ?? largestUpdate;
     this.proxy = options.proxy;
     this.pid = options.pid;
+    this.program = options.program;
+    this.admin = options.admin;
     this.scopes = options.scopes;
     this.types = options.types ?? resourceTypes;
     for (const type of this.types) {

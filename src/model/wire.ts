@@ -32,6 +32,10 @@ export type FromProxy =
       /** The listener scopes it serves. */
       readonly scopes: readonly string[];
       readonly pid: number;
+      /** Which program it is; a text that differs when another version runs. */
+      readonly program?: string;
+      /** Its admin socket. */
+      readonly admin?: string;
       /** Fingerprints (see `fingerprint.ts`) of the resources in force, by type and name: what a restart must not send again. */
       readonly have: { readonly [T in ResourceType]?: Readonly<Record<string, string>> };
     }

@@ -19,6 +19,7 @@ export class StateFile {
   readonly #log: Logger;
   readonly #content: () => string;
   #scheduled = false;
+  #ended = false;
   #writing: Promise<void> = Promise.resolve();
 
   constructor(path: string, clock: Clock, log: Logger, content: () => string) {
@@ -51,9 +52,15 @@ export class StateFile {
 
   /** Something changed: it is written soon. */
   changed(): void {
-    if (this.#scheduled) return;
+    if (this.#scheduled || this.#ended) return;
     this.#scheduled = true;
     this.#clock.after(gather, () => void this.flush());
+  }
+
+  /** Writes what waits, and nothing after it. */
+  end(): Promise<void> {
+    this.#ended = true;
+    return this.flush();
   }
 
   /** Writes what waits. */

@@ -1,7 +1,8 @@
 // Counters and latencies of requests by route and backend, at a bounded cost: a series is a place in typed arrays, found when a
 // route table is compiled, so that a request adds integers and looks nothing up. Not the exposition: that is `prometheus.ts`.
 
-import type { Reason } from "../reason.ts";
+import { type Reason, reasons } from "../reason.ts";
+import { grown, Sizes } from "./sizes.ts";
 
 /** Upper bounds of the latency histogram, in milliseconds. The last bucket is open. */
 export const bounds: readonly number[] = [
@@ -24,6 +25,10 @@ export class Metrics {
   #counts = new Float64Array(64 * statusClasses);
   #buckets = new Float64Array(64 * (bounds.length + 1));
   #sums = new Float64Array(64);
+  readonly requestBytes = new Sizes();
+  readonly responseBytes = new Sizes();
+  /** By series and response flag; only requests that went wrong have one. */
+  readonly #flags = new Map<number, Map<string, number>>();
   readonly reasons = new Map<Reason, number>();
   retries = 0;
 
@@ -35,6 +40,8 @@ export class Metrics {
     if (this.series.length >= maxSeries && route !== "other") return this.slot("other", "");
     const slot = this.series.push({ route, backend }) - 1;
     this.#index.set(key, slot);
+    this.requestBytes.reserve(slot);
+    this.responseBytes.reserve(slot);
     if (slot >= this.#sums.length) {
       this.#counts = grown(this.#counts);
       this.#buckets = grown(this.#buckets);
@@ -43,18 +50,30 @@ export class Metrics {
     return slot;
   }
 
-  /** One request is over. `status` is 0 when no answer was sent. */
-  record(slot: number, status: number, milliseconds: number): void {
+  /** One request is over. `status` is 0 when no answer was sent; the sizes are those of the bodies. */
+  record(slot: number, status: number, milliseconds: number, requestBytes = 0, responseBytes = 0): void {
     this.#counts[slot * statusClasses + ((status / 100) | 0)]! += 1;
     let bucket = 0;
     while (bucket < bounds.length && milliseconds > bounds[bucket]!) bucket++;
     this.#buckets[slot * (bounds.length + 1) + bucket]! += 1;
     this.#sums[slot]! += milliseconds;
+    this.requestBytes.record(slot, requestBytes);
+    this.responseBytes.record(slot, responseBytes);
   }
 
-  /** A request ended for a reason of the proxy's own. */
-  ended(reason: Reason): void {
+  /** A request ended for a reason of the proxy's own; without a slot, before it was known for what it is. */
+  ended(reason: Reason, slot?: number): void {
     this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1);
+    const { flag } = reasons[reason];
+    if (slot === undefined || flag === "-") return;
+    const flags = this.#flags.get(slot) ?? new Map<string, number>();
+    this.#flags.set(slot, flags);
+    flags.set(flag, (flags.get(flag) ?? 0) + 1);
+  }
+
+  /** How often requests of a series ended with each response flag. */
+  flags(slot: number): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#flags.get(slot) ?? []);
   }
 
   count(slot: number, statusClass: number): number {
@@ -68,10 +87,4 @@ export class Metrics {
   sum(slot: number): number {
     return this.#sums[slot]!;
   }
-}
-
-function grown(array: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
-  const larger = new Float64Array(array.length * 2);
-  larger.set(array);
-  return larger;
 }
