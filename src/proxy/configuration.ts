@@ -306,6 +306,11 @@ export class Configuration {
     this.#inForce[type].delete(name);
   }
 
+  /** What is in force of one type, by name. */
+  inForce<T extends ResourceType>(type: T): ReadonlyMap<string, ResourceOf[T]> {
+    return this.#inForce[type];
+  }
+
   /** Fingerprints of what is in force. */
   have(): Have {
     return Object.fromEntries(

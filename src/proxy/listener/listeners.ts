@@ -6,7 +6,7 @@ import { addressSet } from "../address-set.ts";
 import type { RouteTableRuntime } from "../compile.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
-import { ServedChain } from "./serve.ts";
+import { type LiveConnection, ServedChain } from "./serve.ts";
 import { type AcceptingTls, listenTls, type TlsChain, type TlsCounts } from "./tls.ts";
 
 /** A listener with what it names looked up. */
@@ -48,6 +48,12 @@ export class Listeners {
 
   connections(name: ListenerName): number {
     return this.#open.get(name)?.chains.reduce((sum, chain) => sum + chain.served.connections.size, 0) ?? 0;
+  }
+
+  /** Every connection of a client; those of chains that went have no listener any more. */
+  *live(): Generator<LiveConnection> {
+    for (const [name, { chains }] of this.#open) for (const { served } of chains) yield* served.live(name);
+    for (const served of this.#leaving) yield* served.live("");
   }
 
   /** Whether a listener of this shape can take over the socket of the one in force. */

@@ -10,11 +10,23 @@ import { Http2Downstream } from "../http2/downstream.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
-import type { Wire } from "../wire.ts";
+import { turn, type Wire } from "../wire.ts";
 
 /** Where a socket's events find its connection, which may be replaced while nothing has been served. */
 export interface Seat {
   connection: ClientConnection | undefined;
+  /** For people: who connected, and when (by `turn.now`). */
+  source?: string;
+  since?: number;
+}
+
+/** A connection as the admin interface shows it. */
+export interface LiveConnection {
+  readonly listener: string;
+  readonly source: string;
+  readonly protocol: "HTTP/1.1" | "HTTP/2";
+  /** Milliseconds since it was accepted. */
+  readonly age: number;
 }
 
 const nobody = () => false;
@@ -51,6 +63,8 @@ export class ServedChain implements ClientServer {
     counts.open++;
     counts.accepted++;
     const Codec = protocol === "h2" ? Http2Downstream : Http1Downstream;
+    seat.source = source;
+    seat.since = turn.now;
     this.#seat(seat, new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme));
     return true;
   }
@@ -58,6 +72,14 @@ export class ServedChain implements ClientServer {
   #seat(seat: Seat, connection: ClientConnection): void {
     seat.connection = connection;
     this.connections.set(connection, seat);
+  }
+
+  *live(listener: string): Generator<LiveConnection> {
+    const now = turn.source();
+    for (const [connection, { source = "", since = now }] of this.connections) {
+      const protocol = connection instanceof Http2Downstream ? "HTTP/2" : "HTTP/1.1";
+      yield { listener, source, protocol, age: Math.round(now - since) };
+    }
   }
 
   /** HTTP/2 with prior knowledge. With TLS it is agreed on by ALPN and by nothing else (RFC 9113 §3.2). */
