@@ -32,8 +32,8 @@ export interface ApiServerOptions {
   readonly tls: TlsMaterial;
   readonly tokens?: readonly Token[];
   readonly address: string;
-  /** 0 takes a free one. */
-  readonly port: number;
+  /** 0 takes a free one. Of several, the first that is free. */
+  readonly port: number | readonly number[];
   readonly podLogs?: PodLogs;
   readonly clock?: Clock;
   readonly log?: Logger;
@@ -47,7 +47,7 @@ export interface ApiServer {
   stop(): Promise<void>;
 }
 
-/** Starts serving. Throws a UserError when the port is taken. */
+/** Starts serving. Throws a UserError when every port is taken. */
 export async function startApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const { store, tls, tokens = [], address, port, clock = systemClock, log = silentLogger } = options;
   const context: Context = {

@@ -4,7 +4,7 @@
 
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { createServer as createTlsServer, type Server, type TLSSocket } from "node:tls";
 import { UserError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { CertificateSubject } from "./identity.ts";
@@ -30,7 +30,12 @@ export type OnRequest = (
 ) => void;
 
 export async function listen(
-  options: { readonly tls: TlsMaterial; readonly address: string; readonly port: number; readonly log: Logger },
+  options: {
+    readonly tls: TlsMaterial;
+    readonly address: string;
+    readonly port: number | readonly number[];
+    readonly log: Logger;
+  },
   onRequest: OnRequest,
 ): Promise<Listener> {
   const { tls, address, port, log } = options;
@@ -66,19 +71,7 @@ export async function listen(
   );
   server.on("tlsClientError", (error) => log.debug("TLS handshake failed", { error: error.message }));
 
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EADDRINUSE") {
-        reject(
-          new UserError(`the API server cannot listen on ${address}:${port}: the port is taken`, {
-            remedy: "end the program that uses it, or choose another port",
-            cause: error,
-          }),
-        );
-      } else reject(error);
-    });
-    server.listen(port, address, resolve);
-  });
+  await listenOnFirstFree(server, address, [port].flat());
   server.on("error", (error) => log.error("the listener failed", { error: error.message }));
 
   return {
@@ -90,4 +83,23 @@ export async function listen(
         for (const socket of sockets) socket.destroy();
       }),
   };
+}
+
+async function listenOnFirstFree(server: Server, address: string, ports: readonly number[]): Promise<void> {
+  for (const [at, port] of ports.entries()) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    server.once("error", reject).listen(port, address, resolve);
+    try {
+      return await promise;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+      if (at < ports.length - 1) continue;
+      throw new UserError(`the API server cannot listen on ${address}:${port}: the port is taken`, {
+        remedy: `End the program that uses it; \`ss -ltnp 'sport = :${port}'\` names it.`,
+        cause: error,
+      });
+    } finally {
+      server.off("error", reject);
+    }
+  }
 }

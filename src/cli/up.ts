@@ -229,7 +229,6 @@ async function startOrJoin(
     ? joinedSettings(existing, options)
     : newSettings(options, {
         privileged: host.privileged,
-        apiPort: await host.freePort(),
         workingDirectory: process.cwd(),
       });
   await host.check(settings);

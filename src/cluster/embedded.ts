@@ -43,7 +43,7 @@ import { modelOf, startPipeline } from "./pipeline.ts";
 import { startRelay } from "./relay.ts";
 import { startServiceControllers } from "./service-controllers.ts";
 import { openSources } from "./sources-file.ts";
-import { type StackPaths, type StackSettings, stackPaths } from "./stack.ts";
+import { type StackPaths, type StackSettings, stackPaths, writeSettings } from "./stack.ts";
 import { startStackDns } from "./stack-dns.ts";
 import { stackStatus } from "./stack-status.ts";
 import { mergeParents } from "./status-merge.ts";
@@ -63,7 +63,7 @@ export interface Embedded extends AsyncDisposable {
 export type Step = <T>(name: string, work: () => Promise<T> | T) => Promise<T>;
 
 const apiAddress = "127.0.0.1";
-/** Where pods find the API server, on the first node's address. */
+/** Where pods find the API server, on the first node's address; on the host's loopback, the port that is taken first. */
 const inClusterApiPort = 6443;
 /** How long a proxy may finish what is in flight when it is asked to end, in milliseconds. */
 const proxyDrain = 2_000;
@@ -267,9 +267,11 @@ async function startApi(
     podLogs: new PodLogFiles({ pods: objects.pods, stateDir: (node) => nodeDirectory(paths, node) }),
     tls: { key: server.privateKey, cert: server.certificate, clientCa: authority.certificate },
     address: apiAddress,
-    port: settings.apiPort,
+    port: settings.apiPort ?? [inClusterApiPort, 0],
     log: log.child("apiserver"),
   });
+  // Listening is what takes the port: whoever looks first and listens later may find it taken by then.
+  if (settings.apiPort === undefined) writeSettings({ ...settings, apiPort: api.port });
   const { certificate, privateKey } = admin;
   const text = kubeconfig({
     name: settings.name,

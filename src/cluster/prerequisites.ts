@@ -13,15 +13,10 @@ import { ipvsOptions, type ProxyFlagTexts } from "./proxy-flags.ts";
 import { familiesOfRanges } from "./ranges-from-options.ts";
 import type { StackSettings } from "./stack.ts";
 
-/** The API server's usual port, taken when it is free. */
-const usualPort = 6443;
-
 export interface Prerequisites {
   readonly privileged: boolean;
   /** One line for the user, when privileges are missing and nobody asked for a network. */
   readonly note: string | undefined;
-  /** A port on the loopback address that nobody listens on now. */
-  freePort(): Promise<number>;
   /** Throws a UserError when a stack of these settings cannot be made here. */
   check(settings: StackSettings): Promise<void>;
 }
@@ -37,7 +32,6 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
   return {
     privileged: support.ok,
     note: support.ok || asked !== undefined ? undefined : `Using --network loopback: ${support.reason}.`,
-    freePort: async () => (isFree(usualPort) ? usualPort : anyFreePort()),
     async check(settings) {
       if (settings.network !== "netns") return;
       const six = familiesOfRanges(settings.ranges).includes(6);
@@ -89,20 +83,4 @@ async function checkIpvs(flags: ProxyFlagTexts): Promise<void> {
   };
   const missing = await missingIpvsSupport(run, ipvsOptions(flags).scheduler);
   if (missing) throw new UserError(`--proxy-mode ipvs: ${missing.reason}`, { remedy: missing.remedy });
-}
-
-function isFree(port: number): boolean {
-  try {
-    Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function anyFreePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
 }

@@ -4,7 +4,7 @@ import { defaultRanges } from "./stack.ts";
 
 const options = (more: Partial<UpOptions> = {}): UpOptions => ({ name: "default", images: [], ranges: {}, ...more });
 
-const host = { privileged: true, apiPort: 6443, workingDirectory: "/" };
+const host = { privileged: true, workingDirectory: "/" };
 
 describe("the settings of a new stack", () => {
   test("use namespaces where they can be made, and loopback elsewhere", () => {

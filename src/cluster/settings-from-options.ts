@@ -1,5 +1,4 @@
-// From the options of `up` to the settings of a stack: defaults, checks, and what may not change while a stack exists. Pure,
-// but for the port that the API server gets.
+// From the options of `up` to the settings of a stack: defaults, checks, and what may not change while a stack exists. Pure.
 
 import { messageOf, UserError } from "../base/errors.ts";
 import { forwardOf } from "../dns/config-map.ts";
@@ -38,9 +37,9 @@ const mostNodes = 16;
  */
 export function newSettings(
   options: UpOptions,
-  host: { readonly privileged: boolean; readonly apiPort: number; readonly workingDirectory: string },
+  host: { readonly privileged: boolean; readonly workingDirectory: string },
 ): StackSettings {
-  const { privileged, apiPort, workingDirectory } = host;
+  const { privileged, workingDirectory } = host;
   const network = networkKind(options.network) ?? (privileged ? "netns" : "loopback");
   const mode = proxyMode(options.proxyMode, network);
   const { proxyFlags = {} } = options;
@@ -60,7 +59,6 @@ export function newSettings(
     ...(Object.keys(proxyFlags).length > 0 ? { proxyFlags } : {}),
     images: options.images.map(imageRule),
     ...(options.dnsUpstream === undefined ? {} : { dnsUpstream: dnsUpstream(options.dnsUpstream) }),
-    apiPort,
     workingDirectory,
   };
 }

@@ -26,10 +26,7 @@ export class Cluster {
 
   /** `up` with these words; waits for the pods of `objects`. Services need not work. */
   async start(objects: string, ...words: string[]): Promise<void> {
-    let { code, err } = await this.stack.upWith(objects, ...words);
-    // Another stack that starts at the same time may have taken the API server's port between the look and the listening.
-    for (let again = 0; again < 3 && err.includes("the port is taken"); again++)
-      ({ code, err } = await this.stack.upWith(objects, ...words));
+    const { code, err } = await this.stack.upWith(objects, ...words);
     if (!(await this.control.answers())) throw new Error(`up: exit ${code}: ${err}`);
     const connection = readKubeconfig(join(this.stack.home, this.stack.name, "kubeconfig"));
     this.store = await openRemoteStore({ connection, userAgent: "e2e" });

@@ -1,7 +1,7 @@
 // The life of a stack: joined, kept, rebooted, given real programs, and changed a hundred times under load.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { eventually, isRoot, root, run, TestStack } from "./stack.ts";
 
@@ -124,5 +124,22 @@ describe.skipIf(!isRoot)("a stack", () => {
         )
       ).out,
     ).toEndWith("200");
+  }, 60_000);
+});
+
+describe("stacks that start at the same moment", () => {
+  const stacks = ["one", "two", "three"].map((name) => new TestStack(name, "loopback"));
+  afterAll(() => Promise.all(stacks.map((stack) => stack.remove())), 30_000);
+
+  test("each have a port for their API server, and keep it", async () => {
+    const ups = await Promise.all(stacks.map((stack) => stack.up()));
+    expect(ups.map(({ code, err }) => ({ code, err }))).toEqual(stacks.map(() => ({ code: 0, err: "" })));
+    const port = ({ home, name }: TestStack): number =>
+      JSON.parse(readFileSync(join(home, name, "stack.json"), "utf8")).apiPort;
+    const ports = stacks.map(port);
+    expect(new Set(ports).size).toBe(stacks.length);
+    expect((await stacks[0]!.fairlead("down", "--keep-data")).code).toBe(0);
+    expect(await stacks[0]!.up()).toMatchObject({ code: 0, err: "" });
+    expect(stacks.map(port)).toEqual(ports);
   }, 60_000);
 });

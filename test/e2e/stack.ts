@@ -35,19 +35,38 @@ export async function run(
   return { code, out, err };
 }
 
-/** Of 10.160 to 10.248, four a stack; where the turn begins differs between test files that run at the same time. */
+/** Of 10.160 to 10.248, four second bytes a stack. */
 const slots = 23;
 let turn = process.pid;
 
-/** The first of four free second bytes: no route of the machine leads there. */
-function freeBytes(): number {
-  const { stdout } = Bun.spawnSync(["ip", "route"]);
-  const routes = stdout.toString();
+interface Slot {
+  readonly number: number;
+  release(): void;
+}
+
+/**
+ * A slot that nobody on this machine has: a socket with a name in the abstract namespace is held as long as this process and its
+ * stack live, so that two processes cannot both have it and one that was killed leaves no lock behind. Slots with a route of
+ * the machine (a stack that was left over) are passed over.
+ */
+function takeSlot(): Slot {
+  const routes = Bun.spawnSync(["ip", "route"]).stdout.toString();
   for (let tried = 0; tried < slots; tried++) {
-    const second = 160 + 4 * (turn++ % slots);
-    if (![0, 1, 2, 3].some((more) => routes.includes(`10.${second + more}.`))) return second;
+    const number = turn++ % slots;
+    if ([0, 1, 2, 3].some((more) => routes.includes(`10.${secondByte(number) + more}.`))) continue;
+    try {
+      const holder = Bun.listen({ unix: `\0fl-t-ranges-${number}`, socket: { data() {} } });
+      holder.unref();
+      return { number, release: () => holder.stop(true) };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
   }
   throw new Error("all ranges of test stacks are taken: end those that are left with `fairlead down`");
+}
+
+function secondByte(slot: number): number {
+  return 160 + 4 * slot;
 }
 
 /** A stack for one test file: `up` is called by the test, `remove` by its afterAll. */
@@ -55,16 +74,19 @@ export class TestStack {
   readonly name: string;
   readonly home: string;
   readonly network: "netns" | "loopback";
-  /** Ranges that no other stack of this run has, as options of `up`. */
+  /** Ranges that no other stack of this machine has, as options of `up`. */
   readonly rangeOptions: readonly string[];
+  readonly #slot: Slot;
 
   /** `families` as `--ip-families` has them: `ipv4`, `ipv6`, `ipv4,ipv6`, `ipv6,ipv4`. */
   constructor(name: string, network: "netns" | "loopback" = "netns", families = "ipv4") {
-    this.name = `t-${name}`;
+    this.#slot = takeSlot();
+    // The same test may run twice at once.
+    this.name = `t-${name}-${this.#slot.number.toString(36)}`;
     this.network = network;
     this.home = mkdtempSync(join(tmpdir(), "fl-t-"));
     const first = network === "netns" ? "10" : "127";
-    const second = freeBytes();
+    const second = secondByte(this.#slot.number);
     const range = (four: string, six: string) =>
       families
         .split(",")
@@ -133,6 +155,7 @@ export class TestStack {
   async remove(): Promise<void> {
     await this.fairlead("down");
     rmSync(this.home, { recursive: true, force: true });
+    this.#slot.release();
   }
 
   #fairlead(words: readonly string[], stdin?: string): Promise<Result> {
