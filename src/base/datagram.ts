@@ -21,3 +21,11 @@ export function sendDatagram(send: () => boolean): boolean {
     }
   }
 }
+
+/**
+ * The error among what Bun told a UDP socket's `error` handler. Its types say the socket and the error; Bun 1.4 gives the error
+ * alone.
+ */
+export function udpError(told: readonly unknown[]): unknown {
+  return told.at(-1);
+}

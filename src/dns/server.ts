@@ -1,7 +1,7 @@
 // The cluster DNS server's sockets: UDP and TCP on one address and port (RFC 1035, 7766). What is answered is decided in
 // `answer.ts`; names of others go to the forwarder, and without one they are refused, as CoreDNS does without `forward`.
 
-import { sendDatagram } from "../base/datagram.ts";
+import { sendDatagram, udpError } from "../base/datagram.ts";
 import { type AsyncDisposable, type Disposable, disposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -228,8 +228,8 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
       const { zone, type, rcode } = cache!.given;
       answering.metrics?.answered("udp", zone, type, rcode, (performance.now() - began!) / 1000);
     },
-    error(_socket, error) {
-      log.debug("DNS over UDP", { error: messageOf(error) });
+    error(...told: readonly unknown[]) {
+      log.debug("DNS over UDP", { error: messageOf(udpError(told)) });
     },
   };
   let opening = addresses[0] ?? "";

@@ -1,6 +1,7 @@
 // One question to one other DNS server, over UDP or TCP. Each has a socket, and so a source port, of its own, which is what
 // makes a forged answer hard to place (RFC 5452).
 
+import { udpError } from "../base/datagram.ts";
 import type { Upstream } from "./upstreams.ts";
 
 /** Resolves with the answer's bytes; rejects when there is none within `timeout` milliseconds. */
@@ -25,18 +26,17 @@ export const askOverUdp: Exchange = (upstream, message, timeout) =>
           // Only a datagram with our id can be the answer; what else comes is not waited for any longer than it takes.
           if (data[0] === message[0] && data[1] === message[1]) finish(() => resolve(new Uint8Array(data)));
         },
-        error(_socket, error) {
-          finish(() => reject(error));
+        error(...told: readonly unknown[]) {
+          finish(() => reject(udpError(told)));
         },
       },
-    }).then(
-      (socket) => {
+    })
+      .then((socket) => {
         close = () => socket.close();
         if (done) socket.close();
         else socket.send(message);
-      },
-      (error) => finish(() => reject(error)),
-    );
+      })
+      .catch((error) => finish(() => reject(error)));
   });
 
 export const askOverTcp: Exchange = (upstream, message, timeout) =>
