@@ -205,6 +205,22 @@ describe("requests and answers", () => {
     ]);
   });
 
+  test("a head that is larger than a frame goes on in CONTINUATION, and can still be the end", () => {
+    const { server, peer, send, during } = connect();
+    send(peer.headers(1, get), peer.headers(3, get));
+    const long = "abcdefgh".repeat(5_000);
+    during(() => {
+      const { head } = localAnswer(204, "", [{ name: "x-long", value: long }]);
+      server.seen[0]!.down.respond(head);
+      server.seen[0]!.down.end();
+      answer(server.seen[1]!.down, "next");
+    });
+    expect(peer.of(FrameType.continuation, 1).length).toBeGreaterThan(0);
+    expect(peer.of(FrameType.headers, 1)[0]!.flags).toBe(Flag.endStream);
+    expect(peer.heads[0]!.fields).toContainEqual(["x-long", long]);
+    expect(peer.text(3)).toBe("next");
+  });
+
   test("an answer before the end of the request ends the stream without an error", () => {
     const { server, peer, send, during } = connect();
     send(peer.headers(1, post, false));

@@ -12,7 +12,8 @@ const bombBytes = 4 * maxListBytes;
 /** Most fields; browsers send each cookie as one. */
 const maxSectionFields = 256;
 
-const arenaBytes = 32 * 1024;
+/** Small, because a stream that lives long keeps the whole of it. */
+const arenaBytes = 8 * 1024;
 let arena = Buffer.allocUnsafeSlow(arenaBytes);
 let arenaAt = 0;
 
