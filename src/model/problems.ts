@@ -17,14 +17,15 @@ export interface Problem {
 /** Collects problems; nested nodes with a provenance of their own are named by it. */
 export class Problems {
   readonly found: Problem[] = [];
-  readonly #from: Provenance;
+  /** Of the resource. */
+  readonly from: Provenance;
 
   constructor(from: Provenance) {
-    this.#from = from;
+    this.from = from;
   }
 
   add(field: string, message: string, from?: Provenance): void {
-    this.found.push({ field, message, from: from ?? this.#from });
+    this.found.push({ field, message, from: from ?? this.from });
   }
 }
 

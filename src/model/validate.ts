@@ -38,6 +38,7 @@ import {
 } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 import { checkFilter } from "./validate-filters.ts";
+import { checkEndpointPlace, checkRulePolicies, checkUpstream } from "./validate-upstream.ts";
 
 /** The largest weight of a backend reference (Gateway API, BackendRef.weight). */
 const maxWeight = 1_000_000;
@@ -54,7 +55,7 @@ export function validateResource<T extends ResourceType>(type: T, resource: Reso
       checkRouteTable(problems, resource as RouteTable);
       break;
     case "backends":
-      checkBackend(problems, resource as Backend);
+      checkUpstream(problems, resource as Backend);
       break;
     case "endpoints":
       checkEndpoints(problems, resource as Endpoints);
@@ -113,6 +114,12 @@ export function validateModel(model: Model): readonly Problem[] {
       });
     });
   }
+  for (const { from, tls } of model.backends.values()) {
+    const authorities = tls?.authorities;
+    if (authorities !== undefined && authorities !== "system" && authorities !== "insecure")
+      checkSecretKind(from, "tls.authorities", authorities, "authorities");
+    if (tls?.certificate !== undefined) checkSecretKind(from, "tls.certificate", tls.certificate, "certificate");
+  }
   for (const endpoints of model.endpoints.values()) {
     if (!model.backends.has(endpoints.backend)) dangling(endpoints.from, "backend", "backend", endpoints.backend);
   }
@@ -138,6 +145,14 @@ export function validateModel(model: Model): readonly Problem[] {
         }
       }
     });
+  }
+
+  function checkSecretKind(from: Provenance, field: string, name: string, kind: "authorities" | "certificate"): void {
+    const secret = model.secrets.get(name);
+    const holds = kind === "certificate" ? "not a certificate" : "not authorities";
+    if (!secret) dangling(from, field, "secret", name);
+    else if (secret.content.kind !== kind)
+      problems.push({ field, message: `secret ${name} holds ${secret.content.kind}, ${holds}`, from });
   }
 
   function checkReferences(field: string, to: readonly WeightedBackend[]): void {
@@ -224,12 +239,7 @@ function checkRule(problems: Problems, prefix: string, rule: Rule): void {
   rule.filters.forEach((filter, i) => {
     checkFilter(problems, `${prefix}filters[${i}]`, filter, rule.match.path);
   });
-  for (const name of ["request", "perTry"] as const) {
-    const value = rule.timeouts?.[name];
-    if (value !== undefined && !(Number.isFinite(value) && value >= 0)) {
-      problems.add(`${prefix}timeouts.${name}`, `${value} is no number of milliseconds`, rule.from);
-    }
-  }
+  checkRulePolicies(problems, prefix, rule);
   const field = `${prefix}action`;
   switch (rule.action.kind) {
     case "forward":
@@ -295,18 +305,6 @@ function checkRedirect(problems: Problems, field: string, redirect: Redirect, ru
 
 // ------------------------------------------------------------------------------------- Backend, Endpoints and Secret
 
-function checkBackend(problems: Problems, backend: Backend): void {
-  if (!(Number.isFinite(backend.connectTimeout) && backend.connectTimeout > 0)) {
-    problems.add("connectTimeout", `${backend.connectTimeout} is no number of milliseconds above 0`);
-  }
-  for (const name of ["connections", "pending"] as const) {
-    const limit = backend.limits?.[name];
-    if (limit !== undefined && !(Number.isInteger(limit) && limit >= (name === "connections" ? 1 : 0))) {
-      problems.add(`limits.${name}`, `${limit} is no limit`);
-    }
-  }
-}
-
 function checkEndpoints(problems: Problems, endpoints: Endpoints): void {
   endpoints.endpoints.forEach((endpoint, i) => {
     const field = `endpoints[${i}]`;
@@ -314,6 +312,7 @@ function checkEndpoints(problems: Problems, endpoints: Endpoints): void {
       problems.add(`${field}.address`, `"${endpoint.address}" is no IP address`);
     }
     checkPort(problems, `${field}.port`, endpoint.port);
+    checkEndpointPlace(problems, field, endpoint);
     if (!Number.isInteger(endpoint.weight) || endpoint.weight < 0 || endpoint.weight > maxWeight) {
       problems.add(`${field}.weight`, `${endpoint.weight} is no whole number of 0 to ${maxWeight}`);
     }

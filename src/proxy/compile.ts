@@ -3,7 +3,7 @@
 
 import type { RouteTable, Rule, VirtualHost, WeightedBackend } from "../model/model.ts";
 import type { Handlers } from "./filter.ts";
-import { compileFilters } from "./filters/order.ts";
+import { compileFilters, lookAtForwarding } from "./filters/order.ts";
 import type { FilterRuntime } from "./filters/runtime.ts";
 import { type HostRules, Router } from "./router/router.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -21,19 +21,27 @@ export interface CompiledShare {
   readonly respond: Extract<WeightedBackend["target"], { respond: unknown }>["respond"] | undefined;
   /** Those of the rule, then those of the share; undefined when there are none. */
   readonly filters: readonly Handlers[] | undefined;
+  /** Whether one of them looks at the forwarding headers. */
+  readonly looksAtForwarding: boolean;
   readonly slot: number;
+  /** Its weight is above 0. */
+  readonly open: boolean;
 }
 
 export interface CompiledRule {
   readonly rule: Rule;
   /** For requests that take no share. */
   readonly filters: readonly Handlers[] | undefined;
+  readonly looksAtForwarding: boolean;
   readonly shares: readonly CompiledShare[];
   /** Undefined when all weights are 0. */
   readonly choice: WeightedChoice | undefined;
   /** Milliseconds; 0 none. */
   readonly requestTimeout: number;
   readonly tryTimeout: number;
+  readonly idleTimeout: number;
+  /** Whether it has policies for the tries of a request. */
+  readonly hasPolicies: boolean;
   readonly slot: number;
 }
 
@@ -79,15 +87,20 @@ function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: 
   return {
     rule,
     filters: chain([]),
-    shares: to.map(({ target, filters }) => ({
+    looksAtForwarding: lookAtForwarding(rule.filters),
+    shares: to.map(({ target, filters, weight }) => ({
       backend: "backend" in target ? backends.get(target.backend) : undefined,
       respond: "respond" in target ? target.respond : undefined,
       filters: chain(filters),
+      looksAtForwarding: lookAtForwarding([...rule.filters, ...filters]),
       slot: metrics.slot(rule.name, "backend" in target ? target.backend : ""),
+      open: weight > 0,
     })),
     choice: to.some(({ weight }) => weight > 0) ? new WeightedChoice(to.map(({ weight }) => weight)) : undefined,
     requestTimeout: rule.timeouts?.request ?? 0,
     tryTimeout: rule.timeouts?.perTry ?? 0,
+    idleTimeout: rule.timeouts?.idle ?? 0,
+    hasPolicies: rule.retry !== undefined || rule.hash !== undefined || rule.persistence !== undefined,
     slot: metrics.slot(rule.name, ""),
   };
 }

@@ -2,6 +2,7 @@
 // what becomes of it when any of that fails. Between two codecs, of which it knows only `exchange.ts`.
 
 import { redirectLocation } from "../model/redirect.ts";
+import { Attempts, type FailedTry } from "./attempts.ts";
 import type { CompiledRule, CompiledShare, RouteTableRuntime } from "./compile.ts";
 import { Deadline } from "./deadlines.ts";
 import type {
@@ -17,19 +18,18 @@ import { type FilteredExchange, Filtering, type LocalAnswer } from "./filtering.
 import { addForwardingHeaders } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
 import { grpcAnswer, isGrpc, localAnswer } from "./local-answer.ts";
+import { OneTry } from "./one-try.ts";
+import { keptBy, tokenFor } from "./persistence.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import type { EndpointPool, Waiter } from "./upstream/pool.ts";
+import { requestHash } from "./upstream/stickiness.ts";
 import { turn } from "./wire.ts";
 
 /** Bytes of a request's body that are kept for another try, and that wait for a connection. */
 const maxReplay = 64 * 1024;
 /** Bytes of an answer that nobody wants and that are read all the same, so that the connection stays. */
 const maxDropped = 64 * 1024;
-/** Tries of one request, the first included. */
-const maxAttempts = 3;
-/** Methods that may be sent twice (RFC 9110 §9.2.2). */
-const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
 
 const noBytes: readonly Buffer[] = [];
 
@@ -46,7 +46,13 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #connection: Upstream | undefined = undefined;
   #pool: EndpointPool | undefined = undefined;
   #waiting = false;
-  #attempts = 0;
+  #tries = 0;
+  /** Only where a policy, or a failure, asks for it. */
+  #attempts: Attempts | undefined = undefined;
+  /** Where the rule says when to try again: the try under way. */
+  #oneTry: OneTry | undefined = undefined;
+  /** The cookie that the answer sets, so that a hash stays the same. */
+  #hashCookie: string | undefined = undefined;
   /** Body so far, while it may have to be sent (again). */
   #body: Buffer[] | readonly Buffer[] = noBytes;
   #bodyBytes = 0;
@@ -54,11 +60,16 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #holding = false;
   #requestDone = false;
   #trailers: HeaderBlock | undefined = undefined;
+  /** The head of an answer came that is not for another try to better. */
+  #answerCame = false;
   #status = 0;
   #over = false;
   /** Milliseconds by the wheel; 0 when there is none. */
   #requestDue = 0;
   #tryDue = 0;
+  #againDue = 0;
+  /** When something last went either way, by `turn.now`; only where the rule has an idle timeout. */
+  #active = 0;
 
   constructor(runtime: ProxyRuntime, down: Downstream) {
     super();
@@ -85,13 +96,28 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#rule = rule;
     this.#port = port;
     if (rule.choice) this.#share = rule.shares[rule.choice.next()]!;
-    const filters = this.#share ? this.#share.filters : rule.filters;
-    if (!addForwardingHeaders(head, filters === undefined, this.#down.forwardingLines)) {
+    const persistence = rule.rule.persistence;
+    const kept = persistence && keptBy(persistence, rule.shares, head);
+    if (kept === "gone") {
+      if (persistence!.fallback === false) {
+        this.#answer("kept_gone");
+        return;
+      }
+    } else if (kept) {
+      this.#share = kept.share;
+      this.#newAttempts().kept = kept.pool;
+    }
+    const { filters, looksAtForwarding } = this.#share ?? rule;
+    if (!addForwardingHeaders(head, !looksAtForwarding, this.#down.forwardingLines)) {
       this.#answer("loop_detected");
       return;
     }
     if (rule.requestTimeout > 0) {
       this.#requestDue = this.#runtime.deadlines.now() + rule.requestTimeout;
+      this.#arm();
+    }
+    if (rule.idleTimeout > 0) {
+      this.#active = turn.now;
       this.#arm();
     }
     if (filters === undefined) this.passed();
@@ -120,19 +146,35 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     } else if (action.kind === "respond") this.#respond(action);
     else if (this.#share === undefined) this.#answer("no_weight");
     else if (this.#share.respond) this.#respond(this.#share.respond);
-    else this.#try(undefined);
+    else {
+      if (rule.hasPolicies || this.#share.backend!.isTold) this.#prepare(rule);
+      this.#try();
+    }
   }
 
-  #try(avoid: EndpointPool | undefined): void {
-    this.#attempts++;
-    if (this.#attempts > 1) this.#runtime.metrics.retries++;
+  #newAttempts(): Attempts {
+    const { backend } = this.#share!;
+    this.#attempts = new Attempts(backend!, this.#rule!.rule.retry, this.#down.head, this.#runtime.deadlines.now());
+    return this.#attempts;
+  }
+
+  #prepare({ rule }: CompiledRule): void {
+    const attempts = this.#attempts ?? this.#newAttempts();
+    const hash = rule.hash && requestHash(rule.hash, this.#down.head, crypto.randomUUID.bind(crypto));
+    attempts.hash = hash?.hash;
+    this.#hashCookie = hash?.setCookie;
+  }
+
+  #try(): void {
+    this.#tries++;
+    if (this.#tries > 1) this.#runtime.metrics.retries++;
     const timeout = this.#rule!.tryTimeout;
     if (timeout > 0) {
       this.#tryDue = this.#runtime.deadlines.now() + timeout;
       this.#arm();
     }
     this.#waiting = true;
-    const problem = this.#share!.backend!.acquire(this, avoid);
+    const problem = this.#share!.backend!.acquire(this, this.#attempts);
     if (problem) this.#answer(problem);
   }
 
@@ -140,7 +182,11 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#waiting = false;
     this.#connection = connection;
     this.#pool = pool;
-    connection.begin(this);
+    this.#attempts?.connected(pool);
+    if (this.#attempts?.retries) {
+      this.#oneTry = new OneTry(this);
+      connection.begin(this.#oneTry);
+    } else connection.begin(this);
     connection.send(this.#down.head);
     let goOn = true;
     for (let index = 0; index < this.#body.length; index++) {
@@ -153,8 +199,29 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
 
   notConnected(reason: Reason, pool: EndpointPool | undefined): void {
     this.#waiting = false;
-    if (pool && this.#attempts < maxAttempts && this.#share!.backend!.usable > 0) this.#try(pool);
-    else this.#answer(reason);
+    if (!pool) {
+      this.#answer(reason);
+      return;
+    }
+    this.#pool = pool;
+    this.#attempts?.failed(pool, "connectFailure");
+    if (!this.#again({ outcome: { kind: "connect-failure" }, repeat: "never" })) this.#answer(reason);
+  }
+
+  /** Tries again now or later, if it may. */
+  #again(failed: FailedTry): boolean {
+    const { deadlines } = this.#runtime;
+    const attempts = this.#attempts ?? this.#newAttempts();
+    const whole = this.#replayable || this.#bodyBytes === 0;
+    const pause = attempts.again(this.#pool!, failed, whole, deadlines.now());
+    if (pause === undefined) return false;
+    this.#tryDue = 0;
+    if (pause === 0) this.#try();
+    else {
+      this.#againDue = deadlines.now() + pause;
+      this.#arm();
+    }
+    return true;
   }
 
   // ------------------------------------------------------------------------------------------ events from the client
@@ -172,6 +239,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   /** The request's body, after the filters. */
   write(chunk: Buffer, start: number, end: number): boolean {
     if (this.#over) return true;
+    if (this.#active > 0) this.#active = turn.now;
     this.#bodyBytes += end - start;
     if (this.#replayable && this.#status === 0) {
       if (this.#bodyBytes <= maxReplay || this.#connection === undefined) {
@@ -227,9 +295,45 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   responded(head: ResponseHead): void {
+    if (this.#active > 0) this.#active = turn.now;
+    const attempts = this.#attempts;
+    if (attempts) {
+      attempts.responded(head);
+      if (attempts.retries && this.#againAfter(head)) return;
+      this.#tell(head);
+    }
+    this.#answerCame = true;
     this.#body = noBytes;
     if (this.#filtering) this.#filtering.respond(head);
     else this.answered(head);
+  }
+
+  /** Whether the policy wants another answer than this one: then its rest goes nowhere. */
+  #againAfter(head: ResponseHead): boolean {
+    if (head.status < 200) return false;
+    const grpc = head.headers.get("grpc-status");
+    const outcome = {
+      kind: "status",
+      status: head.status,
+      ...(grpc === undefined ? {} : { grpcStatus: Number(grpc) }),
+    } as const;
+    const field = head.headers.get("retry-after");
+    const connection = this.#connection;
+    const oneTry = this.#oneTry;
+    // Never within the codec that is at work: a pause of 0 is one of a tick of the wheel.
+    if (!this.#again({ outcome, repeat: "never", retryAfter: field })) return false;
+    oneTry?.dismiss();
+    if (this.#connection === connection) this.#connection = undefined;
+    if (!this.#requestDone || head.length < 0 || head.length > maxDropped) connection?.cancel();
+    return true;
+  }
+
+  /** What the answer must tell the client, so that it stays with what it got. */
+  #tell({ headers }: ResponseHead): void {
+    if (this.#hashCookie !== undefined) headers.add("set-cookie", this.#hashCookie);
+    const persistence = this.#rule!.rule.persistence;
+    const field = persistence && tokenFor(persistence, this.#share!, this.#pool!, this.#down.head);
+    if (field) headers.add(field[0], field[1]);
   }
 
   /** The answer's head, after the filters. */
@@ -239,6 +343,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   responseData(chunk: Buffer, start: number, end: number): boolean {
+    if (this.#active > 0) this.#active = turn.now;
     if (this.#filtering) return this.#over || this.#filtering.responseData(chunk, start, end);
     return this.#down.write(chunk, start, end);
   }
@@ -246,6 +351,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   responseEnd(trailers: HeaderBlock | undefined): void {
     const connection = this.#connection;
     this.#connection = undefined;
+    this.#attempts?.completed(trailers?.get("grpc-status"));
     // The rest of the request's body has nowhere to go.
     if (!this.#requestDone) connection?.cancel();
     if (this.#filtering) {
@@ -265,52 +371,57 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   upstreamFailed(reason: Reason, repeat: Repeat): void {
-    const pool = this.#pool;
     this.#connection = undefined;
     if (this.#over) return;
+    if (repeat === "never")
+      this.#attempts?.failed(undefined, reason === "upstream_idle" ? "timeout" : "connectFailure");
     // An answer that filters hold back, or have dropped, is as good as none; but its request was served.
     if (this.#status !== 0) {
       this.#cutOff(reason);
       return;
     }
     if (this.#filtering?.dropping) return;
-    const again = repeat !== "never" && this.#attempts < maxAttempts && this.#mayRepeat(repeat);
-    // Not elsewhere on purpose: the endpoint is well, only the connection was old or about to close.
-    if (again) this.#try(undefined);
-    else {
-      this.#pool = pool;
-      this.#answer(reason);
-    }
-  }
-
-  #mayRepeat(repeat: Repeat): boolean {
-    const harmless = repeat === "always" || idempotent.has(this.#down.head.method);
-    return harmless && (this.#replayable || this.#bodyBytes === 0);
+    const outcome = repeat === "always" ? refused : failures[reason];
+    if (!outcome || this.#answerCame || !this.#again({ outcome, repeat })) this.#answer(reason);
   }
 
   // ---------------------------------------------------------------------------------------------------------- the end
 
-  /** The timeouts of the request and of the try share one place in the wheel. */
+  /** All times of the request share one place in the wheel. */
   #arm(): void {
-    const due =
-      this.#requestDue === 0
-        ? this.#tryDue
-        : this.#tryDue === 0
-          ? this.#requestDue
-          : Math.min(this.#requestDue, this.#tryDue);
-    this.#runtime.deadlines.arm(this, Math.max(0, due - this.#runtime.deadlines.now()));
+    const now = this.#runtime.deadlines.now();
+    let due = Number.POSITIVE_INFINITY;
+    if (this.#requestDue !== 0) due = this.#requestDue;
+    if (this.#tryDue !== 0 && this.#tryDue < due) due = this.#tryDue;
+    if (this.#againDue !== 0 && this.#againDue < due) due = this.#againDue;
+    if (this.#active > 0) due = Math.min(due, now + this.#idleLeft());
+    this.#runtime.deadlines.arm(this, Math.max(0, due - now));
+  }
+
+  #idleLeft(): number {
+    return this.#rule!.idleTimeout - (turn.now - this.#active);
   }
 
   expired(): void {
     if (this.#over) return;
-    const reason =
-      this.#requestDue !== 0 && this.#runtime.deadlines.now() >= this.#requestDue ? "request_timeout" : "try_timeout";
-    this.#giveUp();
-    if (this.#status === 0) {
-      this.#answer(reason);
-      return;
+    const now = this.#runtime.deadlines.now();
+    if (this.#requestDue !== 0 && now >= this.#requestDue) this.#timedOut("request_timeout");
+    else if (this.#active > 0 && this.#idleLeft() <= 0) this.#timedOut("upstream_idle");
+    else if (this.#tryDue !== 0 && now >= this.#tryDue) this.#timedOut("try_timeout");
+    else {
+      const again = this.#againDue !== 0 && now >= this.#againDue;
+      if (again) this.#againDue = 0;
+      if (this.#requestDue !== 0 || this.#tryDue !== 0 || this.#againDue !== 0 || this.#active > 0) this.#arm();
+      if (again) this.#try();
     }
-    this.#cutOff(reason);
+  }
+
+  #timedOut(reason: "request_timeout" | "upstream_idle" | "try_timeout"): void {
+    this.#attempts?.failed(undefined, "timeout");
+    this.#giveUp();
+    if (this.#status !== 0) this.#cutOff(reason);
+    else if (reason !== "try_timeout" || !this.#again({ outcome: { kind: "timeout" }, repeat: "never" }))
+      this.#answer(reason);
   }
 
   /** The answer has begun and cannot be completed. */
@@ -323,6 +434,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #giveUp(): void {
     if (this.#waiting) this.#share?.backend?.forget(this);
     this.#waiting = false;
+    this.#againDue = 0;
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.cancel();
@@ -336,7 +448,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       return;
     }
     const row = reasons[reason];
-    this.#reply(localAnswer(row.status, `${row.text}\n`, [{ name: "x-fairlead-reason", value: reason }]), reason);
+    const headers = [{ name: "x-fairlead-reason", value: reason as string }];
+    // Envoy's, by which its like in front knows not to try again.
+    if (reason === "overflow") headers.push({ name: "x-envoy-overloaded", value: "true" });
+    this.#reply(localAnswer(row.status, `${row.text}\n`, headers), reason);
   }
 
   #respond(respond: {
@@ -383,6 +498,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#over = true;
     if (this.wheel) this.#runtime.deadlines.disarm(this);
     this.#filtering?.over();
+    this.#attempts?.end();
     const { metrics, accessLog } = this.#runtime;
     const milliseconds = turn.now - this.#down.began;
     const slot = this.#share?.slot ?? this.#rule?.slot ?? this.#runtime.unrouted;
@@ -400,14 +516,29 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       path: this.#path,
       status: this.#status,
       reason: reason ?? "-",
-      flag: reason ? reasons[reason].flag : "-",
+      flag: flagsOf(reason, this.#attempts),
       route: this.#rule?.rule.name ?? "",
       backend: this.#share?.backend?.name ?? "",
       endpoint: this.#pool ? `${this.#pool.address}:${this.#pool.port}` : "",
       source: head.source,
       milliseconds: Math.round(milliseconds * 1000) / 1000,
-      attempts: this.#attempts,
+      attempts: this.#tries,
       requestId: head.headers.get("x-request-id") ?? head.headers.tailEnd,
     });
   }
+}
+
+/** What retries take a failure for; those that are not here are never tried again. */
+const refused = { kind: "refused" } as const;
+const failures: Partial<Readonly<Record<Reason, FailedTry["outcome"]>>> = {
+  upstream_closed: { kind: "reset", sent: true },
+  upstream_reset: { kind: "reset", sent: true },
+  upstream_malformed: { kind: "reset", sent: true },
+};
+
+function flagsOf(reason: Reason | undefined, attempts: Attempts | undefined): string {
+  const flag: string = reason ? reasons[reason].flag : "-";
+  const limited = attempts?.limited;
+  if (limited === undefined) return flag;
+  return flag === "-" ? limited : `${flag},${limited}`;
 }

@@ -14,7 +14,7 @@ import { defaultClientTimeouts } from "./server.ts";
 import { StateFile } from "./state-file.ts";
 import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
-import { Backends } from "./upstream/backend.ts";
+import { Backends, defaultUpstreamTimeouts } from "./upstream/backend.ts";
 import { beginTurn, endTurn, flushWritten } from "./wire.ts";
 
 export interface ProxyOptions {
@@ -27,6 +27,8 @@ export interface ProxyOptions {
   /** File that keeps the last configuration. */
   readonly state?: string;
   readonly accessLog?: string;
+  /** Where the proxy is, for backends that prefer endpoints of the same zone. */
+  readonly zone?: string;
   /** Most client connections. */
   readonly maxConnections: number;
 }
@@ -52,7 +54,10 @@ export class ProxyProcess {
     deadlines.beforehand = beginTurn;
     deadlines.afterwards = endTurn;
     const metrics = new Metrics();
-    const backends = new Backends(deadlines, clock);
+    const backends = new Backends(deadlines, clock, defaultUpstreamTimeouts, {
+      log: log.child("upstream"),
+      ...(options.zone === undefined ? {} : { zone: options.zone }),
+    });
     this.runtime = {
       clock,
       log,

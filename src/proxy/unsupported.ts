@@ -6,29 +6,11 @@ import { isKnownFilter } from "./filters/order.ts";
 
 type Names<T> = readonly (keyof T)[];
 
-const ofBackend: Names<Backend> = [
-  "tls",
-  "retryBudget",
-  "outlierDetection",
-  "failureAccrual",
-  "healthCheck",
-  "proxyProtocol",
-];
-const ofLimits: Names<NonNullable<Backend["limits"]>> = [
-  "requests",
-  "retries",
-  "requestsPerConnection",
-  "connectionDuration",
-  "idleTimeout",
-];
-const balances: readonly Backend["balance"]["kind"][] = ["peakEwma"];
+const ofBackend: Names<Backend> = ["tls", "healthCheck", "proxyProtocol"];
 
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {
-  if (balances.includes(backend.balance.kind)) return said(`balance ${backend.balance.kind}`);
-  if ("slowStart" in backend.balance && backend.balance.slowStart) return said("balance.slowStart");
-  if (backend.locality?.zonePreference) return said("locality.zonePreference");
-  return firstOf(backend, ofBackend, "") ?? firstOf(backend.limits, ofLimits, "limits.");
+  return firstOf(backend, ofBackend, "");
 }
 
 /** Why a route table cannot be taken. */
@@ -38,11 +20,7 @@ export function unsupportedTable(table: RouteTable): string | undefined {
       const to: readonly WeightedBackend[] = rule.action.kind === "forward" ? rule.action.to : [];
       const filters = [...rule.filters, ...to.flatMap((one) => one.filters)];
       const filter = filters.find(({ kind }) => !isKnownFilter(kind));
-      const problem =
-        (filter && said(`filter ${filter.kind}`)) ??
-        firstOf(rule, ["retry", "hash", "persistence"], "") ??
-        firstOf(rule.timeouts, ["idle"], "timeouts.");
-      if (problem) return `${rule.name}: ${problem}`;
+      if (filter) return `${rule.name}: ${said(`filter ${filter.kind}`)}`;
     }
   }
   return undefined;

@@ -48,6 +48,7 @@ export class Http1Upstream extends Outlet implements Upstream {
   served = 0;
   /** Of the pool: when it became idle. */
   idleSince = 0;
+  readonly opened = turn.now;
   readonly #owner: UpstreamOwner;
   readonly #deadlines: Deadlines;
   readonly #head = new Http1ResponseHead();

@@ -23,6 +23,8 @@ const lastStream = 0x7fffff00;
 /** Where a connection reports to. */
 export interface Http2UpstreamOwner {
   readonly timeouts: UpstreamTimeouts;
+  /** Exchanges of one connection; infinity without a limit. */
+  readonly requestsPerConnection: number;
   /** The endpoint has sent its settings: streams may be opened. */
   ready(connection: Http2Upstream): void;
   /** A stream is over. */
@@ -36,6 +38,7 @@ export interface Http2UpstreamOwner {
 export class Http2Upstream extends Http2Connection {
   /** Of the pool: when it became idle. */
   idleSince = turn.now;
+  readonly opened = turn.now;
   readonly owner: Http2UpstreamOwner;
   readonly scheme: "http" | "https";
   /** Exchanges that were begun. */
@@ -65,7 +68,9 @@ export class Http2Upstream extends Http2Connection {
   }
 
   get hasRoom(): boolean {
-    return this.#ready && !this.#leaving && !this.closed && this.busy < Math.min(this.peer.streams, maxOwnStreams);
+    if (!this.#ready || this.#leaving || this.closed) return false;
+    const left = this.owner.requestsPerConnection - this.served - this.#reserved;
+    return left > 0 && this.busy < Math.min(this.peer.streams, maxOwnStreams);
   }
 
   /** A stream for one exchange. Only while there is room. */
@@ -82,7 +87,7 @@ export class Http2Upstream extends Http2Connection {
     stream.id = this.lastOwn;
     stream.sendWindow = this.peer.window;
     this.streams.set(stream.id, stream);
-    if (this.lastOwn >= lastStream) this.#leave();
+    if (this.lastOwn >= lastStream || this.served >= this.owner.requestsPerConnection) this.#leave();
   }
 
   /** Of a stream that was given up. */

@@ -1,43 +1,80 @@
 // A backend of the model while it is in use: its endpoints' pools, its balancer, its limits. Route tables hold it by name
 // whether it is known or not, so that routes and endpoints change independently of each other.
 
+import type { Logger } from "../../base/log.ts";
 import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
-import { turn } from "../wire.ts";
+import { beginTurn, endTurn } from "../wire.ts";
 import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
+import { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
+import { type Budget, retryBudget } from "./retry-budget.ts";
+import { stickyToken } from "./stickiness.ts";
 
 /** Requests that may wait when the backend says no number and its connections are limited. */
 const defaultPending = 1024;
 /** Idle connections are closed before most servers close them (60 s or more). Those that close earlier are noticed. */
-const idleMilliseconds = 50_000;
+const defaultIdle = 50_000;
 /** Names without a backend that are kept: route tables may hold them. */
 const maxUnknown = 1_000;
-const sweepMilliseconds = 5_000;
+const sweepMilliseconds = 1_000;
 const nobody: readonly EndpointPool[] = [];
 
 export const defaultUpstreamTimeouts: UpstreamTimeouts = { idle: 300_000 };
+
+/** What all backends of a proxy share. */
+export interface Surroundings {
+  readonly log?: Logger;
+  /** The proxy's own zone. */
+  readonly zone?: string;
+}
+
+/** What a request wants of the choice of its endpoint. */
+export interface Selection {
+  readonly hash: number | undefined;
+  /** The endpoint that its client keeps, weight and health permitting or not: who keeps has looked. */
+  readonly kept: EndpointPool | undefined;
+  /** Others than these, if there are any. */
+  readonly avoid: readonly EndpointPool[];
+  /** This one was chosen. A connection that becomes free elsewhere may serve all the same. */
+  took(pool: EndpointPool): void;
+}
 
 export class BackendRuntime implements PoolOwner {
   readonly name: BackendName;
   readonly deadlines: Deadlines;
   readonly timeouts: UpstreamTimeouts;
   connections = 0;
+  active = 0;
+  waiting = 0;
   connectFailures = 0;
   overflows = 0;
+  /** Retries that the budget did not allow. */
+  retryOverflows = 0;
+  /** Undefined when no policy asks for one. */
+  watch: HealthWatch | undefined = undefined;
+  budget: Budget = retryBudget(undefined, undefined);
+  requestsPerConnection = Number.POSITIVE_INFINITY;
+  connectionDuration = Number.POSITIVE_INFINITY;
+  idleTimeout = defaultIdle;
+  readonly #surroundings: Surroundings;
   #config: Backend | undefined;
   /** By address and port; those that take requests and those of weight 0. */
   #pools = new Map<string, EndpointPool>();
+  /** Undefined when something has changed since it was made. */
   #choice: EndpointChoice<EndpointPool> | undefined;
+  /** Made when first asked for. */
+  #tokens: Map<string, EndpointPool> | undefined = undefined;
   #queue: Waiter[] = [];
 
-  constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts) {
+  constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts, surroundings: Surroundings = {}) {
     this.name = name;
     this.deadlines = deadlines;
     this.timeouts = timeouts;
+    this.#surroundings = surroundings;
   }
 
   get known(): boolean {
@@ -61,26 +98,54 @@ export class BackendRuntime implements PoolOwner {
     return this.#pools.values();
   }
 
+  /** Requests that wait for a connection. */
   get pending(): number {
-    return this.#queue.length;
+    return this.#queue.length + this.waiting;
   }
 
-  /** Endpoints that take requests. */
+  /** Endpoints that take requests now. */
   get usable(): number {
-    return this.#choice?.size ?? 0;
+    return this.#config === undefined ? 0 : this.#endpointChoice().size;
+  }
+
+  /** Whether its requests are to be told of: to `watch`, and to the budget. */
+  get isTold(): boolean {
+    return this.watch !== undefined || this.#config?.retryBudget?.kind === "ratio";
   }
 
   configure(config: Backend | undefined): void {
     const before = this.#config;
     this.#config = config;
+    this.#choice = undefined;
+    if (!config) {
+      this.watch?.dispose();
+      this.watch = undefined;
+      this.#failQueue("no_backend");
+      return;
+    }
+    const { limits } = config;
+    this.requestsPerConnection = limits?.requestsPerConnection ?? Number.POSITIVE_INFINITY;
+    this.connectionDuration = limits?.connectionDuration ?? Number.POSITIVE_INFINITY;
+    this.idleTimeout = limits?.idleTimeout ?? defaultIdle;
+    if (!before || before.limits?.retries !== limits?.retries || !same(before.retryBudget, config.retryBudget))
+      this.budget = retryBudget(config.retryBudget, limits?.retries);
     const now = this.deadlines.now();
     for (const pool of this.#pools.values()) {
-      if (!config) break;
       pool.health.configure(config, before, now);
       pool.configure();
     }
-    this.#rebalance();
-    if (!config) this.#failQueue("no_backend");
+    this.#watch(config);
+  }
+
+  #watch(config: Backend): void {
+    if (!HealthWatch.isNeeded(config)) {
+      this.watch?.dispose();
+      this.watch = undefined;
+      return;
+    }
+    if (this.watch) this.watch.configure(config);
+    else this.watch = new HealthWatch(config, this.deadlines, this.#surroundings.log, () => (this.#choice = undefined));
+    this.watch.setEndpoints(this.#pools.values());
   }
 
   /** Pools of endpoints that stay are kept as they are. */
@@ -97,7 +162,9 @@ export class BackendRuntime implements PoolOwner {
     }
     this.#pools = now;
     for (const [key, pool] of before) if (!now.has(key)) pool.remove();
-    this.#rebalance();
+    this.#choice = undefined;
+    this.#tokens = undefined;
+    this.watch?.setEndpoints(now.values());
     if (this.usable === 0) this.#failQueue("no_endpoints");
   }
 
@@ -107,20 +174,42 @@ export class BackendRuntime implements PoolOwner {
     return pool;
   }
 
-  #rebalance(): void {
-    const config = this.#config;
-    this.#choice = config && new EndpointChoice([...this.#pools.values()], config, undefined, this.deadlines.now());
+  #endpointChoice(): EndpointChoice<EndpointPool> {
+    this.#choice ??= new EndpointChoice(
+      [...this.#pools.values()],
+      this.#config!,
+      this.#surroundings.zone,
+      this.deadlines.now(),
+    );
+    return this.#choice;
+  }
+
+  /** The endpoint that a client's token stands for, if it may take requests. */
+  byToken(token: string): EndpointPool | undefined {
+    if (!this.#tokens) {
+      this.#tokens = new Map();
+      for (const pool of this.#pools.values()) this.#tokens.set(this.tokenOf(pool), pool);
+    }
+    const pool = this.#tokens.get(token);
+    return pool && pool.weight > 0 && pool.health.healthy(this.deadlines.now()) ? pool : undefined;
+  }
+
+  tokenOf(pool: EndpointPool): string {
+    return stickyToken(`${this.name} ${pool.key}`);
   }
 
   /**
-   * Gives the waiter a connection to an endpoint, other than `avoid` if there is another: at once when one is idle, else
-   * later. Or returns why there is none.
+   * Gives the waiter a connection to an endpoint: at once when one is idle, else later. Or returns why there is none.
+   * Without a selection any endpoint will do.
    */
-  acquire(waiter: Waiter, avoid: EndpointPool | undefined): Reason | undefined {
+  acquire(waiter: Waiter, selection: Selection | undefined): Reason | undefined {
     const config = this.#config;
     if (config === undefined) return "no_backend";
-    const pool = this.#choose(avoid);
-    if (!pool) return "no_endpoints";
+    const { limits } = config;
+    if (limits?.requests !== undefined && this.active + this.pending >= limits.requests) return this.#overflow();
+    const pool = this.#choose(selection);
+    if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
+    selection?.took(pool);
     const connection = pool.take();
     if (connection) {
       waiter.connected(connection, pool);
@@ -128,37 +217,49 @@ export class BackendRuntime implements PoolOwner {
     }
     if (this.isFull) {
       // A connection that idles at another endpoint is as good, and closing it would cost more.
-      for (const other of this.#pools.values()) {
-        const idle = other.take();
+      for (const other of selection?.kept ? [] : this.#pools.values()) {
+        const idle = other.weight > 0 && other.health.healthy(this.deadlines.now()) ? other.take() : undefined;
         if (!idle) continue;
         waiter.connected(idle, other);
         return undefined;
       }
-      if (this.#queue.length >= (config.limits?.pending ?? defaultPending)) {
-        this.overflows++;
-        return "overflow";
-      }
+      if (this.pending >= (limits?.pending ?? defaultPending)) return this.#overflow();
       this.#queue.push(waiter);
       return undefined;
     }
+    if (limits?.pending !== undefined && this.pending >= limits.pending) return this.#overflow();
     pool.connect(waiter);
     return undefined;
   }
 
-  #choose(avoid: EndpointPool | undefined): EndpointPool | undefined {
-    return this.#choice?.next(this.deadlines.now(), undefined, avoid === undefined ? nobody : [avoid]);
+  #overflow(): Reason {
+    this.overflows++;
+    return "overflow";
+  }
+
+  #noneUsable(): Reason {
+    for (const { weight } of this.#pools.values()) if (weight > 0) return "no_healthy_endpoints";
+    return "no_endpoints";
+  }
+
+  #choose(selection: Selection | undefined): EndpointPool | undefined {
+    if (selection === undefined) return this.#endpointChoice().next(this.deadlines.now(), undefined, nobody);
+    const { kept, avoid, hash } = selection;
+    if (kept && !avoid.includes(kept)) return kept;
+    return this.#endpointChoice().next(this.deadlines.now(), hash, avoid);
   }
 
   /** The waiter wants no connection any more. */
   forget(waiter: Waiter): void {
-    this.#queue = this.#queue.filter((one) => one !== waiter);
+    const index = this.#queue.indexOf(waiter);
+    if (index >= 0) this.#queue.splice(index, 1);
     for (const pool of this.#pools.values()) pool.forget(waiter);
   }
 
   offer(pool: EndpointPool, source: Reusable | undefined): boolean {
     if (this.#queue.length === 0) return false;
     if (source) {
-      pool.active++;
+      pool.began();
       this.#queue.shift()!.connected(source.open(), pool);
       return true;
     }
@@ -179,24 +280,25 @@ export class Backends {
   readonly #byName = new Map<BackendName, BackendRuntime>();
   readonly #deadlines: Deadlines;
   readonly #timeouts: UpstreamTimeouts;
-  readonly #clock: { every(milliseconds: number, then: () => void): unknown };
+  readonly #surroundings: Surroundings;
 
   constructor(
     deadlines: Deadlines,
     clock: { every(milliseconds: number, then: () => void): unknown },
     timeouts: UpstreamTimeouts = defaultUpstreamTimeouts,
+    surroundings: Surroundings = {},
   ) {
     this.#deadlines = deadlines;
     this.#timeouts = timeouts;
-    this.#clock = clock;
-    this.#clock.every(sweepMilliseconds, () => this.#sweep());
+    this.#surroundings = surroundings;
+    clock.every(sweepMilliseconds, () => this.#sweep());
   }
 
   /** The backend of a name, known or not yet. */
   get(name: BackendName): BackendRuntime {
     let backend = this.#byName.get(name);
     if (!backend) {
-      backend = new BackendRuntime(name, this.#deadlines, this.#timeouts);
+      backend = new BackendRuntime(name, this.#deadlines, this.#timeouts, this.#surroundings);
       this.#byName.set(name, backend);
     }
     return backend;
@@ -218,7 +320,12 @@ export class Backends {
   }
 
   #sweep(): void {
-    const before = turn.source() - idleMilliseconds;
-    for (const backend of this.#byName.values()) for (const pool of backend.pools) pool.retireIdle(before);
+    beginTurn();
+    for (const backend of this.#byName.values()) for (const pool of backend.pools) pool.sweep();
+    endTurn();
   }
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }

@@ -37,8 +37,8 @@ export interface Connections {
   readonly share: number;
   /** A socket is open. */
   add(wire: Wire, attempt: Attempt): SocketCodec;
-  /** Closes connections that have been idle since before `time`, by `turn.now`. */
-  retireIdle(time: number): void;
+  /** Closes connections that have been idle, or there, for too long. */
+  sweep(): void;
   /** No exchange begins on any of them any more. */
   retireAll(): void;
 }
@@ -47,6 +47,10 @@ export interface Connections {
 export interface ConnectionsOwner {
   readonly timeouts: UpstreamTimeouts;
   readonly deadlines: Deadlines;
+  /** Of one connection; without a limit, infinity. The times in milliseconds. */
+  readonly requestsPerConnection: number;
+  readonly connectionDuration: number;
+  readonly idleTimeout: number;
   /** An exchange is over, and what it used may serve another. True: it does. */
   freed(source: Reusable | undefined): boolean;
   /** A connection is new. True: it was given to who waits. */
@@ -81,7 +85,16 @@ export class Http1Connections implements Connections, UpstreamOwner {
   }
 
   take(): Http1Upstream | undefined {
+    const connection = this.#idle.pop();
+    if (connection === undefined || this.#isFresh(connection)) return connection;
+    // The last one in is too old, and so are those before it.
+    this.#idle.push(connection);
+    this.sweep();
     return this.#idle.pop();
+  }
+
+  #isFresh({ idleSince, opened }: Http1Upstream): boolean {
+    return turn.now - idleSince < this.#owner.idleTimeout && turn.now - opened < this.#owner.connectionDuration;
   }
 
   add(wire: Wire, attempt: Attempt): SocketCodec {
@@ -92,8 +105,10 @@ export class Http1Connections implements Connections, UpstreamOwner {
   }
 
   free(connection: Http1Upstream): void {
+    const { requestsPerConnection, connectionDuration } = this.#owner;
+    const worn = connection.served >= requestsPerConnection || turn.now - connection.opened >= connectionDuration;
     // `gone` counts a connection that retires.
-    if (this.#retired) connection.retire();
+    if (this.#retired || worn) connection.retire();
     else if (!this.#owner.freed(connection)) this.#keep(connection);
   }
 
@@ -109,20 +124,20 @@ export class Http1Connections implements Connections, UpstreamOwner {
     this.#owner.closed(index < 0);
   }
 
-  retireIdle(time: number): void {
-    while (this.#idle.length > 0 && this.#idle[0]!.idleSince <= time) this.#idle[0]!.retire();
+  sweep(): void {
+    if (this.#idle.every((connection) => this.#isFresh(connection))) return;
+    for (const connection of this.#idle.slice()) if (!this.#isFresh(connection)) connection.retire();
   }
 
   retireAll(): void {
     this.#retired = true;
-    this.retireIdle(Number.POSITIVE_INFINITY);
+    for (const connection of this.#idle.slice()) connection.retire();
   }
 }
 
 /** The first connection with room serves, so that unneeded ones age. */
 export class Http2Connections implements Connections, Http2UpstreamOwner {
   readonly protocol = "h2c";
-  readonly share = maxOwnStreams;
   readonly #owner: ConnectionsOwner;
   readonly #attempts = new Map<Http2Upstream, Attempt>();
   #open: Http2Upstream[] = [];
@@ -134,6 +149,14 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
 
   get timeouts(): UpstreamTimeouts {
     return this.#owner.timeouts;
+  }
+
+  get requestsPerConnection(): number {
+    return this.#owner.requestsPerConnection;
+  }
+
+  get share(): number {
+    return Math.min(maxOwnStreams, this.#owner.requestsPerConnection);
   }
 
   get idle(): number {
@@ -186,8 +209,13 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
     else attempt.failed("upgrade_refused");
   }
 
-  retireIdle(time: number): void {
-    for (const connection of this.#open) if (connection.busy === 0 && connection.idleSince <= time) connection.retire();
+  sweep(): void {
+    const { idleTimeout, connectionDuration } = this.#owner;
+    for (const connection of this.#open) {
+      const idle = connection.busy === 0 && turn.now - connection.idleSince >= idleTimeout;
+      // It takes no further streams, and ends with the last of those it has.
+      if (idle || turn.now - connection.opened >= connectionDuration) connection.retire();
+    }
   }
 
   retireAll(): void {

@@ -4,24 +4,29 @@
 import type { Backend } from "../../model/model.ts";
 import { Breaker } from "./failure-accrual.ts";
 import { HealthState } from "./health-state.ts";
+import type { UnhealthyCause } from "./health-watch.ts";
 import { outlierHost } from "./outlier-detection.ts";
 import { PeakEwma } from "./peak-ewma.ts";
 import { slowStartFactor } from "./slow-start.ts";
 
 export class EndpointHealth {
-  readonly outlier = outlierHost();
+  outlier = outlierHost();
   breaker: Breaker | undefined;
   active: HealthState | undefined;
   cost: PeakEwma | undefined;
   /** Milliseconds; when it was first there, or came back to health: slow start counts from here. */
   since: number;
+  /** For people: why it takes no requests at the moment. */
+  outBecause: UnhealthyCause | undefined = undefined;
 
   constructor(now: number) {
     this.since = now;
   }
 
   /** Takes up what the backend asks for; what was learned under the same policy is kept. */
-  configure({ failureAccrual, healthCheck, balance }: Backend, before: Backend | undefined, now: number): void {
+  configure(config: Backend, before: Backend | undefined, now: number): void {
+    const { failureAccrual, healthCheck, balance } = config;
+    if (before && !same(config.outlierDetection, before.outlierDetection)) this.outlier = outlierHost();
     if (!failureAccrual) this.breaker = undefined;
     else if (!this.breaker || !same(failureAccrual, before?.failureAccrual)) this.breaker = new Breaker(failureAccrual);
     if (!healthCheck) this.active = undefined;
@@ -32,6 +37,7 @@ export class EndpointHealth {
     if (balance.kind !== "peakEwma") this.cost = undefined;
     else if (!this.cost || !same(balance, before?.balance))
       this.cost = new PeakEwma(now, balance.decay, balance.startAt);
+    if (this.healthy(now)) this.outBecause = undefined;
   }
 
   /** Whether it may be asked at `now`. */

@@ -38,8 +38,14 @@ export interface PoolOwner {
   readonly isFull: boolean;
   /** A connection can serve another exchange (true: it does), or there is a place for a new one. */
   offer(pool: EndpointPool, source: Reusable | undefined): boolean;
-  /** Connections of all pools, those being made included. */
+  /** Connections of all pools, those being made included; requests under way, and those that wait for a connection. */
   connections: number;
+  active: number;
+  waiting: number;
+  /** Of one connection; without a limit, infinity. The times in milliseconds. */
+  readonly requestsPerConnection: number;
+  readonly connectionDuration: number;
+  readonly idleTimeout: number;
   connectFailures: number;
 }
 
@@ -98,16 +104,40 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
     return this.health.cost?.load(this.active, now) ?? this.active;
   }
 
+  get requestsPerConnection(): number {
+    return this.#owner.requestsPerConnection;
+  }
+
+  get connectionDuration(): number {
+    return this.#owner.connectionDuration;
+  }
+
+  get idleTimeout(): number {
+    return this.#owner.idleTimeout;
+  }
+
   /** What can serve at once; undefined when a new connection must be made. */
   take(): Upstream | undefined {
     const connection = this.#connections.take();
-    if (connection) this.active++;
+    if (connection) this.began();
     return connection;
+  }
+
+  /** A request is under way. */
+  began(): void {
+    this.active++;
+    this.#owner.active++;
+  }
+
+  #ended(): void {
+    this.active--;
+    this.#owner.active--;
   }
 
   /** Sees that a connection is made; the waiter gets it, or one that becomes free before. */
   connect(waiter: Waiter): void {
     this.#waiters.push(waiter);
+    this.#owner.waiting++;
     this.#connect();
   }
 
@@ -126,7 +156,10 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
 
   /** The waiter wants no connection any more. */
   forget(waiter: Waiter): void {
-    this.#waiters = this.#waiters.filter((one) => one !== waiter);
+    const index = this.#waiters.indexOf(waiter);
+    if (index < 0) return;
+    this.#waiters.splice(index, 1);
+    this.#owner.waiting--;
   }
 
   opened(wire: Wire, attempt: Attempt): SocketCodec {
@@ -144,31 +177,34 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
     this.#owner.offer(this, undefined);
     // Those for whom no other connection is being made.
     const left = this.#connecting * this.#connections.share;
-    for (const waiter of this.#waiters.splice(left)) waiter.notConnected(reason, this);
+    const disappointed = this.#waiters.splice(left);
+    this.#owner.waiting -= disappointed.length;
+    for (const waiter of disappointed) waiter.notConnected(reason, this);
   }
 
   freed(source: Reusable | undefined): boolean {
-    this.active--;
+    this.#ended();
     return source !== undefined && this.offered(source);
   }
 
   offered(source: Reusable): boolean {
     const waiter = this.#waiters.shift();
     if (!waiter) return this.#owner.offer(this, source);
-    this.active++;
+    this.#owner.waiting--;
+    this.began();
     waiter.connected(source.open(), this);
     return true;
   }
 
   closed(used: boolean): void {
     this.#owner.connections--;
-    if (used) this.active--;
+    if (used) this.#ended();
     this.#owner.offer(this, undefined);
   }
 
-  /** Closes connections that have been idle since before `time`, by `turn.now`. */
-  retireIdle(time: number): void {
-    this.#connections.retireIdle(time);
+  /** Closes connections that have been idle, or there, for too long. */
+  sweep(): void {
+    this.#connections.sweep();
   }
 
   /** The endpoint is gone: idle connections close now, others when their exchange is over. */

@@ -1,0 +1,286 @@
+// What is well formed of the policies for endpoints: a backend's balancing, health, limits and TLS, and a rule's retries, hash and
+// persistence. Called by `validate.ts`; whether secrets that are named are there is asked there, too.
+
+import type { Backend, Endpoint, Rule } from "./model.ts";
+import { checkHeader, checkHeaderName, checkStringMatch, type Problems, pathProblem, token } from "./problems.ts";
+import type {
+  Balance,
+  HashKey,
+  HealthCheck,
+  OutlierDetection,
+  Persistence,
+  Retry,
+  UpstreamTls,
+} from "./upstream-policies.ts";
+
+/** The longest time of a policy, in milliseconds: what timers can wait for. */
+const maxTime = 2 ** 31 - 1;
+/** Tries of one request beside the first: more is a mistake, and would multiply an overload. */
+const maxAttempts = 100;
+const maxRing = 8 * 1024 * 1024;
+/** Envoy's bound for Maglev tables. */
+const maxTable = 5_000_011;
+const maxChoices = 100;
+
+const conditions: ReadonlySet<string> = new Set<Retry["on"][number]>([
+  "5xx",
+  "gateway-error",
+  "reset",
+  "reset-before-request",
+  "connect-failure",
+  "retriable-4xx",
+  "refused-stream",
+  "cancelled",
+  "deadline-exceeded",
+  "internal",
+  "resource-exhausted",
+  "unavailable",
+]);
+
+/** Checks numbers of one object; absent ones are well. */
+class Numbers<T extends object> {
+  readonly #problems: Problems;
+  readonly #field: string;
+  readonly #of: T;
+
+  constructor(problems: Problems, field: string, of: T) {
+    this.#problems = problems;
+    this.#field = field;
+    this.#of = of;
+  }
+
+  whole(names: readonly (keyof T & string)[], least: number, most = Number.MAX_SAFE_INTEGER): void {
+    this.#check(names, least, most, Number.isInteger, "whole number");
+  }
+
+  number(names: readonly (keyof T & string)[], least: number, most = Number.MAX_SAFE_INTEGER): void {
+    this.#check(names, least, most, Number.isFinite, "number");
+  }
+
+  /** Milliseconds. */
+  time(names: readonly (keyof T & string)[], least = 1): void {
+    this.#check(names, least, maxTime, Number.isFinite, "number of milliseconds");
+  }
+
+  #check(
+    names: readonly (keyof T & string)[],
+    least: number,
+    most: number,
+    is: (value: unknown) => boolean,
+    what: string,
+  ): void {
+    for (const name of names) {
+      const value: unknown = this.#of[name];
+      if (value === undefined || (is(value) && (value as number) >= least && (value as number) <= most)) continue;
+      const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `of ${least} to ${most}`;
+      this.#problems.add(`${this.#field}${name}`, `${String(value)} is no ${what} ${range}`);
+    }
+  }
+}
+
+export function checkUpstream(problems: Problems, backend: Backend): void {
+  const { limits, retryBudget, locality, outlierDetection, failureAccrual, healthCheck, tls } = backend;
+  new Numbers(problems, "", backend).time(["connectTimeout"], Number.MIN_VALUE);
+  new Numbers(problems, "", backend).number(["panicPercent"], 0, 100);
+  checkBalance(problems, backend.balance);
+  if (limits) {
+    const numbers = new Numbers(problems, "limits.", limits);
+    numbers.whole(["connections", "requests", "requestsPerConnection"], 1);
+    numbers.whole(["pending", "retries"], 0);
+    numbers.time(["connectionDuration", "idleTimeout"]);
+  }
+  if (retryBudget?.kind === "concurrent") {
+    new Numbers(problems, "retryBudget.", retryBudget).number(["percent"], 0, 100);
+    new Numbers(problems, "retryBudget.", retryBudget).whole(["minimum"], 0);
+  } else if (retryBudget) {
+    new Numbers(problems, "retryBudget.", retryBudget).number(["ratio"], 0, 1000);
+    new Numbers(problems, "retryBudget.", retryBudget).number(["minPerSecond"], 0);
+    new Numbers(problems, "retryBudget.", retryBudget).time(["ttl"]);
+  }
+  if (locality) new Numbers(problems, "locality.", locality).number(["overprovisioningPercent"], 100, 10_000);
+  const zones = locality?.zonePreference;
+  if (zones) new Numbers(problems, "locality.zonePreference.", zones).whole(["minimum"], 0);
+  if (outlierDetection) checkOutlierDetection(problems, outlierDetection);
+  if (failureAccrual) {
+    const numbers = new Numbers(problems, "failureAccrual.", failureAccrual);
+    numbers.whole(["maxFailures"], 1);
+    numbers.time(["minPenalty", "maxPenalty"]);
+    numbers.number(["jitterRatio"], 0, 100);
+    if (failureAccrual.minPenalty > failureAccrual.maxPenalty)
+      problems.add("failureAccrual.minPenalty", "is above maxPenalty");
+  }
+  if (healthCheck) checkHealthCheck(problems, healthCheck);
+  if (tls) checkUpstreamTls(problems, tls);
+}
+
+function checkBalance(problems: Problems, balance: Balance): void {
+  switch (balance.kind) {
+    case "leastRequest":
+      new Numbers(problems, "balance.", balance).whole(["choices"], 2, maxChoices);
+      break;
+    case "peakEwma":
+      new Numbers(problems, "balance.", balance).time(["decay"]);
+      new Numbers(problems, "balance.", balance).number(["startAt"], 0);
+      break;
+    case "ringHash":
+      new Numbers(problems, "balance.", balance).whole(["minSize", "maxSize"], 1, maxRing);
+      if ((balance.minSize ?? 0) > (balance.maxSize ?? maxRing)) problems.add("balance.minSize", "is above maxSize");
+      break;
+    case "maglev": {
+      new Numbers(problems, "balance.", balance).whole(["tableSize"], 2, maxTable);
+      const { tableSize } = balance;
+      if (tableSize !== undefined && !isPrime(tableSize)) problems.add("balance.tableSize", `${tableSize} is no prime`);
+      break;
+    }
+    case "roundRobin":
+    case "random":
+      break;
+    default:
+      problems.add("balance.kind", `"${String((balance as Balance).kind)}" is no way to balance`);
+  }
+  const slowStart = "slowStart" in balance ? balance.slowStart : undefined;
+  if (!slowStart) return;
+  const numbers = new Numbers(problems, "balance.slowStart.", slowStart);
+  numbers.time(["window"]);
+  numbers.number(["minPercent"], 0, 100);
+  numbers.number(["aggression"], Number.MIN_VALUE);
+}
+
+function isPrime(number: number): boolean {
+  if (!Number.isInteger(number) || number < 2 || number > maxTable) return false;
+  for (let divisor = 2; divisor * divisor <= number; divisor++) if (number % divisor === 0) return false;
+  return true;
+}
+
+function checkOutlierDetection(problems: Problems, config: OutlierDetection): void {
+  const numbers = new Numbers(problems, "outlierDetection.", config);
+  numbers.whole(["consecutive5xx", "consecutiveGatewayErrors", "consecutiveLocalFailures"], 0);
+  numbers.time(["interval", "baseEjection", "maxEjection"]);
+  numbers.number(["maxEjectionPercent"], 0, 100);
+  const { successRate, failurePercentage } = config;
+  if (successRate) {
+    const of = new Numbers(problems, "outlierDetection.successRate.", successRate);
+    of.whole(["minimumHosts", "requestVolume"], 1);
+    of.number(["deviationFactor"], 0);
+  }
+  if (failurePercentage) {
+    const of = new Numbers(problems, "outlierDetection.failurePercentage.", failurePercentage);
+    of.number(["threshold"], 0, 100);
+    of.whole(["minimumHosts", "requestVolume"], 1);
+  }
+}
+
+function checkHealthCheck(problems: Problems, config: HealthCheck): void {
+  const numbers = new Numbers(problems, "healthCheck.", config);
+  numbers.time(["interval", "timeout"]);
+  numbers.whole(["unhealthyThreshold", "healthyThreshold"], 1);
+  numbers.number(["jitter"], 0, 100);
+  const { check } = config;
+  const field = "healthCheck.check";
+  if (check.kind !== "http") {
+    if (check.kind !== "grpc" && check.kind !== "tcp")
+      problems.add(
+        `${field}.kind`,
+        `"${String((check as { kind: unknown }).kind)}" is no health check (http, grpc, tcp)`,
+      );
+    return;
+  }
+  const [path = ""] = check.path.split("?", 1);
+  const problem = pathProblem(path) ?? (/[#\s\0]/.test(check.path) ? `path "${check.path}" is no path` : undefined);
+  if (problem) problems.add(`${field}.path`, problem);
+  if (check.host !== undefined && !/^[!-~]+$/.test(check.host))
+    problems.add(`${field}.host`, `"${check.host}" is no host`);
+  if (check.method !== undefined && !token.test(check.method))
+    problems.add(`${field}.method`, `"${check.method}" is no method`);
+  check.headers?.forEach((header, i) => {
+    checkHeader(problems, `${field}.headers[${i}]`, header, problems.from);
+  });
+  check.expected?.forEach(({ first, last }, i) => {
+    if (!isStatus(first) || !isStatus(last) || first > last)
+      problems.add(`${field}.expected[${i}]`, `${first} to ${last} is no range of statuses (100 to 599)`);
+  });
+}
+
+function isStatus(status: number): boolean {
+  return Number.isInteger(status) && status >= 100 && status <= 599;
+}
+
+function checkUpstreamTls(problems: Problems, tls: UpstreamTls): void {
+  if (tls.serverName !== undefined && !/^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$/.test(tls.serverName))
+    problems.add("tls.serverName", `"${tls.serverName}" is no server name`);
+  if (tls.authorities === "") problems.add("tls.authorities", "is empty");
+  if (tls.certificate === "") problems.add("tls.certificate", "is empty");
+  if (tls.minVersion === "1.3" && tls.maxVersion === "1.2") problems.add("tls.minVersion", "is above maxVersion");
+  tls.names?.forEach(({ match }, i) => {
+    checkStringMatch(problems, `tls.names[${i}].match`, match, problems.from);
+  });
+  if (tls.names?.length === 0) problems.add("tls.names", "lists no name; leave it out for the server name");
+}
+
+/** The parts of an endpoint that policies look at. */
+export function checkEndpointPlace(problems: Problems, field: string, endpoint: Endpoint): void {
+  // 127 is the last level that Envoy has; nobody has more than a handful.
+  new Numbers(problems, `${field}.`, endpoint).whole(["priority"], 0, 127);
+}
+
+export function checkRulePolicies(problems: Problems, prefix: string, rule: Rule): void {
+  if (rule.timeouts) new Numbers(problems, `${prefix}timeouts.`, rule.timeouts).time(["request", "perTry", "idle"], 0);
+  if (rule.retry) checkRetry(problems, `${prefix}retry.`, rule.retry);
+  rule.hash?.forEach((key, i) => {
+    checkHashKey(problems, `${prefix}hash[${i}]`, key, rule);
+  });
+  if (rule.persistence) checkPersistence(problems, `${prefix}persistence`, rule.persistence, rule);
+}
+
+function checkRetry(problems: Problems, field: string, retry: Retry): void {
+  const numbers = new Numbers(problems, field, retry);
+  numbers.whole(["attempts"], 0, maxAttempts);
+  numbers.time(["retryAfter"], 0);
+  retry.on.forEach((one, i) => {
+    if (!conditions.has(one))
+      problems.add(`${field}on[${i}]`, `"${one}" is no condition (${[...conditions].join(", ")})`);
+  });
+  retry.statuses.forEach((status, i) => {
+    if (!isStatus(status)) problems.add(`${field}statuses[${i}]`, `${status} is no HTTP status (100 to 599)`);
+  });
+  new Numbers(problems, `${field}backoff.`, retry.backoff).time(["base", "max"], 0);
+  if (retry.backoff.base > retry.backoff.max) problems.add(`${field}backoff.base`, "is above max");
+  retry.methods?.forEach((method, i) => {
+    if (!token.test(method)) problems.add(`${field}methods[${i}]`, `"${method}" is no method`);
+  });
+}
+
+function checkHashKey(problems: Problems, field: string, key: HashKey, { from }: Rule): void {
+  switch (key.kind) {
+    case "header":
+      checkHeaderName(problems, `${field}.name`, key.name, from);
+      break;
+    case "query":
+      if (key.name === "") problems.add(`${field}.name`, "is empty", from);
+      break;
+    case "cookie":
+      checkCookie(problems, field, key, from);
+      break;
+    case "source":
+      break;
+    default:
+      problems.add(`${field}.kind`, `"${String((key as HashKey).kind)}" cannot be hashed`, from);
+  }
+}
+
+function checkPersistence(problems: Problems, field: string, { carrier }: Persistence, { from }: Rule): void {
+  if (carrier.kind === "header") checkHeaderName(problems, `${field}.carrier.name`, carrier.name, from);
+  else checkCookie(problems, `${field}.carrier`, carrier, from);
+}
+
+function checkCookie(
+  problems: Problems,
+  field: string,
+  { name, path, ttl }: { readonly name: string; readonly path?: string; readonly ttl?: number },
+  from: Rule["from"],
+): void {
+  if (!token.test(name)) problems.add(`${field}.name`, `"${name}" is no cookie name`, from);
+  if (path !== undefined && !/^\/[!-:<-~]*$/.test(path)) problems.add(`${field}.path`, `"${path}" is no path`, from);
+  if (ttl !== undefined && !(Number.isInteger(ttl) && ttl >= 0))
+    problems.add(`${field}.ttl`, `${ttl} is no whole number of seconds`, from);
+}

@@ -1,0 +1,166 @@
+// The tries of one request, where a policy has a say in them: whom to ask (hash, session, not those that failed before), what the
+// endpoint's health is told of each, and whether there is another and when. `forwarding.ts` makes the tries; the rules themselves
+// are in `upstream/`. A request has one of these only where its rule or its backend asks for it, or when its first try has failed.
+
+import type { Retry } from "../model/upstream-policies.ts";
+import type { Repeat, RequestHead, ResponseHead } from "./exchange.ts";
+import { isGrpc } from "./local-answer.ts";
+import type { BackendRuntime, Selection } from "./upstream/backend.ts";
+import { httpStatusOfGrpc } from "./upstream/grpc-status.ts";
+import type { EndpointPool } from "./upstream/pool.ts";
+import { backoff, retryAfter, retryReason, type TryOutcome } from "./upstream/retry-decision.ts";
+import { turn } from "./wire.ts";
+
+/** Further tries that need no policy because they cannot harm: nothing was sent, or nothing was read. */
+const maxHarmless = 2;
+/** Methods that may be sent twice (RFC 9110 §9.2.2). */
+const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
+const nobody: readonly EndpointPool[] = [];
+
+/** What a try came to, and what the codec says about doing it again. */
+export interface FailedTry {
+  readonly outcome: TryOutcome;
+  readonly repeat: Repeat;
+  /** Of an answer. */
+  readonly retryAfter?: string | undefined;
+}
+
+export class Attempts implements Selection {
+  hash: number | undefined = undefined;
+  kept: EndpointPool | undefined = undefined;
+  avoid: readonly EndpointPool[] = nobody;
+  /** Envoy's flag of a request that was not tried again: no try left (URX), or no budget (UO). */
+  limited: "URX" | "UO" | undefined = undefined;
+  readonly #backend: BackendRuntime;
+  readonly #retry: Retry | undefined;
+  readonly #head: RequestHead;
+  readonly #grpc: boolean;
+  /** Where the try under way is, and since when, until its result is told. */
+  #at: EndpointPool | undefined = undefined;
+  #since = 0;
+  #retries = 0;
+  #harmless = 0;
+  /** The try under way is in the backend's budget. */
+  #budgeted = false;
+
+  constructor(backend: BackendRuntime, retry: Retry | undefined, head: RequestHead, now: number) {
+    this.#backend = backend;
+    this.#retry = retry;
+    this.#head = head;
+    this.#grpc = backend.watch !== undefined && isGrpc(head.headers);
+    backend.budget.request(now);
+  }
+
+  get retries(): boolean {
+    return this.#retry !== undefined;
+  }
+
+  // ------------------------------------------------------------------------------------------- what health is told of
+
+  took(pool: EndpointPool): void {
+    if (this.#at && this.#at !== pool) this.#backend.watch?.abandoned(this.#at);
+    this.#at = pool;
+    this.#backend.watch?.taken(pool);
+  }
+
+  /** The request goes to this endpoint now, which may be another than the one that was chosen. */
+  connected(pool: EndpointPool): void {
+    if (pool !== this.#at) this.took(pool);
+    this.#since = turn.now;
+  }
+
+  /** The head of the answer is there. What a call of gRPC came to may be known only at its end. */
+  responded({ status, headers }: ResponseHead): void {
+    if (this.#backend.watch === undefined) return;
+    if (!this.#grpc) this.#told(status);
+    else {
+      const code = headers.get("grpc-status");
+      if (status !== 200 || code !== undefined) this.#told(status === 200 ? httpStatusOfGrpc(Number(code)) : status);
+    }
+  }
+
+  /** The answer is complete. `code` is the grpc-status of its trailers. */
+  completed(code: string | undefined): void {
+    if (this.#at) this.#told(code === undefined ? 200 : httpStatusOfGrpc(Number(code)));
+  }
+
+  #told(status: number): void {
+    const pool = this.#at;
+    this.#at = undefined;
+    if (pool) this.#backend.watch?.answered(pool, status, turn.now - this.#since);
+  }
+
+  /** The try has failed, before or after it began. */
+  failed(pool: EndpointPool | undefined, kind: "connectFailure" | "timeout"): void {
+    const at = pool ?? this.#at;
+    this.#at = undefined;
+    if (at) this.#backend.watch?.failed(at, kind, turn.now - this.#since);
+  }
+
+  /** The request is over. */
+  end(): void {
+    if (this.#budgeted) this.#backend.budget.done();
+    this.#budgeted = false;
+    if (this.#at) this.#backend.watch?.abandoned(this.#at);
+    this.#at = undefined;
+  }
+
+  // -------------------------------------------------------------------------------------------------- another try
+
+  /**
+   * Milliseconds until the next try; undefined when there is none. `whole`: the request's body can be sent again from its
+   * beginning. `pool` is where the try was.
+   */
+  again(
+    pool: EndpointPool,
+    { outcome, repeat, retryAfter: field }: FailedTry,
+    whole: boolean,
+    now: number,
+  ): number | undefined {
+    if (this.#budgeted) this.#backend.budget.done();
+    this.#budgeted = false;
+    const unsent = outcome.kind === "connect-failure";
+    if (!whole && !unsent) return undefined;
+    // The endpoint is well, only the connection was old or about to close: it is asked again.
+    const stale = repeat === "always" || (repeat === "idempotent" && idempotent.has(this.#head.method));
+    if (stale || (unsent && this.#retry === undefined)) {
+      if (this.#harmless < maxHarmless) {
+        this.#harmless++;
+        if (unsent) this.#elsewhere(pool);
+        return this.#backend.usable > 0 ? 0 : undefined;
+      }
+    }
+    return this.#retry && this.#byPolicy(this.#retry, pool, outcome, field, now);
+  }
+
+  #byPolicy(
+    retry: Retry,
+    pool: EndpointPool,
+    outcome: TryOutcome,
+    field: string | undefined,
+    now: number,
+  ): number | undefined {
+    const { methods } = retry;
+    if (retryReason(retry, outcome) === undefined || (methods && !methods.includes(this.#head.method)))
+      return undefined;
+    if (this.#retries >= retry.attempts) {
+      this.limited = "URX";
+      return undefined;
+    }
+    const backend = this.#backend;
+    if (!backend.budget.retry(backend.active, now)) {
+      this.limited = "UO";
+      backend.retryOverflows++;
+      return undefined;
+    }
+    this.#budgeted = true;
+    this.#retries++;
+    if (retry.elsewhere) this.#elsewhere(pool);
+    const asked = retry.retryAfter === undefined ? undefined : retryAfter(field, now);
+    return asked !== undefined && asked <= retry.retryAfter! ? asked : backoff(retry.backoff, this.#retries);
+  }
+
+  #elsewhere(pool: EndpointPool): void {
+    this.avoid = [...this.avoid, pool];
+  }
+}
