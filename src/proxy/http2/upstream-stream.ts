@@ -52,8 +52,9 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
     connection.begun(this);
     this.active = turn.now;
     this.#toHead = head.method === "HEAD";
-    this.#upgrade = head.upgrade !== undefined;
-    if (this.#upgrade && !(connection.peer.connects && head.upgrade!.toLowerCase() === "websocket")) {
+    // Any other protocol is an offer that may be passed over (RFC 9110 §7.8).
+    this.#upgrade = head.upgrade?.toLowerCase() === "websocket";
+    if (this.#upgrade && !connection.peer.connects) {
       // Not at once: whoever sends does not expect to be called back before it is done.
       queueMicrotask(() => this.#fail("upgrade_refused"));
       return;

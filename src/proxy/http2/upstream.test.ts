@@ -388,6 +388,15 @@ describe("WebSocket", () => {
     expect(connection.hasRoom).toBe(true);
   });
 
+  test("an offer of another protocol is passed over", () => {
+    const { peer, connection, send } = connect();
+    const one = new Exchange(connection, upgrade.replace("upgrade: websocket", "upgrade: foo/2"));
+    expect(peer.heads[0]).toMatchObject({ end: true });
+    expect(peer.heads[0]!.fields.map(([name]) => name)).not.toContain("upgrade");
+    send(peer.headers(1, { ":status": "204" }));
+    expect(one.log).toEqual(["responded 204 0", "end"]);
+  });
+
   test("a refusal is an answer as any other", () => {
     const { peer, connection, send } = connect([Setting.enableConnectProtocol, 1]);
     const one = new Exchange(connection, upgrade);
