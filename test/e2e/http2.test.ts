@@ -264,6 +264,18 @@ describe("backends of HTTP/2", () => {
     expect(text).toContain("x-fairlead-reason: upgrade_refused");
   });
 
+  test("a backend that accepts connections and never says a word does not hold requests up", async () => {
+    const port = rawBackend(new Uint8Array(0), () => []);
+    await serve(port, "h2c");
+    expect(
+      await proxy.control.update({ backends: [backend("one", { protocol: "h2c", connectTimeout: 200 })] }),
+    ).toEqual([]);
+    const text = await curl("-i", `http://127.0.0.1:${plain}/x`);
+    expect(text).toContain("x-fairlead-reason: connect_timeout");
+    const stats = (await (await proxy.get("/stats")).json()) as { backends: { connections: number }[] };
+    expect(stats.backends[0]!.connections).toBe(0);
+  });
+
   test("a backend that changes its protocol is spoken to in the new one", async () => {
     await serve(await http2Backend(), "h2c");
     const url = `http://127.0.0.1:${plain}/x`;
