@@ -19,7 +19,9 @@ import { kernelHostPorts } from "../node/host-ports/kernel.ts";
 import { userspaceHostPorts } from "../node/host-ports/userspace.ts";
 import { type LoadBalancer, startLoadBalancer } from "../node/load-balancer/load-balancer.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
+import { fabricNetns, netnsPath } from "../node/netns/names.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
+import { nftEvents } from "../node/netns/nft-events.ts";
 import { writeSettings } from "../node/netns/sysctl.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
 import type { Run } from "../node/service-rules.ts";
@@ -128,7 +130,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       record: eventRecorder({ store, clock, log, component: "kube-proxy", host: place.name }),
     }),
   );
-  const balancer = loadBalancer(options, rules);
+  const balancer = await loadBalancer(options, rules);
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameservers = settings.ranges.map(({ services }) => dnsAddress(services));
   const all = await Promise.all(
@@ -186,22 +188,36 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
 }
 
 /** Where there is more than one node to choose from. */
-function loadBalancer(
+async function loadBalancer(
   { network, settings, clock, log }: NodesOptions,
   rules: readonly NodeRules[],
-): LoadBalancer | undefined {
+): Promise<LoadBalancer | undefined> {
   if (!(network instanceof NetnsNetwork) || rules.length < 2) return undefined;
-  return startLoadBalancer({
+  const run: Run = async (argv, stdin) => {
+    const { exitCode, stdout, stderr } = await network.runOutside(argv, stdin === undefined ? {} : { stdin });
+    return { code: exitCode, stdout, stderr };
+  };
+  const tool = settings.proxyMode === "nftables" ? "nftables" : "iptables";
+  const families = familiesOfRanges(settings.ranges);
+  const events = (await tellsChanges(tool, run))
+    ? families.flatMap((family) => nftEvents(netnsPath(fabricNetns(settings.name)), family) ?? [])
+    : [];
+  const balancer = startLoadBalancer({
     nodes: rules.map(({ table, sink }) => ({ table, settled: () => sink.settled() })),
-    tool: settings.proxyMode === "nftables" ? "nftables" : "iptables",
-    families: familiesOfRanges(settings.ranges),
-    run: async (argv, stdin) => {
-      const { exitCode, stdout, stderr } = await network.runOutside(argv, stdin === undefined ? {} : { stdin });
-      return { code: exitCode, stdout, stderr };
-    },
-    clock,
+    ...{ tool, families, run, clock },
+    // Each is asked, so that none keeps what it heard for the next look.
+    ...(events.length === families.length
+      ? { events: { changed: () => events.filter((one) => one.changed()).length > 0 } }
+      : {}),
     log: log.child("load balancer"),
   });
+  return {
+    ...balancer,
+    dispose() {
+      balancer.dispose();
+      for (const one of events) one.dispose();
+    },
+  };
 }
 
 /** Zones are given to the nodes in turn. */

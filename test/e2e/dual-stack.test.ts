@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ipFamily } from "../../src/base/ip.ts";
-import { hostLink } from "../../src/node/netns/names.ts";
+import { fabricNetns, hostLink } from "../../src/node/netns/names.ts";
 import { Cluster, podYaml } from "./cluster.ts";
 import { eventually, isRoot, run } from "./stack.ts";
 
@@ -247,6 +247,44 @@ describe.skipIf(!isRoot).each([
       expect(Object.keys(healthz.status).sort()).toEqual([...names].sort());
       await answers("host", node, spec.ports[0].nodePort, ["server-2"], "http");
     }
+  }, 60_000);
+
+  test("sends what comes from outside only to nodes with endpoints under Local, also after the rules for that were flushed", async () => {
+    await cluster.apply(podYaml("alone", { app: "alone", node: "node-2", ports: both }));
+    await cluster.ready("alone");
+    await service(
+      "alone",
+      `type: LoadBalancer, ${policy}, externalTrafficPolicy: Local, selector: {app: alone}, ${ports}`,
+    );
+    const { status } = await eventually(
+      () => cluster.get("Service", "alone"),
+      (one) => one.status.loadBalancer.ingress?.length === families.length,
+    );
+    const fabric = (...argv: string[]) => run(["ip", "netns", "exec", fabricNetns(cluster.stack.name), ...argv]);
+    for (const [at, { ip }] of status.loadBalancer.ingress.entries()) {
+      await answers("host", ip, 80, ["alone"], "http");
+      await answers("host", ip, 90, ["alone"], "udp");
+      const listing = async () => {
+        const program = families[at] === 6 ? "ip6tables" : "iptables";
+        const argv =
+          mode === "nftables" ? ["nft", "list", "table", "inet", "fairlead-balancer"] : [program, "-t", "mangle", "-S"];
+        return (await fabric(...argv)).out;
+      };
+      const before = await listing();
+      expect(before).toContain(ip);
+      const flush =
+        mode === "nftables"
+          ? ["nft", "flush", "ruleset"]
+          : [families[at] === 6 ? "ip6tables" : "iptables", "-t", "mangle", "-F"];
+      expect(await fabric(...flush)).toMatchObject({ code: 0 });
+      const flushed = performance.now();
+      expect(await eventually(listing, (now) => now === before, 15_000)).toBe(before);
+      console.log(`the load balancer's rules were back after ${Math.round(performance.now() - flushed)} ms`);
+      await answers("host", ip, 80, ["alone"], "http");
+      await answers("host", ip, 90, ["alone"], "udp");
+    }
+    await cluster.delete("Service", "alone");
+    await cluster.delete("Pod", "alone");
   }, 60_000);
 
   test("has the API server and DNS at addresses of each family", async () => {

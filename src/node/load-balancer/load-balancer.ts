@@ -12,6 +12,7 @@ import type { Collection } from "../../collections/collection.ts";
 import { type BalancedPort, balancedPort } from "../../services/balanced-ports.ts";
 import type { ServicePort } from "../../services/service-table.ts";
 import type { Run } from "../service-rules.ts";
+import { comparable, isWhole, listCommands } from "./balancer-listing.ts";
 import {
   type BalancerTool,
   iptablesChanges,
@@ -32,9 +33,20 @@ export interface LoadBalancerOptions {
   readonly families: readonly IpFamily[];
   /** Runs programs where the load balancer is. */
   readonly run: Run;
+  /** Tells whether anybody changed rules since it was asked last. With it the rules are read only then, and every 10 s. */
+  readonly events?: { changed(): boolean } | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
+
+/** Milliseconds between looks whether the rules are still there. */
+const checkEvery = 500;
+
+/** Where the kernel tells of no changes, looks take at most one part in so many of the time. */
+const checkShare = 20;
+
+/** How often they are read though no event says so. */
+const unaskedEvery = 10_000;
 
 export interface LoadBalancer extends Disposable {
   /** Resolves when what the tables say now is in force; at once while the rules cannot be written. */
@@ -44,13 +56,23 @@ export interface LoadBalancer extends Disposable {
 }
 
 export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
-  const { nodes, tool, families, run, clock, log } = options;
+  const { nodes, tool, families, run, events, clock, log } = options;
   /** By node, the rows that its rules are known to have; only those that a choice may be about. */
   const inForce = nodes.map(() => new Map<string, ServicePort>());
   const written = new Map<string, BalancedPort>();
   const dirty = new Set<string>();
   let known = false;
   let begun = false;
+  /** What the tools listed after the last write; undefined until they were asked. */
+  let listed: string | undefined;
+  let writes = 0;
+  let checking = false;
+  let unasked = clock.now() + unaskedEvery;
+  let notBefore = 0;
+  /** Somebody may have changed rules since they were listed last. */
+  let foreign = false;
+  /** Repairs after which the rules were not as they should be either. */
+  let inVain = 0;
   let attempt = 0;
   let complaint: string | undefined;
   let retry: Disposable | undefined;
@@ -68,6 +90,8 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   async function write(changes: readonly PortChange[]): Promise<void> {
     const fresh = !begun;
     begun = false;
+    listed = undefined;
+    writes++;
     if (tool === "nftables") {
       const text = `${fresh ? nftBase : ""}${nftChanges(changes)}`;
       if (text !== "") await tell(["nft", "-f", "-"], text);
@@ -118,7 +142,10 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
         return before === after || Bun.deepEquals(before, after) ? [] : [{ before, after }];
       });
       try {
-        if (changes.length > 0 || !begun) await write(changes);
+        if (!begun) {
+          await write(changes);
+          written.clear();
+        } else if (changes.length > 0) await write(changes);
         for (const { before, after } of changes) {
           if (after) written.set(after.key, after);
           else if (before) written.delete(before.key);
@@ -135,6 +162,42 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
         if (!disposed) retry = clock.after(backoff(attempt++, { initial: 200, max: 10_000 }), start);
         return;
       }
+    }
+  }
+
+  /** Rules that somebody else changed are written anew, all of them in one transaction. */
+  async function check(): Promise<void> {
+    foreign ||= events?.changed() ?? true;
+    if (disposed || working || checking || !begun || clock.now() < notBefore) return;
+    if (!foreign && listed !== undefined && clock.now() < unasked) return;
+    checking = true;
+    foreign = false;
+    unasked = clock.now() + unaskedEvery;
+    const [before, ports, at] = [listed, [...written.values()], writes];
+    const began = performance.now();
+    try {
+      const outputs = await Promise.all(listCommands(tool, families).map((argv) => run(argv)));
+      // Written meanwhile: the next look is about that.
+      if (disposed || working || writes !== at) return;
+      const whole = outputs.every(({ code, stdout }, number) => {
+        const family = tool === "iptables" ? families[number] : undefined;
+        return code === 0 && isWhole(tool, family, stdout, ports);
+      });
+      const now = outputs.map(({ stdout }) => comparable(stdout)).join("");
+      if (whole && (before === undefined || now === before)) {
+        listed = now;
+        inVain = 0;
+        return;
+      }
+      log.warn("the load balancer's rules were changed by somebody else; putting them back");
+      begun = false;
+      if (inVain++ > 0) notBefore = clock.now() + backoff(inVain, { initial: 500, max: 60_000 });
+      start();
+    } catch (error) {
+      log.debug("the load balancer's rules could not be read", { error: messageOf(error) });
+    } finally {
+      checking = false;
+      if (!events) notBefore = Math.max(notBefore, clock.now() + (performance.now() - began) * checkShare);
     }
   }
 
@@ -182,6 +245,7 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   }
 
   const subscriptions = nodes.map((_, at) => follow(at));
+  const timer = clock.every(checkEvery, () => void check());
   // What an earlier run wrote stays until it is known what is in force on the nodes.
   waiting++;
   void Promise.all(nodes.map(({ settled }) => settled())).then(() => {
@@ -197,6 +261,7 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
     nodesOf: (key) => written.get(key)?.nodes,
     dispose() {
       disposed = true;
+      timer.dispose();
       retry?.dispose();
       for (const one of subscriptions) one.dispose();
       for (const done of waiters) done();
