@@ -68,12 +68,26 @@ const blind: ReadonlySet<FilterConfig["kind"]> = new Set([
 /** Whether forwarding headers must be there one by one for these filters; otherwise finished lines will do. */
 export function lookAtForwarding(filters: readonly FilterConfig[]): boolean {
   return filters.some((filter) => {
-    if (filter.kind !== "requestHeaders") return !blind.has(filter.kind);
-    const { set, add, remove } = filter.change;
-    return (
-      [...set, ...add].some(({ name }) => forwardingNames.has(name)) || remove.some((name) => forwardingNames.has(name))
-    );
+    if (blind.has(filter.kind)) return false;
+    const names = namesOf(filter);
+    return names === undefined || names.some((name) => forwardingNames.has(name));
   });
+}
+
+/** The request fields that a filter looks at, where it says which. */
+function namesOf(filter: FilterConfig): readonly string[] | undefined {
+  switch (filter.kind) {
+    case "requestHeaders": {
+      const { set, add, remove } = filter.change;
+      return [...[...set, ...add].map(({ name }) => name), ...remove];
+    }
+    case "localRateLimit":
+      return [...filter.key, ...(filter.when ?? [])].flatMap((one) => ("name" in one ? [one.name] : []));
+    case "fault":
+      return (filter.when ?? []).map(({ name }) => name);
+    default:
+      return undefined;
+  }
 }
 
 /** The handlers of a rule or share, ready to run, in order. Throws an Error when a filter cannot be taken. */
