@@ -25,6 +25,13 @@ test("right passwords are right and remembered, for their user and list only", a
   expect(await passwords.verify(users, "old", "right")).toBeTrue();
 });
 
+test("of long passwords bcrypt takes 72 bytes, as Apache's tools do", async () => {
+  const long = await Bun.password.hash("x".repeat(72), { algorithm: "bcrypt", cost: 4 });
+  const { users: one } = parseHtpasswd(`ann:${long}`);
+  expect(await new Passwords().verify(one, "ann", "x".repeat(80))).toBeTrue();
+  expect(await new Passwords().verify(one, "ann", "x".repeat(71))).toBeFalse();
+});
+
 test("names that do not exist are as much work as those that do, and never right", async () => {
   const passwords = new Passwords();
   expect(await passwords.verify(users, "nobody", "right")).toBeFalse();

@@ -39,8 +39,7 @@ export class Passwords {
     this.#underWay++;
     try {
       const known = users.get(name);
-      // Of the first user, so that it takes as long as for a name that exists.
-      const hash = known ?? users.values().next().value ?? nobody;
+      const hash = known ?? this.#standIn(users, name);
       const right = (await matches(hash, password)) && known !== undefined;
       if (right) this.#remember(this.#mark(hash, password));
       return right;
@@ -48,6 +47,12 @@ export class Passwords {
       this.#underWay--;
       this.#waiting.shift()?.();
     }
+  }
+
+  /** The hash of one of the users, always the same for a name, so that one that does not exist takes as long as one that does. */
+  #standIn(users: Htpasswd, name: string): PasswordHash {
+    const number = createHmac("sha256", this.#key).update(name).digest().readUInt32LE(0);
+    return [...users.values()][number % Math.max(1, users.size)] ?? nobody;
   }
 
   #mark(hash: PasswordHash, password: string): string {
@@ -63,8 +68,10 @@ export class Passwords {
 async function matches({ kind, text }: PasswordHash, password: string): Promise<boolean> {
   switch (kind) {
     case "bcrypt":
-      // $2y$ is PHP's name of what others call $2b$.
-      return await Bun.password.verify(password, text.replace(/^\$2y/, "$2b"), "bcrypt").catch(() => false);
+      // $2y$ is PHP's name of what others call $2b$. bcrypt takes 72 bytes; of longer passwords Bun would take a digest.
+      return await Bun.password
+        .verify(Buffer.from(password).subarray(0, 72), text.replace(/^\$2y/, "$2b"), "bcrypt")
+        .catch(() => false);
     case "sha1":
       return same(`{SHA}${createHash("sha1").update(password).digest("base64")}`, text);
     case "apr1":
