@@ -3,6 +3,7 @@
 import type { Listeners } from "../listener/listeners.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { bounds, statusClasses } from "./metrics.ts";
+import { upstreamLines } from "./upstream-metrics.ts";
 
 export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): string {
   const { metrics, connections, backends } = runtime;
@@ -57,23 +58,7 @@ export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): str
   out.push(`fairlead_proxy_tls_handshakes_total{result="ok"} ${handshakes}`);
   out.push(`fairlead_proxy_tls_handshakes_total{result="unknown_name"} ${unknownNames}`);
   out.push(`fairlead_proxy_tls_handshakes_total{result="failed"} ${Math.max(0, failures - unknownNames)}`);
-  family("fairlead_proxy_upstream_connections", "gauge", "Connections to the endpoints of a backend.");
-  for (const backend of backends.all()) {
-    if (backend.known)
-      out.push(`fairlead_proxy_upstream_connections{${labels({ backend: backend.name })}} ${backend.connections}`);
-  }
-  family(
-    "fairlead_proxy_upstream_connect_failures_total",
-    "counter",
-    "Connections to endpoints that could not be made.",
-  );
-  for (const backend of backends.all()) {
-    if (backend.known) {
-      out.push(
-        `fairlead_proxy_upstream_connect_failures_total{${labels({ backend: backend.name })}} ${backend.connectFailures}`,
-      );
-    }
-  }
+  out.push(...upstreamLines(backends.all(), labels));
   return `${out.join("\n")}\n`;
 }
 

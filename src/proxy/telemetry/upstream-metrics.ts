@@ -1,0 +1,78 @@
+// The figures of backends and their endpoints for Prometheus: connections, limits, retries, health. Made when asked for, from what
+// `upstream/backend.ts` counts anyway; joined with the others in `prometheus.ts`.
+
+import type { BackendRuntime } from "../upstream/backend.ts";
+
+interface Family {
+  readonly name: string;
+  readonly type: "counter" | "gauge";
+  readonly help: string;
+  /** Values of one backend, with labels beside its name. */
+  readonly of: (
+    backend: BackendRuntime,
+  ) => readonly (readonly [value: number, labels?: Readonly<Record<string, string>>])[];
+}
+
+const families: readonly Family[] = [
+  gauge("upstream_connections", "Connections to the endpoints of a backend.", ({ connections }) => connections),
+  gauge("upstream_active_requests", "Requests under way at a backend.", ({ active }) => active),
+  gauge("upstream_pending_requests", "Requests that wait for a connection to a backend.", ({ pending }) => pending),
+  counter(
+    "upstream_connect_failures_total",
+    "Connections to endpoints that could not be made.",
+    ({ connectFailures }) => connectFailures,
+  ),
+  counter("upstream_overflows_total", "Requests refused by a backend's limits.", ({ overflows }) => overflows),
+  counter(
+    "upstream_retry_overflows_total",
+    "Retries that a backend's budget or limit did not allow.",
+    ({ retryOverflows }) => retryOverflows,
+  ),
+  {
+    name: "endpoints",
+    type: "gauge",
+    help: "Endpoints of a backend by health; those of weight 0 are left out.",
+    of: ({ pools, deadlines }) => {
+      const now = deadlines.now();
+      const all = [...pools].filter(({ weight }) => weight > 0);
+      const healthy = all.filter(({ health }) => health.healthy(now)).length;
+      return [
+        [healthy, { state: "healthy" }],
+        [all.length - healthy, { state: "unhealthy" }],
+      ];
+    },
+  },
+  {
+    name: "endpoint_ejections_total",
+    type: "counter",
+    help: "How often endpoints of a backend were taken out, by cause.",
+    of: ({ watch }) => [...(watch?.ejections ?? [])].map(([cause, count]) => [count, { cause }] as const),
+  },
+  counter(
+    "endpoint_ejection_overflows_total",
+    "Ejections that maxEjectionPercent did not let happen.",
+    ({ watch }) => watch?.overflows ?? 0,
+  ),
+];
+
+/** Lines in the text format; `labels` writes a set of labels. */
+export function upstreamLines(backends: Iterable<BackendRuntime>, labels: (values: object) => string): string[] {
+  const known = [...backends].filter((backend) => backend.known);
+  const out: string[] = [];
+  for (const { name, type, help, of } of families) {
+    out.push(`# HELP fairlead_proxy_${name} ${help}`, `# TYPE fairlead_proxy_${name} ${type}`);
+    for (const backend of known) {
+      for (const [value, more] of of(backend))
+        out.push(`fairlead_proxy_${name}{${labels({ backend: backend.name, ...more })}} ${value}`);
+    }
+  }
+  return out;
+}
+
+function gauge(name: string, help: string, of: (backend: BackendRuntime) => number): Family {
+  return { name, type: "gauge", help, of: (backend) => [[of(backend)]] };
+}
+
+function counter(name: string, help: string, of: (backend: BackendRuntime) => number): Family {
+  return { name, type: "counter", help, of: (backend) => [[of(backend)]] };
+}

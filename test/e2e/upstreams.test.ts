@@ -1,0 +1,453 @@
+// The policies of backends and rules through a real proxy process: retries, health, limits, balancing, sessions, timeouts. Needs no
+// privileges.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { Backend, Rule } from "../../src/model/model.ts";
+import {
+  backend,
+  endpoints,
+  forwardTo,
+  freePort,
+  from,
+  ProxyUnderTest,
+  plainListener,
+  routeTable,
+  rule,
+} from "./proxy-harness.ts";
+import { RawClient } from "./proxy-raw.ts";
+
+let proxy: ProxyUnderTest;
+let port: number;
+const ends: (() => void)[] = [];
+
+beforeEach(() => {
+  proxy = new ProxyUnderTest();
+  port = freePort();
+});
+
+afterEach(async () => {
+  await proxy.stop();
+  for (const end of ends.splice(0)) end();
+});
+
+type Answer = (request: Request, count: number) => Response | Promise<Response>;
+
+interface TestServer {
+  readonly port: number;
+  /** Requests so far. */
+  count: number;
+  readonly bodies: string[];
+  answer: Answer;
+}
+
+/** A server that counts; by default it says which one it is. */
+function server(answer?: Answer): TestServer {
+  const made = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch(request) {
+      one.bodies.push(await request.text());
+      return await one.answer(request, ++one.count);
+    },
+  });
+  ends.push(() => made.stop(true));
+  const one: TestServer = {
+    port: made.port!,
+    count: 0,
+    bodies: [],
+    answer: answer ?? (() => new Response(String(made.port))),
+  };
+  return one;
+}
+
+const failing: Answer = () => new Response("no", { status: 503 });
+
+async function serve(
+  servers: readonly { port: number }[],
+  config: Partial<Backend> = {},
+  more: Partial<Rule> = {},
+  args: readonly string[] = [],
+): Promise<void> {
+  await proxy.start(...args);
+  const rejected = await proxy.control.update({
+    backends: [backend("one", config)],
+    endpoints: [endpoints("one", ...servers.map((one) => one.port))],
+    routeTables: [routeTable([rule("all", more)])],
+    listeners: [plainListener(port)],
+  });
+  expect(rejected).toEqual([]);
+}
+
+const url = (path = "/") => `http://127.0.0.1:${port}${path}`;
+const get = (path = "/", init: RequestInit = {}) => fetch(url(path), { keepalive: false, ...init });
+
+/** Waits for a condition, asking again and again. */
+async function until<T>(what: () => Promise<T | undefined | false>): Promise<T> {
+  const end = performance.now() + 15_000;
+  for (;;) {
+    const result = await what();
+    if (result !== undefined && result !== false) return result as T;
+    if (performance.now() > end) throw new Error("it did not become true in 15 s");
+    await Bun.sleep(10);
+  }
+}
+
+const retry = {
+  attempts: 2,
+  on: [],
+  statuses: [],
+  backoff: { base: 1, max: 10 },
+  elsewhere: true,
+} satisfies Rule["retry"];
+
+describe("retries", () => {
+  test("by status, at another endpoint, with the body again", async () => {
+    const bad = server(failing);
+    const good = server();
+    await serve([bad, good], {}, { retry: { ...retry, on: ["gateway-error"] } });
+    for (let index = 0; index < 6; index++) {
+      const answer = await get("/", { method: "POST", body: `body ${index}` });
+      expect([answer.status, await answer.text()]).toEqual([200, String(good.port)]);
+    }
+    expect(bad.count).toBeGreaterThan(0);
+    expect(good.bodies).toEqual([0, 1, 2, 3, 4, 5].map((index) => `body ${index}`));
+  });
+
+  test("the last answer comes through when no try is left, and the log says URX", async () => {
+    const bad = server((_, count) => new Response(`answer ${count}`, { status: 500 }));
+    const log = join(proxy.folder, "access.log");
+    await serve([bad], {}, { retry: { ...retry, on: ["5xx"] } }, ["--access-log", log]);
+    const answer = await get();
+    expect([answer.status, await answer.text()]).toEqual([500, "answer 3"]);
+    const line = await until(async () => {
+      const text = await Bun.file(log).text();
+      return text !== "" && (JSON.parse(text) as { flag: string; attempts: number });
+    });
+    expect(line).toMatchObject({ flag: "URX", attempts: 3 });
+  });
+
+  test("not for a status, a method or a condition that nobody named", async () => {
+    const bad = server((request) => new Response("no", { status: request.url.endsWith("/409") ? 409 : 503 }));
+    await serve([bad], {}, { retry: { ...retry, on: ["retriable-4xx"], methods: ["GET"] } });
+    expect((await get("/503")).status).toBe(503);
+    expect(bad.count).toBe(1);
+    expect((await get("/409", { method: "DELETE" })).status).toBe(409);
+    expect(bad.count).toBe(2);
+    expect((await get("/409")).status).toBe(409);
+    expect(bad.count).toBe(5);
+  });
+
+  test("a status of gRPC in an answer that is only headers", async () => {
+    const one = server((_, count) => new Response("", { headers: { "grpc-status": count < 3 ? "14" : "0" } }));
+    await serve([one], {}, { retry: { ...retry, on: ["unavailable"] } });
+    const answer = await get("/", { headers: { "content-type": "application/grpc" } });
+    expect([answer.headers.get("grpc-status"), one.count]).toEqual(["0", 3]);
+  });
+
+  test("a try's timeout is tried again, the request's is the end", async () => {
+    const slow = server(async (_, count) => {
+      if (count === 1) await Bun.sleep(30_000);
+      return new Response("quick");
+    });
+    await serve([slow], {}, { retry: { ...retry, on: ["5xx"] }, timeouts: { perTry: 300, request: 20_000 } });
+    expect(await (await get()).text()).toBe("quick");
+    expect(slow.count).toBe(2);
+    slow.answer = () => Bun.sleep(30_000).then(() => new Response("late"));
+    await proxy.control.update({
+      routeTables: [routeTable([rule("all", { retry: { ...retry, on: ["5xx"] }, timeouts: { request: 100 } })])],
+    });
+    const answer = await get();
+    expect([answer.status, answer.headers.get("x-fairlead-reason")]).toEqual([504, "request_timeout"]);
+    expect(slow.count).toBe(3);
+  });
+
+  test("after the pause that the answer asks for", async () => {
+    const one = server((_, count) =>
+      count === 1 ? new Response("", { status: 503, headers: { "retry-after": "1" } }) : new Response("ok"),
+    );
+    await serve([one], {}, { retry: { ...retry, on: ["5xx"], retryAfter: 5_000 } });
+    const began = performance.now();
+    expect((await get()).status).toBe(200);
+    expect(performance.now() - began).toBeGreaterThan(900);
+  });
+
+  test("no more of them than the budget has", async () => {
+    const bad = server(failing);
+    await serve(
+      [bad],
+      { retryBudget: { kind: "ratio", ratio: 0.2, minPerSecond: 0, ttl: 10_000 } },
+      { retry: { ...retry, on: ["5xx"] } },
+    );
+    for (let index = 0; index < 20; index++) expect((await get()).status).toBe(503);
+    expect(bad.count).toBeGreaterThan(20);
+    expect(bad.count).toBeLessThanOrEqual(24);
+  });
+
+  test("never after the answer has begun", async () => {
+    let count = 0;
+    const raw = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(socket) {
+          count++;
+          socket.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+          socket.flush();
+          setTimeout(() => socket.end(), 50);
+        },
+      },
+    });
+    ends.push(() => raw.stop(true));
+    await serve([raw], {}, { retry: { ...retry, on: ["5xx", "reset"] } });
+    const client = await RawClient.connect(port);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    const seen = await client.read(() => false);
+    expect(seen).toEndWith("half");
+    expect(count).toBe(1);
+  });
+
+  test("a connection that is reset before an answer, when asked for", async () => {
+    let count = 0;
+    const raw = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(socket) {
+          if (++count < 3) socket.end();
+          else socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+        },
+      },
+    });
+    ends.push(() => raw.stop(true));
+    await serve([raw], {}, { retry: { ...retry, on: ["reset"] } });
+    expect(await (await get("/", { method: "POST", body: "x" })).text()).toBe("ok");
+    expect(count).toBe(3);
+  });
+});
+
+const detection = {
+  consecutive5xx: 3,
+  consecutiveGatewayErrors: 0,
+  interval: 100,
+  baseEjection: 60_000,
+  maxEjection: 300_000,
+  maxEjectionPercent: 50,
+  alwaysEjectOne: true,
+} satisfies Backend["outlierDetection"];
+
+describe("health", () => {
+  test("an endpoint that fails three times in a row is taken out, and comes back", async () => {
+    const bad = server(failing);
+    const good = server();
+    await serve([bad, good], { outlierDetection: { ...detection, baseEjection: 300 } });
+    for (let index = 0; index < 6; index++) await get();
+    expect(bad.count).toBe(3);
+    // It comes back when its time is over; then it is well.
+    bad.answer = () => new Response("well");
+    await until(async () => (await (await get()).text()) === "well");
+    const metrics = await (await proxy.get("/metrics")).text();
+    expect(metrics).toContain('fairlead_proxy_endpoint_ejections_total{backend="one",cause="consecutive5xx"} 1');
+  });
+
+  test("no more than half of them go, and all of them are used in panic", async () => {
+    const bad = [server(failing), server(failing), server(failing), server(failing)];
+    await serve(bad, { outlierDetection: { ...detection, consecutive5xx: 1 } });
+    for (let index = 0; index < 12; index++) expect((await get()).status).toBe(503);
+    const ejected = async () => (await (await proxy.get("/metrics")).text()).match(/ejections_total\{.*\} (\d+)/)?.[1];
+    expect(await ejected()).toBe("2");
+    await proxy.control.update({
+      backends: [backend("one", { outlierDetection: { ...detection, consecutive5xx: 1 }, panicPercent: 60 })],
+    });
+    const before = bad.map(({ count }) => count);
+    for (let index = 0; index < 8; index++) await get();
+    expect(bad.map(({ count }, index) => count - before[index]!)).toEqual([2, 2, 2, 2]);
+  });
+
+  test("failures to connect count, and nobody left is told as such", async () => {
+    const gone = freePort();
+    await serve([{ port: gone }], { outlierDetection: { ...detection, consecutive5xx: 2, maxEjectionPercent: 100 } });
+    const reasons = [];
+    for (let index = 0; index < 3; index++) reasons.push((await get()).headers.get("x-fairlead-reason"));
+    expect(reasons.at(-1)).toBe("no_healthy_endpoints");
+  });
+
+  test("failure accrual: shut, then one probe opens it", async () => {
+    const one = server(failing);
+    await serve([one], { failureAccrual: { maxFailures: 2, minPenalty: 300, maxPenalty: 1_000, jitterRatio: 0 } });
+    for (let index = 0; index < 2; index++) await get();
+    const refused = await get();
+    expect([refused.headers.get("x-fairlead-reason"), one.count]).toEqual(["no_healthy_endpoints", 2]);
+    one.answer = () => new Response("well");
+    await until(async () => (await get()).status === 200);
+    expect(one.count).toBe(3);
+  });
+});
+
+describe("limits", () => {
+  test("requests under way", async () => {
+    const { promise, resolve } = Promise.withResolvers<Response>();
+    const one = server(() => promise.then(() => new Response("done")));
+    await serve([one], { limits: { requests: 2 } });
+    const under = [get(), get()];
+    await until(async () => one.count === 2);
+    const third = await get();
+    expect([third.status, third.headers.get("x-envoy-overloaded"), third.headers.get("x-fairlead-reason")]).toEqual([
+      503,
+      "true",
+      "overflow",
+    ]);
+    resolve(new Response());
+    for (const answer of await Promise.all(under)) expect(answer.status).toBe(200);
+    expect((await get()).status).toBe(200);
+  });
+
+  test("requests of one connection, and how long an unused one is kept", async () => {
+    const opened: number[] = [];
+    const raw = Bun.listen<{ requests: number }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open(socket) {
+          socket.data = { requests: 0 };
+        },
+        data(socket) {
+          if (socket.data.requests++ === 0) opened.push(performance.now());
+          socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        },
+      },
+    });
+    ends.push(() => raw.stop(true));
+    await serve([raw], { limits: { requestsPerConnection: 2 } });
+    for (let index = 0; index < 6; index++) expect((await get()).status).toBe(200);
+    expect(opened.length).toBe(3);
+    await proxy.control.update({ backends: [backend("one", { limits: { idleTimeout: 50 } })] });
+    await get();
+    const before = opened.length;
+    await Bun.sleep(100);
+    await get();
+    expect(opened.length).toBe(before + 1);
+  });
+});
+
+describe("who is asked", () => {
+  test("the same key goes to the same endpoint; a client without a cookie gets one", async () => {
+    const servers = [server(), server(), server(), server()];
+    await serve(servers, { balance: { kind: "ringHash" } }, { hash: [{ kind: "header", name: "x-user" }] });
+    for (const user of ["ann", "bob", "cid", "dan", "eve"]) {
+      const seen = new Set<string>();
+      for (let index = 0; index < 4; index++) seen.add(await (await get("/", { headers: { "x-user": user } })).text());
+      expect(seen.size).toBe(1);
+    }
+    await proxy.control.update({
+      routeTables: [routeTable([rule("all", { hash: [{ kind: "cookie", name: "fl", path: "/", ttl: 60 }] })])],
+    });
+    const first = await get();
+    const cookie = first.headers.get("set-cookie")!;
+    expect(cookie).toMatch(/^fl=[0-9a-f-]{36}; Path=\/; Max-Age=60; HttpOnly; SameSite=Lax$/);
+    const at = await first.text();
+    for (let index = 0; index < 4; index++) {
+      const again = await get("/", { headers: { cookie: cookie.split(";")[0]! } });
+      expect([await again.text(), again.headers.get("set-cookie")]).toEqual([at, null]);
+    }
+  });
+
+  test("a session keeps its endpoint, and gets another when that is gone", async () => {
+    const servers = [server(), server(), server()];
+    const persistence = { carrier: { kind: "cookie", name: "s" }, keeps: "endpoint" } satisfies Rule["persistence"];
+    await serve(servers, {}, { persistence });
+    const first = await get();
+    const cookie = first.headers.get("set-cookie")!.split(";")[0]!;
+    const at = await first.text();
+    expect(cookie).not.toContain(at);
+    for (let index = 0; index < 6; index++) {
+      const again = await get("/", { headers: { cookie } });
+      expect([await again.text(), again.headers.get("set-cookie")]).toEqual([at, null]);
+    }
+    const left = servers.filter((one) => String(one.port) !== at).map((one) => one.port);
+    await proxy.control.update({ endpoints: [endpoints("one", ...left)] });
+    const moved = await get("/", { headers: { cookie } });
+    expect(await moved.text()).not.toBe(at);
+    expect(moved.headers.get("set-cookie")).toStartWith("s=");
+    await proxy.control.update({
+      routeTables: [routeTable([rule("all", { persistence: { ...persistence, fallback: false } })])],
+    });
+    const refused = await get("/", { headers: { cookie } });
+    expect([refused.status, refused.headers.get("x-fairlead-reason")]).toEqual([503, "kept_gone"]);
+  });
+
+  test("a session keeps its backend among weighted ones", async () => {
+    const [a, b] = [server(), server()];
+    await proxy.start();
+    await proxy.control.update({
+      backends: [backend("one"), backend("two")],
+      endpoints: [endpoints("one", a.port), endpoints("two", b.port)],
+      routeTables: [
+        routeTable([
+          rule("all", {
+            action: { kind: "forward", to: [forwardTo("one"), forwardTo("two")] },
+            persistence: { carrier: { kind: "header", name: "x-session" }, keeps: "backend" },
+          }),
+        ]),
+      ],
+      listeners: [plainListener(port)],
+    });
+    const first = await get();
+    const at = await first.text();
+    const session = first.headers.get("x-session")!;
+    for (let index = 0; index < 6; index++)
+      expect(await (await get("/", { headers: { "x-session": session } })).text()).toBe(at);
+  });
+
+  test("the quicker one, and endpoints of the own zone", async () => {
+    const slow = server(async () => {
+      await Bun.sleep(150);
+      return new Response("slow");
+    });
+    const quick = server();
+    await serve([slow, quick], { balance: { kind: "peakEwma", startAt: 1 } }, {}, ["--zone", "a"]);
+    for (let index = 0; index < 20; index++) await get();
+    expect(quick.count).toBeGreaterThan(slow.count * 3);
+
+    const zoned = [slow, quick].map((one, index) => ({
+      address: "127.0.0.1",
+      port: one.port,
+      weight: 1,
+      zone: index === 0 ? "b" : "a",
+    }));
+    await proxy.control.update({
+      backends: [backend("one", { locality: { zonePreference: { minimum: 0 } } })],
+      endpoints: [{ backend: "one", from, endpoints: zoned }],
+    });
+    const before = slow.count;
+    for (let index = 0; index < 10; index++) await get();
+    expect(slow.count).toBe(before);
+  });
+});
+
+describe("timeouts", () => {
+  test("nothing either way for longer than the idle timeout", async () => {
+    const one = server(() => Bun.sleep(30_000).then(() => new Response("late")));
+    await serve([one], {}, { timeouts: { idle: 200 } });
+    const answer = await get();
+    expect([answer.status, answer.headers.get("x-fairlead-reason")]).toEqual([504, "upstream_idle"]);
+  });
+});
+
+test("policies that make no sense are refused by field", async () => {
+  await proxy.start();
+  const rejected = await proxy.control.update({
+    backends: [
+      backend("a", { limits: { requests: 0 } }),
+      backend("b", { outlierDetection: { ...detection, maxEjectionPercent: 101 } }),
+      backend("c", { balance: { kind: "maglev", tableSize: 10 } }),
+    ],
+    routeTables: [routeTable([rule("all", { retry: { ...retry, on: ["5xx", "always" as "5xx"] } })])],
+  });
+  expect(rejected.map(({ name, reason }) => `${name}: ${reason}`)).toEqual([
+    "a: limits.requests 0 is no whole number of at least 1",
+    "b: outlierDetection.maxEjectionPercent 101 is no number of 0 to 100",
+    "c: balance.tableSize 10 is no prime",
+    expect.stringContaining('main: hosts[0].rules[0].retry.on[1] "always" is no condition'),
+  ]);
+});
