@@ -3,7 +3,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { eventually, hostState, isRoot, root, run, TestStack } from "./stack.ts";
+import { hostState } from "./host-state.ts";
+import { eventually, isRoot, root, run, TestStack } from "./stack.ts";
 
 if (!isRoot) console.log("skipped: crashes: it needs root");
 
@@ -12,7 +13,7 @@ describe.skipIf(!isRoot)("a stack whose processes are killed", () => {
   let before = "";
   let address = "";
   beforeAll(async () => {
-    before = await hostState();
+    before = await hostState(stack.name);
     const { code, out, err } = await stack.up("-f", join(root, "examples/shop"));
     expect(err + out).toContain("Everything works.");
     expect(code).toBe(0);
@@ -110,7 +111,7 @@ describe.skipIf(!isRoot)("a stack whose processes are killed", () => {
     for (const { pid } of JSON.parse(out).processes) if (pid) process.kill(pid, "SIGKILL");
     const { code } = await stack.fairlead("down");
     expect(code).toBe(0);
-    expect(await hostState()).toBe(before);
+    expect(await hostState(stack.name)).toBe(before);
     expect(
       (
         await run([

@@ -17,6 +17,7 @@ import type { NetworkRanges, NodePlace } from "../../src/node/network.ts";
 import { PodLogFiles } from "../../src/node/pod-logs.ts";
 import { StandInProcess } from "../../src/node/standin/stand-ins.ts";
 import { openSqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
+import { hostState } from "./host-state.ts";
 
 const support = netnsSupport();
 if (!support.ok) console.log(`node e2e skipped: ${support.reason}`);
@@ -28,16 +29,6 @@ const own: NetworkRanges = {
   nodes: "10.148.0.0/24",
 };
 const ranges = [own];
-
-/** What `ip` shows of the host, to be the same before and after. */
-async function hostState(): Promise<string> {
-  const shown = await Promise.all([["netns"], ["-o", "link"], ["route"]].map((argv) => Bun.$`ip ${argv}`.text()));
-  return shown
-    .join("\n")
-    .split("\n")
-    .filter((line) => /fl-t-|10\.14[4678]\./.test(line))
-    .join("\n");
-}
 
 async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
   const end = Date.now() + 10_000;
@@ -162,7 +153,7 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
 
   beforeAll(async () => {
     await removeByName(name);
-    before = await hostState();
+    before = await hostState(name);
     stack = await startStack(name, stateDir, ["node-1", "node-2"]);
   });
 
@@ -366,7 +357,7 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
   test("removal leaves the machine as it was", async () => {
     await stack.end();
     await stack.network.remove();
-    expect(await hostState()).toBe(before);
+    expect(await hostState(name)).toBe(before);
     expect(existsSync(`/etc/netns/fl-${name}.p-one`)).toBe(false);
   });
 });
@@ -375,25 +366,25 @@ describe.skipIf(!support.ok)("a start that failed half-way", () => {
   test("is removed by name alone", async () => {
     const name = "t-half";
     await removeByName(name);
-    const before = await hostState();
+    const before = await hostState(name);
     await Bun.$`ip netns add fl-${name}.fabric`;
     await Bun.$`ip netns add fl-${name}.n-node-1`;
     await Bun.$`ip link add fl-${name}.h type veth peer name host0 netns fl-${name}.fabric`;
     await removeByName(name);
-    expect(await hostState()).toBe(before);
+    expect(await hostState(name)).toBe(before);
   });
 
   test("is finished by the next start", async () => {
     const name = "t-half";
     const stateDir = mkdtempSync(join(tmpdir(), "fl-t-half-"));
-    const before = await hostState();
+    const before = await hostState(name);
     await Bun.$`ip netns add fl-${name}.n-node-1`;
     const network = new NetnsNetwork({ stack: name, stateDir, ranges, log: silentLogger });
     await network.ensureNodes(["node-1"]);
     const result = await network.run({ node: "node-1" }, ["ip", "route", "get", "10.148.0.254"]);
     expect(result.stdout).toContain("via 10.148.0.253 dev eth0");
     await network.remove();
-    expect(await hostState()).toBe(before);
+    expect(await hostState(name)).toBe(before);
     rmSync(stateDir, { recursive: true, force: true });
   });
 
@@ -406,7 +397,7 @@ describe.skipIf(!support.ok)("a start that failed half-way", () => {
       expect(network.ensureNodes(["node-1"])).rejects.toThrow(
         "the pod range 10.145.0.0/16 overlaps the route 10.145.3.0/24 dev lo of this machine",
       );
-      expect(await hostState()).not.toContain("fl-t-range");
+      expect(await hostState("t-range")).not.toContain("fl-t-range");
     } finally {
       await Bun.$`ip route del 10.145.3.0/24 dev lo`;
       rmSync(stateDir, { recursive: true, force: true });

@@ -179,14 +179,3 @@ export async function eventually<T>(
     await Bun.sleep(50);
   }
 }
-
-/** What of the host's network a stack could leave behind. */
-export async function hostState(): Promise<string> {
-  const parts = await Promise.all([
-    run(["ip", "netns"]),
-    run(["ip", "-o", "link"]),
-    run(["ip", "route"]),
-    run(["iptables-save"]),
-  ]);
-  return parts.map(({ out }) => out.replace(/^#.*\n/gm, "").replace(/\[\d+:\d+\]/g, "")).join("\n---\n");
-}
