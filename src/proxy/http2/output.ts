@@ -10,9 +10,24 @@ const bufferBytes = 32 * 1024;
 const flushBytes = 128 * 1024;
 /** A peer that lets this much of our control frames wait is cut off. */
 const maxBacklog = 1024 * 1024;
-/** Buffers kept for the next connection that writes. */
+/** Where bodies gather. */
+const largeBytes = flushBytes + 32 * 1024;
+/** Buffers of either size that are kept for the next connection that writes. */
 const maxSpare = 16;
+const maxLargeSpare = 4;
 const spare: Buffer[] = [];
+const largeSpare: Buffer[] = [];
+
+function takeBuffer(length: number): Buffer {
+  if (length <= bufferBytes) return spare.pop() ?? Buffer.allocUnsafeSlow(bufferBytes);
+  if (length <= largeBytes) return largeSpare.pop() ?? Buffer.allocUnsafeSlow(largeBytes);
+  return Buffer.allocUnsafeSlow(2 * length);
+}
+
+function giveBuffer(buffer: Buffer): void {
+  if (buffer.length === bufferBytes && spare.length < maxSpare) spare.push(buffer);
+  else if (buffer.length === largeBytes && largeSpare.length < maxLargeSpare) largeSpare.push(buffer);
+}
 
 let dirty: FrameOutput[] = [];
 let scheduled = false;
@@ -69,18 +84,12 @@ export class FrameOutput {
   /** Room for `length` bytes; returns where they go in {@link buffer}. */
   #reserve(length: number): number {
     if (this.#filled + length > flushBytes && this.#filled > 0 && !this.blocked) this.flush();
-    let buffer = this.#buffer;
-    if (buffer === undefined) {
-      buffer =
-        length <= bufferBytes
-          ? (spare.pop() ?? Buffer.allocUnsafeSlow(bufferBytes))
-          : Buffer.allocUnsafeSlow(2 * length);
-      this.#buffer = buffer;
-    } else if (this.#filled + length > buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(2 * (this.#filled + length));
+    const buffer = this.#buffer;
+    if (buffer === undefined) this.#buffer = takeBuffer(length);
+    else if (this.#filled + length > buffer.length) {
+      const larger = takeBuffer(this.#filled + length);
       buffer.copy(larger, 0, 0, this.#filled);
-      if (buffer.length === bufferBytes && spare.length < maxSpare) spare.push(buffer);
-      buffer = larger;
+      giveBuffer(buffer);
       this.#buffer = larger;
     }
     if (!this.#dirty) {
@@ -152,7 +161,7 @@ export class FrameOutput {
     if (this.#backlogBytes === 0) {
       taken = Math.max(0, this.wire.write(buffer, 0, length));
       if (taken >= length) {
-        if (buffer.length === bufferBytes && spare.length < maxSpare) spare.push(buffer);
+        giveBuffer(buffer);
         this.#buffer = undefined;
         if (this.#endAfter) this.wire.end();
         return;
