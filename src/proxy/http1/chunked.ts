@@ -12,7 +12,17 @@ export type ChunkEvent = (typeof Chunk)[keyof typeof Chunk];
 const maxExtension = 1024;
 const maxTrailers = 8 * 1024;
 
-const State = { size: 0, extension: 1, sizeLf: 2, data: 3, dataCr: 4, dataLf: 5, trailers: 6, done: 7 } as const;
+const State = {
+  size: 0,
+  extension: 1,
+  sizeLf: 2,
+  data: 3,
+  dataCr: 4,
+  dataLf: 5,
+  trailers: 6,
+  done: 7,
+  space: 8,
+} as const;
 
 export class ChunkedDecoder {
   /** After `data`: where the piece lies in the input. */
@@ -55,10 +65,19 @@ export class ChunkedDecoder {
           }
           if (this.#digits === 0) return Chunk.malformed;
           if (bytes[position] === 13) this.#state = State.sizeLf;
-          else if (bytes[position] === 59 || bytes[position] === 32 || bytes[position] === 9) {
-            this.#state = State.extension;
-            this.#extension = 0;
-          } else return Chunk.malformed;
+          else if (bytes[position] === 59) this.#state = State.extension;
+          else if (bytes[position] === 32 || bytes[position] === 9) this.#state = State.space;
+          else return Chunk.malformed;
+          this.#extension = 0;
+          position++;
+          break;
+        }
+        case State.space: {
+          // White space may stand before an extension or at the end of the line, and nothing else behind it.
+          const code = bytes[position]!;
+          if (code === 13) this.#state = State.sizeLf;
+          else if (code === 59) this.#state = State.extension;
+          else if ((code !== 32 && code !== 9) || ++this.#extension > maxExtension) return Chunk.malformed;
           position++;
           break;
         }

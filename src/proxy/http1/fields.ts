@@ -47,22 +47,29 @@ for (const [name, kind] of [
   ["date", Kind.date],
   ["cookie", Kind.cookie],
   ["forwarded", Kind.forwarded],
+  ["x-forwarded-client-cert", Kind.forwardedClientCert],
 ] as const) {
   known[name.length] = [...(known[name.length] ?? []), [new Uint8Array(Buffer.from(name)), kind]];
 }
 
-/** What a field is to the proxy, by its name in any case. */
+/**
+ * What a field is to the proxy, by its name in any case. A known name with underscores for hyphens is dropped: backends that make
+ * variables of names (CGI, RFC 3875 §4.1.18) would take it for the one that we have looked at.
+ */
 export function kindOf(bytes: Uint8Array, start: number, length: number): number {
   const candidates = known[length];
   if (candidates === undefined) return Kind.other;
   next: for (let index = 0; index < candidates.length; index++) {
     const name = candidates[index]![0];
+    let disguised = false;
     for (let offset = 0; offset < length; offset++) {
       const code = bytes[start + offset]!;
       const wanted = name[offset]!;
-      if (code !== wanted && (code < 65 || code > 90 || code + 32 !== wanted)) continue next;
+      if (code === wanted) continue;
+      if (code === 95 && wanted === 45) disguised = true;
+      else if (code < 65 || code > 90 || code + 32 !== wanted) continue next;
     }
-    return candidates[index]![1];
+    return disguised ? Kind.dropped : candidates[index]![1];
   }
   return Kind.other;
 }

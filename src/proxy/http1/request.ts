@@ -53,7 +53,8 @@ function parse(bytes: Buffer, start: number, end: number, head: Http1RequestHead
   // The method: a token, then one space.
   let position = start;
   while (position < end && (classes[bytes[position]!]! & 1) !== 0) position++;
-  if (position === end) return position - start > 64 ? fail(head, "bad_request") : more;
+  if (position - start > 64) return fail(head, "bad_request");
+  if (position === end) return more;
   if (bytes[position] !== 32 || position === start) return fail(head, "bad_request");
   const methodEnd = position++;
   // The target: no control characters, no spaces, nothing outside ASCII, no fragment.
@@ -145,6 +146,8 @@ function understand(head: Http1RequestHead): Reason | undefined {
     const problem = takeOtherForm(head);
     if (problem) return problem;
   }
+  // RFC 9110 §4.2.1: an http URI has a host.
+  if (host >= 0 && head.authority === "") return "bad_host";
 
   // Where the body ends (RFC 9112 §6.3).
   const length = headers.at(Kind.contentLength);
