@@ -12,6 +12,7 @@ const commands: Readonly<Record<string, () => Promise<{ command: Command }>>> = 
   status: () => import("./status.ts"),
   explain: () => import("./explain.ts"),
   rules: () => import("./rules.ts"),
+  proxy: () => import("./proxy.ts"),
   dns: () => import("./dns.ts"),
   apply: () => import("./apply.ts"),
   get: () => import("./get.ts"),

@@ -50,6 +50,16 @@ export interface ProcessStatus {
 export interface ProxyStatus {
   readonly proxy: string;
   readonly connected: boolean;
+  /** Since when it is connected, or not; milliseconds since 1970. */
+  readonly since: number;
+  readonly pid: number | undefined;
+  /** Which program it is; not set by one that does not say. */
+  readonly program: string | undefined;
+  /** Its admin socket. */
+  readonly admin: string | undefined;
+  readonly scopes: readonly string[];
+  /** By resource type: how many it has in force, and whether that is what it should have. */
+  readonly types: Readonly<Record<string, { readonly count: number; readonly state: "synced" | "stale" | "rejected" }>>;
   readonly sent: number;
   readonly applied: number;
   /** `listeners gateway/infra/web/443: address in use`. */
@@ -132,6 +142,11 @@ export class ControlClient {
 
   execPlan(target: string): Promise<ExecPlan> {
     return this.#ask("GET", `/exec?target=${encodeURIComponent(target)}`);
+  }
+
+  /** Hands the stack's proxy over to another process of the present program; resolves when that one serves. */
+  replaceProxy(): Promise<void> {
+    return this.#ask("POST", "/replace-proxy");
   }
 
   /** Asks the control process to end, with all that it started. */

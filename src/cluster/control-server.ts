@@ -19,6 +19,7 @@ export interface ControlHandlers {
   explainPacket(request: PacketRequest): PacketDecision;
   recordSources(sources: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
+  replaceProxy(): Promise<void>;
   /** Begins to end; the answer goes out first. */
   stop(): void;
 }
@@ -47,6 +48,10 @@ export function startControlServer(socket: string, handlers: ControlHandlers): A
         return {};
       }),
       "/exec": answer((request) => handlers.execPlan(new URL(request.url).searchParams.get("target") ?? "")),
+      "/replace-proxy": answer(async () => {
+        await handlers.replaceProxy();
+        return {};
+      }),
       "/stop": answer(() => {
         handlers.stop();
         return {};

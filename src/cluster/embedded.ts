@@ -20,7 +20,6 @@ import { keptCertificate, openAuthority } from "../identity/authority-store.ts";
 import { inNetns } from "../node/netns/setns.ts";
 import type { NetworkRanges } from "../node/network.ts";
 import { PodLogFiles } from "../node/pod-logs.ts";
-import { Supervisor } from "../node/supervisor.ts";
 import { serviceAdmission } from "../services/allocation.ts";
 import { publishApiServer } from "../services/api-server-service.ts";
 import type { PacketDecision } from "../services/packet.ts";
@@ -45,6 +44,7 @@ import { startServiceControllers } from "./service-controllers.ts";
 import { openSources } from "./sources-file.ts";
 import { type StackPaths, type StackSettings, stackPaths, writeSettings } from "./stack.ts";
 import { startStackDns } from "./stack-dns.ts";
+import { startStackProxy } from "./stack-proxy.ts";
 import { stackStatus } from "./stack-status.ts";
 import { mergeParents } from "./status-merge.ts";
 import { statusSink } from "./status-sink.ts";
@@ -57,6 +57,7 @@ export interface Embedded extends AsyncDisposable {
   explainPacket(request: PacketRequest): PacketDecision;
   recordSources(manifests: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
+  replaceProxy(): Promise<void>;
 }
 
 /** Runs a part of the start and tells whoever waits how long it took. */
@@ -65,9 +66,6 @@ export type Step = <T>(name: string, work: () => Promise<T> | T) => Promise<T>;
 const apiAddress = "127.0.0.1";
 /** Where pods find the API server, on the first node's address; on the host's loopback, the port that is taken first. */
 const inClusterApiPort = 6443;
-/** How long a proxy may finish what is in flight when it is asked to end, in milliseconds. */
-const proxyDrain = 2_000;
-const proxyProgram = [process.execPath, join(import.meta.dir, "../proxy/main.ts")];
 
 /** Starts all parts. When one fails, the error says which; what was started ends with the process. */
 export async function startEmbedded(settings: StackSettings, log: Logger, step: Step): Promise<Embedded> {
@@ -96,7 +94,10 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
     log: log.child("distribution"),
     clock,
   });
-  const proxy = startProxy(settings, paths, pods.command({ node: first.name }, []), log);
+  const proxy = startStackProxy({
+    ...{ settings, paths, distribution, proxies, clock, log },
+    prefix: pods.command({ node: first.name }, []),
+  });
 
   const dns = startStackDns({
     ...{ settings, paths, store, objects, inputs: pipeline.inputs, clock, log: log.child("dns") },
@@ -157,7 +158,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   });
   await step("controllers", () => workloads.ready);
   modelReady.resolve();
-  await step("proxy", () => connected(distribution));
+  await step("proxy", () => proxy.connected());
   await step("rules", () => nodes.settled());
 
   const sources = openSources(paths.sources, log);
@@ -172,7 +173,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
         api,
         objects,
         nodes,
-        proxy,
+        proxy: proxy.process,
         dns,
         distribution,
         findings: pipeline.gatewayApi.findings,
@@ -213,10 +214,11 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       ),
     recordSources: (manifests) => sources.record(manifests),
     execPlan: (target) => execPlan(target, objects.pods, pods),
+    replaceProxy: () => proxy.replace(),
     async dispose() {
       for (const part of [relay, workloads, statuses, serviceControllers, pipeline, proxies, distribution])
         part.dispose();
-      proxy.release();
+      proxy.dispose();
       await Promise.all([nodes.dispose(), dns.dispose(), api.stop()]);
       store.close();
     },
@@ -282,28 +284,4 @@ async function startApi(
   });
   writeFileSync(paths.kubeconfig, text, { mode: 0o600 });
   return { store, objects, authority, api };
-}
-
-/** The proxy that serves Gateways: on the first node, whose network load-balancer addresses lead to. */
-function startProxy(settings: StackSettings, paths: StackPaths, prefix: readonly string[], log: Logger): Supervisor {
-  const supervisor = new Supervisor(
-    {
-      name: "proxy",
-      argv: [
-        ...[...prefix, ...proxyProgram, "--control", paths.distributionSocket, "--name", `gateway.${settings.name}`],
-        ...["--scopes", "gateway", "--admin", join(paths.runtime, "proxy-admin.sock")],
-        ...["--state", join(paths.directory, "proxy-state.json"), "--drain", String(proxyDrain)],
-      ],
-      logFile: join(paths.logs, "proxy.log"),
-      pidFile: join(paths.runtime, "proxy.pid"),
-    },
-    { log: log.child("supervisor") },
-  );
-  supervisor.start();
-  return supervisor;
-}
-
-/** Resolves when a proxy is connected. */
-async function connected(distribution: Distribution): Promise<void> {
-  while (!distribution.proxyStates().some((state) => state.connected)) await Bun.sleep(5);
 }

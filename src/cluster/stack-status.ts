@@ -56,8 +56,8 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
       ...nodes.all.map(({ place, standIns }) => processStatus(`stand-ins ${place.name}`, standIns.process())),
     ],
     proxies: distribution.proxyStates().map((state) => ({
-      proxy: state.proxy,
-      connected: state.connected,
+      ...{ proxy: state.proxy, connected: state.connected, since: state.since, pid: state.pid },
+      ...{ program: state.program, admin: state.admin, scopes: state.scopes, types: state.types },
       sent: state.versionSent,
       applied: state.versionApplied,
       rejected: state.rejected.map(({ resource, name, reason }) => `${resource} ${name}: ${reason}`),

@@ -26,8 +26,11 @@ export interface ProxyServerOptions {
 }
 
 export interface ProxyServer extends Disposable {
-  /** Asks a proxy (all, when none is named) to finish within `deadline` milliseconds and exit. Returns how many were asked. */
-  drain(deadline: number, proxy?: string): number;
+  /**
+   * Asks a proxy (all, when none is named; of those of one name, the one of `pid` if given) to finish within `deadline`
+   * milliseconds and exit. Returns how many were asked.
+   */
+  drain(deadline: number, proxy?: string, pid?: number): number;
 }
 
 /** Milliseconds a connection may stay without saying who it is. */
@@ -58,8 +61,10 @@ export function serveProxies(options: ProxyServerOptions): ProxyServer {
     },
   });
   return {
-    drain(deadline, proxy) {
-      const asked = [...connections].filter((one) => proxy === undefined || one.proxy === proxy);
+    drain(deadline, proxy, pid) {
+      const asked = [...connections].filter(
+        (one) => (proxy === undefined || one.proxy === proxy) && (pid === undefined || one.pid === pid),
+      );
       for (const one of asked) one.send({ type: "drain", deadline });
       return asked.length;
     },
@@ -101,6 +106,7 @@ class Connection {
   #subscription: Subscription | undefined;
   #closed = false;
   proxy: string | undefined;
+  pid: number | undefined;
 
   constructor(socket: Socket<Connection>, parts: ConnectionParts) {
     this.#socket = socket;
@@ -127,14 +133,18 @@ class Connection {
     }
     if (this.proxy !== undefined) throw new Error("a second hello");
     this.proxy = message.proxy;
+    this.pid = message.pid;
     this.#hello.dispose();
-    // A proxy has one connection: a new one means that the old one is dead, whether or not its end has arrived.
-    for (const one of [...this.#parts.connections]) if (one !== this && one.proxy === message.proxy) one.close();
+    // A process has one connection: a new one means that the old one is dead, whether or not its end has arrived. Another
+    // process of the same name is its successor, and both are told what changes until the old one goes.
+    for (const one of [...this.#parts.connections]) {
+      if (one !== this && one.proxy === message.proxy && one.pid === message.pid) one.close();
+    }
     void this.#parts.ready.then(() => {
       if (this.#closed) return;
-      const { proxy, pid, scopes, have } = message;
+      const { proxy, pid, program, admin, scopes, have } = message;
       this.#parts.log.info("proxy connected", { proxy, pid, scopes });
-      this.#subscription = this.#parts.distribution.subscribe({ proxy, pid, scopes, have }, (delta) =>
+      this.#subscription = this.#parts.distribution.subscribe({ proxy, pid, program, admin, scopes, have }, (delta) =>
         this.#sendText(updateText(delta)),
       );
     });

@@ -39,6 +39,16 @@ export interface SupervisorOptions {
   readonly onExit?: (reason: string) => void;
 }
 
+/** Times in milliseconds. */
+export interface ReplaceOptions {
+  /** How long the new child may take until it is ready; 10 seconds unless given. */
+  readonly deadline?: number;
+  /** How long the old one may take to end; 2 seconds unless given. */
+  readonly patience?: number;
+  /** Asks the old one to end. False: it could not be asked, and gets a SIGTERM. */
+  readonly end?: (pid: number) => boolean;
+}
+
 export interface SupervisedState {
   readonly pid: number | undefined;
   readonly restarts: number;
@@ -113,7 +123,10 @@ export class Supervisor {
    * Starts another child beside the one that runs, and ends that one when `ready` resolves, or when the new one has not got so
    * far after `deadline` milliseconds or has ended: perhaps it needs what the old one holds. Resolves when the old one is gone.
    */
-  async replace(ready: () => Promise<unknown>, deadline = 10_000): Promise<void> {
+  async replace(
+    ready: () => Promise<unknown>,
+    { deadline = 10_000, patience = 2_000, end = () => false }: ReplaceOptions = {},
+  ): Promise<void> {
     const old = this.#current;
     if (!old) return;
     this.#watch?.dispose();
@@ -127,8 +140,8 @@ export class Supervisor {
       ready().then(done, done);
       this.#whenGone.push(done);
     });
-    signalProcess(old, "SIGTERM");
-    const kill = this.#clock.after(2_000, () => signalProcess(old, "SIGKILL"));
+    if (!end(old.pid)) signalProcess(old, "SIGTERM");
+    const kill = this.#clock.after(patience, () => signalProcess(old, "SIGKILL"));
     await new Promise<void>((resolve) => {
       const look = this.#clock.every(20, () => {
         if (isRunning(old)) return;

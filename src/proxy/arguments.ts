@@ -5,7 +5,7 @@ import type { LogLevel } from "../base/log.ts";
 import type { ProxyOptions } from "./proxy.ts";
 
 export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
-             [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N] [--drain MILLISECONDS] [--log-level LEVEL]`;
+             [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N] [--drain MILLISECONDS] [--log-level LEVEL]`;
 
 export interface Arguments extends ProxyOptions {
   /** Milliseconds that a SIGTERM leaves to what is in flight. */
@@ -18,6 +18,7 @@ const known = new Set([
   "name",
   "scopes",
   "admin",
+  "program",
   "zone",
   "state",
   "access-log",
@@ -48,7 +49,7 @@ export function parseArguments(args: readonly string[]): Arguments {
   };
   const level = values.get("log-level") ?? "info";
   if (!["debug", "info", "warn", "error"].includes(level)) throw wrong("--log-level is debug, info, warn or error");
-  const optional = (name: string, as: "zone" | "state" | "accessLog") =>
+  const optional = (name: string, as: "program" | "zone" | "state" | "accessLog") =>
     values.has(name) ? { [as]: values.get(name)! } : {};
   return {
     control: required("control"),
@@ -56,6 +57,7 @@ export function parseArguments(args: readonly string[]): Arguments {
     scopes: required("scopes").split(","),
     admin: required("admin"),
     ...optional("zone", "zone"),
+    ...optional("program", "program"),
     ...optional("state", "state"),
     ...optional("access-log", "accessLog"),
     maxConnections: number("max-connections", 65_536),

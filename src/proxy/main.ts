@@ -9,8 +9,13 @@ import { ProxyProcess } from "./proxy.ts";
 
 async function main(): Promise<void> {
   const options = parseArguments(process.argv.slice(2));
-  const log = createLogger((line) => process.stderr.write(`${line}\n`), options.logLevel, { proxy: options.name });
-  const proxy = new ProxyProcess(options, systemClock, log);
+  const level = { current: options.logLevel };
+  const log = createLogger(
+    (line) => process.stderr.write(`${line}\n`),
+    () => level.current,
+    { proxy: options.name },
+  );
+  const proxy = new ProxyProcess(options, systemClock, log, level);
   // A fault in one exchange's timer must not cost all the others: it is told, and the rest goes on.
   process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
   process.on("unhandledRejection", (error) => log.error("fault", { error, stack: (error as Error).stack }));

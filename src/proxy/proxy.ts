@@ -2,7 +2,7 @@
 // the admin socket; and its end, the drain.
 
 import type { Clock } from "../base/clock.ts";
-import type { Logger } from "../base/log.ts";
+import type { Logger, LogLevel } from "../base/log.ts";
 import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
@@ -24,6 +24,8 @@ export interface ProxyOptions {
   readonly control: string;
   /** Unix socket to serve the admin interface on. */
   readonly admin: string;
+  /** Which program this is, told to the control process. */
+  readonly program?: string;
   /** File that keeps the last configuration. */
   readonly state?: string;
   readonly accessLog?: string;
@@ -33,8 +35,14 @@ export interface ProxyOptions {
   readonly maxConnections: number;
 }
 
+/** What the program logs, changed over the admin socket. */
+export interface CurrentLogLevel {
+  current: LogLevel;
+}
+
 export class ProxyProcess {
   readonly options: ProxyOptions;
+  readonly logLevel: CurrentLogLevel;
   readonly runtime: ProxyRuntime;
   readonly listeners: Listeners;
   readonly configuration: Configuration;
@@ -46,8 +54,9 @@ export class ProxyProcess {
   #admin: { stop(): void } | undefined;
   #drained: Promise<void> | undefined;
 
-  constructor(options: ProxyOptions, clock: Clock, log: Logger) {
+  constructor(options: ProxyOptions, clock: Clock, log: Logger, logLevel: CurrentLogLevel = { current: "info" }) {
     this.options = options;
+    this.logLevel = logLevel;
     this.#log = log;
     this.startedAt = clock.now();
     const deadlines = new Deadlines(clock);
@@ -98,6 +107,8 @@ export class ProxyProcess {
           proxy: this.options.name,
           scopes: this.options.scopes,
           pid: process.pid,
+          ...(this.options.program === undefined ? {} : { program: this.options.program }),
+          admin: this.options.admin,
           have: this.configuration.have(),
         };
       },
@@ -121,6 +132,9 @@ export class ProxyProcess {
   async #drain(deadline: number): Promise<void> {
     this.draining = true;
     this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
+    // Another process may have taken over: it is told what changes, and it keeps the configuration, from now on.
+    this.#control?.dispose();
+    await this.#state?.end();
     this.listeners.drain();
     flushWritten();
     const { clock, connections } = this.runtime;
@@ -139,8 +153,6 @@ export class ProxyProcess {
     if (connections.open > 0)
       this.#log.warn("closing connections that did not finish", { connections: connections.open });
     this.listeners.terminate();
-    this.#control?.dispose();
-    await this.#state?.flush();
     this.runtime.accessLog?.close();
     this.#admin?.stop();
   }

@@ -9,11 +9,16 @@ export interface Accepting {
   close(): void;
 }
 
+/** SO_REUSEPORT, which Bun's types do not name. */
+export const shared: object = { reusePort: true };
+
 /** Throws an Error with `code` EADDRINUSE, EADDRNOTAVAIL or EACCES when the address cannot be had. */
 export function listenPlain(address: string, port: number, chain: () => ServedChain): Accepting {
   const listener = Bun.listen<Seat>({
     hostname: address,
     port,
+    // So that the next process can listen before this one goes.
+    ...shared,
     allowHalfOpen: true,
     socket: {
       open(socket: Socket<Seat>) {

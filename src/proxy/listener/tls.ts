@@ -8,7 +8,7 @@ import { messageOf } from "../../base/errors.ts";
 import { hostMatches } from "../../model/host-pattern.ts";
 import type { ChainCondition, Secret, TlsContext } from "../../model/model.ts";
 import { beginTurn, endTurn, type Wire } from "../wire.ts";
-import type { Accepting } from "./plain.ts";
+import { type Accepting, shared } from "./plain.ts";
 import type { Seat, ServedChain } from "./serve.ts";
 
 /** A certificate ready to serve. */
@@ -151,7 +151,7 @@ export function listenTls(
   server.on("tlsClientError", () => counts.failures++);
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ host: address, port, exclusive: true }, () => {
+    server.listen({ host: address, port, exclusive: true, ...shared }, () => {
       server.off("error", reject);
       server.on("error", () => {});
       resolve({ close: () => server.close(), refresh });

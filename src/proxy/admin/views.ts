@@ -1,0 +1,204 @@
+// What the admin interface shows, as data: what is in force and how it fares. The command line prints it as tables. Made when asked
+// for; nothing here is on a request's way.
+
+import { filterReferences } from "../../model/filter-references.ts";
+import type { Backend, Listener, ResourceType, RouteTable } from "../../model/model.ts";
+import type { LiveConnection } from "../listener/serve.ts";
+import type { ProxyProcess } from "../proxy.ts";
+import { bounds } from "../telemetry/metrics.ts";
+import type { BackendRuntime } from "../upstream/backend.ts";
+
+export interface StatusView {
+  readonly name: string;
+  readonly program: string;
+  readonly pid: number;
+  readonly uptimeSeconds: number;
+  /** Whether the control process is there. */
+  readonly connected: boolean;
+  readonly draining: boolean;
+  /** Of the control process' last update. */
+  readonly version: number;
+  readonly resources: Readonly<Record<ResourceType, number>>;
+  readonly rejections: number;
+  readonly memoryBytes: number;
+  readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
+}
+
+export interface ListenerView {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly transport: Listener["transport"];
+  readonly connections: number;
+  readonly chains: readonly {
+    readonly when: Listener["chains"][number]["when"];
+    readonly tls: boolean;
+    readonly serve: Listener["chains"][number]["serve"];
+  }[];
+}
+
+export interface RouteView {
+  readonly table: string;
+  readonly hosts: readonly string[];
+  readonly rule: string;
+  readonly match: RouteTable["hosts"][number]["rules"][number]["match"];
+  readonly action: "forward" | "redirect" | "respond";
+  readonly backends: readonly { readonly backend: string; readonly weight: number }[];
+  readonly filters: readonly string[];
+  readonly from: RouteTable["from"];
+}
+
+export interface ClusterView {
+  readonly name: string;
+  readonly protocol: Backend["protocol"];
+  readonly balance: string;
+  readonly tls: boolean;
+  readonly from: Backend["from"];
+  readonly connections: number;
+  readonly active: number;
+  readonly pending: number;
+  readonly connectFailures: number;
+  readonly overflows: number;
+  readonly endpoints: readonly EndpointView[];
+}
+
+export interface EndpointView {
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  readonly priority: number;
+  readonly zone?: string;
+  /** `DRAINING` has weight 0: it takes no new requests. */
+  readonly status: "HEALTHY" | "UNHEALTHY" | "DRAINING";
+  /** Outlier detection and failure accrual, as istioctl's column OUTLIER CHECK. */
+  readonly outlierCheck: "OK" | "FAILED";
+  readonly because?: string;
+  readonly active: number;
+  readonly idle: number;
+}
+
+export interface SeriesView {
+  readonly route: string;
+  readonly backend: string;
+  readonly requests: number;
+  /** By first digit of the status; `none` for requests that got no answer. */
+  readonly classes: Readonly<Record<string, number>>;
+  readonly flags: Readonly<Record<string, number>>;
+  readonly requestBytes: number;
+  readonly responseBytes: number;
+  /** Milliseconds, from the histogram: upper bounds of the buckets they are in; null: above all of them. */
+  readonly p50: number | null;
+  readonly p90: number | null;
+  readonly p99: number | null;
+}
+
+export function statusView(proxy: ProxyProcess): StatusView {
+  const { runtime, configuration, options } = proxy;
+  return {
+    name: options.name,
+    program: options.program ?? "",
+    pid: process.pid,
+    uptimeSeconds: Math.round((runtime.clock.now() - proxy.startedAt) / 1000),
+    connected: proxy.connected,
+    draining: proxy.draining,
+    version: configuration.version,
+    resources: configuration.counts(),
+    rejections: configuration.rejections,
+    memoryBytes: process.memoryUsage.rss(),
+    connections: { ...runtime.connections },
+  };
+}
+
+export function listenerViews({ configuration, listeners }: ProxyProcess): ListenerView[] {
+  return [...configuration.inForce("listeners").values()].map(({ name, address, port, transport, chains }) => ({
+    ...{ name, address, port, transport },
+    connections: listeners.connections(name),
+    chains: chains.map(({ when, tls, serve }) => ({ when, tls: tls !== undefined, serve })),
+  }));
+}
+
+export function connectionViews({ listeners }: ProxyProcess): LiveConnection[] {
+  return [...listeners.live()];
+}
+
+export function routeViews({ configuration }: ProxyProcess): RouteView[] {
+  const views: RouteView[] = [];
+  for (const { name: table, hosts } of configuration.inForce("routeTables").values()) {
+    for (const { names, rules } of hosts) {
+      for (const { name, match, action, filters, from } of rules) {
+        const to = action.kind === "forward" ? action.to : [];
+        views.push({
+          ...{ table, hosts: names, rule: name, match, action: action.kind, from },
+          backends: to.flatMap(({ target, weight }) =>
+            "backend" in target ? [{ backend: target.backend, weight }] : [],
+          ),
+          filters: filters.map((filter) => {
+            const asks = filterReferences(filter).backends.map(({ name }) => name);
+            return asks.length > 0 ? `${filter.kind} (${asks.join(", ")})` : filter.kind;
+          }),
+        });
+      }
+    }
+  }
+  return views;
+}
+
+export function clusterViews({ configuration, runtime }: ProxyProcess): ClusterView[] {
+  const now = runtime.deadlines.now();
+  return [...configuration.inForce("backends").values()].map((config) => {
+    const backend = runtime.backends.get(config.name);
+    return {
+      ...{ name: config.name, protocol: config.protocol, balance: config.balance.kind, from: config.from },
+      tls: config.tls !== undefined,
+      connections: backend.connections,
+      active: backend.active,
+      pending: backend.pending,
+      connectFailures: backend.connectFailures,
+      overflows: backend.overflows,
+      endpoints: endpointViews(backend, now),
+    };
+  });
+}
+
+function endpointViews(backend: BackendRuntime, now: number): EndpointView[] {
+  return [...backend.pools].map(({ address, port, weight, priority, zone, health, active, idle }) => ({
+    ...{ address, port, weight, priority, ...(zone === undefined ? {} : { zone }) },
+    status: !health.healthy(now) ? "UNHEALTHY" : weight === 0 ? "DRAINING" : "HEALTHY",
+    outlierCheck: health.outlier.ejected || health.breaker?.admits(now) === false ? "FAILED" : "OK",
+    ...(health.outBecause === undefined ? {} : { because: String(health.outBecause) }),
+    ...{ active, idle },
+  }));
+}
+
+export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[] {
+  const views: SeriesView[] = [];
+  metrics.series.forEach((series, slot) => {
+    const classes: Record<string, number> = {};
+    let requests = 0;
+    for (let digit = 0; digit <= 5; digit++) {
+      const count = metrics.count(slot, digit);
+      if (count === 0) continue;
+      classes[digit === 0 ? "none" : `${digit}xx`] = count;
+      requests += count;
+    }
+    if (requests === 0) return;
+    const at = (share: number) => {
+      let seen = 0;
+      for (let bucket = 0; bucket < bounds.length; bucket++) {
+        seen += metrics.bucket(slot, bucket);
+        if (seen >= share * requests) return bounds[bucket]!;
+      }
+      return null;
+    };
+    views.push({
+      ...series,
+      requests,
+      classes,
+      flags: metrics.flags(slot),
+      requestBytes: metrics.requestBytes.sum(slot),
+      responseBytes: metrics.responseBytes.sum(slot),
+      ...{ p50: at(0.5), p90: at(0.9), p99: at(0.99) },
+    });
+  });
+  return views;
+}
