@@ -13,17 +13,19 @@ const most = 100;
 const splitFrom = 4 * most;
 
 /** What a Service's own chains lead to stands behind them. */
-const kinds = ["FW", "EXT", "SVC", "SVL", "SEP"] as const;
+const kinds = ["KUBE-FW-", "KUBE-EXT-", "KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-"] as const;
 
 /** What own chains lead to beside each other; it leads nowhere. */
 const mark = "KUBE-MARK-MASQ";
 
+/** Where a chain's lines of each sort stand in the text: beginnings and ends in turn. The text itself is large, and not copied. */
 interface Chain {
   readonly name: string;
-  /** Its lines of each sort, each with its newline. */
-  header: string;
-  rules: string;
-  deletion: string;
+  /** Its place in {@link kinds}; -1 for chains that all share. */
+  readonly kind: number;
+  readonly header: number[];
+  readonly rules: number[];
+  readonly deletion: number[];
 }
 
 /** `text` is for `iptables-restore --noflush`, as `difference.ts` makes it; what is returned does the same in more transactions. */
@@ -44,7 +46,7 @@ function isLarge(text: string): boolean {
   return false;
 }
 
-/** The sections of the table that stands in `text` from `from` to `to`. A chain's lines mostly follow each other: they stay one text. */
+/** The sections of the table that stands in `text` from `from` to `to`. A chain's lines mostly follow each other: they are one stretch. */
 function sectionsOf(text: string, from: number, to: number): string[] {
   const chains = new Map<string, Chain>();
   const first = text.indexOf("\n", from) + 1;
@@ -52,44 +54,47 @@ function sectionsOf(text: string, from: number, to: number): string[] {
   let at = first;
   while (at < to) {
     const start = at;
-    const sort = text[start] === ":" ? "header" : text.startsWith("-X ", start) ? "deletion" : "rules";
-    const name = chainAt(text, start);
-    at = text.indexOf("\n", at) + 1;
-    while (sort === "rules" && at < to && !text.startsWith("-X ", at) && chainAt(text, at) === name) {
-      at = text.indexOf("\n", at) + 1;
-    }
+    const sort = text.startsWith(":", at) ? "header" : text.startsWith("-X ", at) ? "deletion" : "rules";
+    const name = chainAt(text, at);
+    do at = text.indexOf("\n", at) + 1;
+    while (sort === "rules" && at < to && !text.startsWith("-X ", at) && isAbout(text, at, name));
     let chain = chains.get(name);
     if (!chain) {
-      chain = { name, header: "", rules: "", deletion: "" };
+      chain = { name, kind: kinds.findIndex((kind) => name.startsWith(kind)), header: [], rules: [], deletion: [] };
       chains.set(name, chain);
     }
-    chain[sort] += text.slice(start, at);
+    chain[sort].push(start, at);
   }
   const all = [...chains.values()];
-  const written = all.filter(({ header, deletion }) => header !== "" && deletion === "");
-  const own = written.filter(({ name }) => kindOf(name) >= 0).sort((a, b) => kindOf(b.name) - kindOf(a.name));
-  const gone = all.filter(({ deletion }) => deletion !== "").sort((a, b) => order(a.name) - order(b.name));
+  const written = all.filter(({ header, deletion }) => header.length > 0 && deletion.length === 0);
+  const own = written.filter(({ kind }) => kind >= 0).sort((a, b) => b.kind - a.kind);
+  const gone = all.filter(({ deletion }) => deletion.length > 0).sort((a, b) => order(a) - order(b));
   const marks = written.filter(({ name }) => name === mark);
   const apart = new Set([...own, ...gone, ...marks]);
   const shared = all.filter((chain) => !apart.has(chain));
-  return [marks, ...parts(own), shared, ...parts(gone)].map((section) => textOf(table, section));
+  return [marks, ...parts(own), shared, ...parts(gone)].map((section) => textOf(text, table, section));
 }
 
 /** The chain of a line `:CHAIN …`, `-A CHAIN …` or `-X CHAIN`. */
 function chainAt(text: string, line: number): string {
-  const from = line + (text[line] === ":" ? 1 : 3);
+  const from = line + (text.startsWith(":", line) ? 1 : 3);
   let to = from;
-  while (text[to] !== " " && text[to] !== "\n") to++;
+  while (!endsName(text, to)) to++;
   return text.slice(from, to);
 }
 
-function kindOf(name: string): number {
-  return kinds.findIndex((kind) => name.startsWith(`KUBE-${kind}-`));
+function isAbout(text: string, line: number, name: string): boolean {
+  return text.startsWith(name, line + 3) && endsName(text, line + 3 + name.length);
+}
+
+function endsName(text: string, at: number): boolean {
+  const code = text.charCodeAt(at);
+  return code === 0x20 || code === 0x0a;
 }
 
 /** Chains that all share lead to own ones, and all may lead to the one that marks. */
-function order(name: string): number {
-  return name === mark ? kinds.length : kindOf(name);
+function order({ name, kind }: Chain): number {
+  return name === mark ? kinds.length : kind;
 }
 
 function parts(chains: readonly Chain[]): Chain[][] {
@@ -98,8 +103,13 @@ function parts(chains: readonly Chain[]): Chain[][] {
   return list;
 }
 
-function textOf(table: string, section: readonly Chain[]): string {
+function textOf(text: string, table: string, section: readonly Chain[]): string {
   if (section.length === 0) return "";
-  const of = (sort: "header" | "rules" | "deletion") => section.map((chain) => chain[sort]).join("");
-  return `${table}${of("header")}${of("rules")}${of("deletion")}COMMIT\n`;
+  const stretches: string[] = [];
+  for (const sort of ["header", "rules", "deletion"] as const) {
+    for (const { [sort]: ends } of section) {
+      for (let n = 0; n < ends.length; n += 2) stretches.push(text.slice(ends[n], ends[n + 1]));
+    }
+  }
+  return `${table}${stretches.join("")}COMMIT\n`;
 }
