@@ -5,7 +5,7 @@ import { join } from "node:path";
 import project from "../../package.json" with { type: "json" };
 import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
-import type { AsyncDisposable } from "../base/disposal.ts";
+import type { AsyncDisposable, Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
@@ -19,6 +19,7 @@ import { kernelHostPorts } from "../node/host-ports/kernel.ts";
 import { userspaceHostPorts } from "../node/host-ports/userspace.ts";
 import { type LoadBalancer, startLoadBalancer } from "../node/load-balancer/load-balancer.ts";
 import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
+import { listeningPorts } from "../node/netns/listeners.ts";
 import { fabricNetns, netnsPath } from "../node/netns/names.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
 import { nftEvents } from "../node/netns/nft-events.ts";
@@ -34,6 +35,7 @@ import { dnsAddress } from "./dns-service.ts";
 import { endpointsGone, type NodeRules, type RulesOfFamily } from "./endpoints-gone.ts";
 import { kernelRules, tellsChanges } from "./kernel-rules.ts";
 import { startNodeHealth } from "./node-health.ts";
+import { watchNodePortUse } from "./node-port-use.ts";
 import type { StackObjects } from "./objects.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { conntrackSettings } from "./proxy-flags.ts";
@@ -85,6 +87,8 @@ export interface StackNodes extends AsyncDisposable {
   readonly all: readonly StackNode[];
   /** The ranges that Service addresses come from now. */
   serviceRanges(): readonly string[];
+  /** What is refused of the nodes' rules, in words that begin with the node's name. */
+  ruleProblems(): readonly string[];
   /** Resolves when the rules of every node are as their tables say now. */
   settled(): Promise<void>;
 }
@@ -130,6 +134,8 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
       record: eventRecorder({ store, clock, log, component: "kube-proxy", host: place.name }),
     }),
   );
+  const nodePortUse =
+    settings.network === "netns" ? places.map((place, at) => nodePortWatch(options, place, rules[at]!)) : [];
   const balancer = await loadBalancer(options, rules);
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameservers = settings.ranges.map(({ services }) => dnsAddress(services));
@@ -170,13 +176,15 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   return {
     all,
     serviceRanges: () => serviceRanges.now(),
+    ruleProblems: () =>
+      places.flatMap(({ name }, at) => rules[at]!.sink.problems().map((problem) => `${name}: ${problem}`)),
     settled: async () => {
       await serviceRanges.settled();
       await Promise.all(rules.map(({ sink }) => sink.settled()));
       await Promise.all([balancer?.settled(), ...cleaners.map((one) => one.settled())]);
     },
     async dispose() {
-      for (const one of [serviceRanges, ...health, ...cleaners]) one.dispose();
+      for (const one of [serviceRanges, ...health, ...nodePortUse, ...cleaners]) one.dispose();
       balancer?.dispose();
       for (const { rules, standIns, agent } of all) {
         await rules.sink.dispose();
@@ -233,6 +241,23 @@ function runOn(network: PodNetwork, place: NodePlace): Run {
     const { exitCode, stdout, stderr } = await network.run({ node: place.name }, argv, given);
     return { code: exitCode, stdout, stderr };
   };
+}
+
+/** Events for node ports that a program on the node listens on. Without kernel rules the forwarder listens itself, and tells. */
+function nodePortWatch(
+  { network, objects, store, clock, log }: NodesOptions,
+  { name: node }: NodePlace,
+  { table }: NodeRules,
+): Disposable {
+  const record = eventRecorder({ store, clock, log, component: "kube-proxy", host: node });
+  return watchNodePortUse({
+    ...{ table, node, clock, log: log.child("node ports", { node }) },
+    listening: () => listeningPorts(network.place({ node })?.netns),
+    tell({ namespace, service }, message) {
+      const object = objects.services.get(`${namespace}/${service}`);
+      if (object) record(object, { type: "Warning", reason: "NodePortInUse", message });
+    },
+  });
 }
 
 /** Clears what a node's connection tracking remembers of UDP endpoints that are gone. */

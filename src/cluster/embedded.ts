@@ -40,6 +40,7 @@ import { movedPorts, withEffectivePorts } from "./moved-ports.ts";
 import { collectionOf, collector, followObjects, type StackObjects } from "./objects.ts";
 import { modelOf, startPipeline } from "./pipeline.ts";
 import { startRelay } from "./relay.ts";
+import { rulesInTime } from "./rules-in-time.ts";
 import { startServiceControllers } from "./service-controllers.ts";
 import { openSources } from "./sources-file.ts";
 import { type StackPaths, type StackSettings, stackPaths, writeSettings } from "./stack.ts";
@@ -159,7 +160,11 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
   await step("controllers", () => workloads.ready);
   modelReady.resolve();
   await step("proxy", () => proxy.connected());
-  await step("rules", () => nodes.settled());
+  await step("rules", () =>
+    settings.proxyMode === "userspace"
+      ? nodes.settled()
+      : rulesInTime({ settled: () => nodes.settled(), problems: () => nodes.ruleProblems() }, clock),
+  );
 
   const sources = openSources(paths.sources, log);
   const context = explainContext(

@@ -11,6 +11,7 @@ import { checkRanges } from "../node/netns/ranges.ts";
 import type { Run } from "../node/service-rules.ts";
 import { ipvsOptions, type ProxyFlagTexts } from "./proxy-flags.ts";
 import { familiesOfRanges } from "./ranges-from-options.ts";
+import { checkRulesSupport } from "./rules-support.ts";
 import type { StackSettings } from "./stack.ts";
 
 export interface Prerequisites {
@@ -47,6 +48,9 @@ export async function hostPrerequisites(asked: string | undefined): Promise<Prer
       if (settings.proxyMode === "ipvs") await checkIpvs(settings.proxyFlags ?? {});
       if (six) checkIPv6(hasIPv6());
       checkRanges(settings.ranges, await hostRoutes(), hostLink(settings.name));
+      const { proxyMode } = settings;
+      if (proxyMode === "iptables" || proxyMode === "nftables")
+        await checkRulesSupport(proxyMode, familiesOfRanges(settings.ranges));
     },
   };
 }

@@ -64,9 +64,7 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
     })),
     errors: [
       ...defaultGraph.errors().map(({ collection, key, message }) => `${collection} ${key}: ${message}`),
-      ...nodes.all.flatMap(({ place, rules }) =>
-        rules.sink.problems().map((problem) => `Service rules of ${place.name}: ${problem}`),
-      ),
+      ...nodes.ruleProblems().map((problem) => `Service rules of ${problem}`),
       ...dns.problems(),
     ],
     findings: [...parts.findings.values()].map((finding) => `${finding.severity}: ${findingInWords(finding)}`).sort(),
