@@ -167,6 +167,13 @@ export class ReferenceOrigin {
     socket.end("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
   }
 
+  /** Notes what has come; the function that it gives says what has come since, one text a connection that got something. */
+  mark(): () => readonly string[] {
+    const before = this.connections.map(({ text }) => text.length);
+    return () =>
+      this.connections.map(({ text }, index) => text.slice(before[index] ?? 0)).filter((text) => text !== "");
+  }
+
   stop(): void {
     this.#listener.stop(true);
   }

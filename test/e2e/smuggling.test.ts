@@ -52,9 +52,9 @@ const sentOn = new Map<SmugglingCase, readonly string[]>();
 const readable = (text: string) => (text.length > 300 ? `${text.slice(0, 300)}…` : text);
 
 async function throughProxy(one: SmugglingCase, index: number): Promise<void> {
-  const before = origin.connections.length;
+  const since = origin.mark();
   const { text, closed } = await converse(port, placed(one.bytes, index) + canary(index), 20_000);
-  const recorded = origin.connections.slice(before).map((connection) => connection.text);
+  const recorded = since();
   const answers = readMessages(text, "response", true);
   const statuses = answers.messages.map(({ start }) => Number(start.slice(9, 12))).filter((status) => status >= 200);
   // The canary is answered only when the connection went on behind the case.
