@@ -9,7 +9,6 @@ import { parseHtpasswd } from "./htpasswd.ts";
 import type {
   Backend,
   Endpoints,
-  FilterChain,
   Listener,
   Match,
   Model,
@@ -20,7 +19,6 @@ import type {
   RouteTable,
   Rule,
   Secret,
-  TlsContext,
   WeightedBackend,
 } from "./model.ts";
 import { resourceName, resourceTypes } from "./model.ts";
@@ -38,6 +36,7 @@ import {
 } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 import { checkFilter } from "./validate-filters.ts";
+import { checkListener } from "./validate-listeners.ts";
 import { checkEndpointPlace, checkRulePolicies, checkUpstream } from "./validate-upstream.ts";
 
 /** The largest weight of a backend reference (Gateway API, BackendRef.weight). */
@@ -49,7 +48,9 @@ export function validateResource<T extends ResourceType>(type: T, resource: Reso
   if (resourceName(type, resource) === "") problems.add("name", "is empty");
   switch (type) {
     case "listeners":
-      checkListener(problems, resource as Listener);
+      checkListener(problems, resource as Listener, (field, share) => {
+        checkWeighted(problems, field, share, undefined);
+      });
       break;
     case "routeTables":
       checkRouteTable(problems, resource as RouteTable);
@@ -92,13 +93,12 @@ export function validateModel(model: Model): readonly Problem[] {
     listener.chains.forEach((chain, c) => {
       const field = `chains[${c}]`;
       chain.tls?.certificates.forEach((name, i) => {
-        const secret = model.secrets.get(name);
-        if (!secret) dangling(chain.from, `${field}.tls.certificates[${i}]`, "secret", name);
-        else if (secret.content.kind !== "certificate") {
-          const message = `secret ${name} holds ${secret.content.kind}, not a certificate`;
-          problems.push({ field: `${field}.tls.certificates[${i}]`, message, from: chain.from });
-        }
+        checkSecretReference(chain.from, `${field}.tls.certificates[${i}]`, name, "certificate", "a certificate");
       });
+      const authorities = chain.tls?.clients?.authorities;
+      if (authorities !== undefined) {
+        checkSecretReference(chain.from, `${field}.tls.clients.authorities`, authorities, "authorities", "authorities");
+      }
       if ("routes" in chain.serve) {
         const name = chain.serve.routes;
         if (!model.routeTables.has(name)) dangling(chain.from, `${field}.serve.routes`, "route table", name);
@@ -155,6 +155,20 @@ export function validateModel(model: Model): readonly Problem[] {
       problems.push({ field, message: `secret ${name} holds ${secret.content.kind}, ${holds}`, from });
   }
 
+  function checkSecretReference(
+    from: Provenance,
+    field: string,
+    name: string,
+    kind: Secret["content"]["kind"],
+    what: string,
+  ): void {
+    const secret = model.secrets.get(name);
+    if (!secret) dangling(from, field, "secret", name);
+    else if (secret.content.kind !== kind) {
+      problems.push({ field, message: `secret ${name} holds ${secret.content.kind}, not ${what}`, from });
+    }
+  }
+
   function checkReferences(field: string, to: readonly WeightedBackend[]): void {
     to.forEach((one, i) => {
       checkFilters(`${field}[${i}].filters`, one.filters);
@@ -162,51 +176,6 @@ export function validateModel(model: Model): readonly Problem[] {
         dangling(one.from, `${field}[${i}].target.backend`, "backend", one.target.backend);
       }
     });
-  }
-}
-
-// ---------------------------------------------------------------------------------------------------------- Listener
-
-function checkListener(problems: Problems, listener: Listener): void {
-  if (ipFamily(listener.address) === undefined) problems.add("address", `"${listener.address}" is no IP address`);
-  checkPort(problems, "port", listener.port);
-  listener.trusted?.forEach((range, i) => {
-    if (!parseCidr(range)) problems.add(`trusted[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
-  });
-  listener.chains.forEach((chain, i) => {
-    checkChain(problems, `chains[${i}]`, chain);
-  });
-}
-
-function checkChain(problems: Problems, field: string, chain: FilterChain): void {
-  const { when, tls, serve, from } = chain;
-  if (when.kind === "sni") {
-    if (when.names.length === 0) problems.add(`${field}.when.names`, "lists no server name", from);
-    when.names.forEach((name, i) => {
-      const problem = hostPatternProblem(name);
-      if (problem) problems.add(`${field}.when.names[${i}]`, problem, from);
-    });
-  }
-  if (when.kind === "plain" && tls) problems.add(`${field}.tls`, "has certificates for connections without TLS", from);
-  if (when.kind !== "plain" && !tls && "routes" in serve) {
-    problems.add(
-      `${field}.tls`,
-      "is absent, and routes cannot be served from a TLS connection that is not terminated",
-      from,
-    );
-  }
-  if (tls) checkTls(problems, `${field}.tls`, tls, from);
-  if ("tcp" in serve) {
-    serve.tcp.forEach((to, i) => {
-      checkWeighted(problems, `${field}.serve.tcp[${i}]`, to, undefined);
-    });
-  }
-}
-
-function checkTls(problems: Problems, field: string, tls: TlsContext, from: Provenance): void {
-  if (tls.certificates.length === 0) problems.add(`${field}.certificates`, "lists no certificate", from);
-  if (tls.minVersion === "1.3" && tls.maxVersion === "1.2") {
-    problems.add(`${field}.minVersion`, "is above maxVersion", from);
   }
 }
 

@@ -21,8 +21,9 @@ import { validateResource } from "../model/validate.ts";
 import type { FromProxy, Rejection, ToProxy, WireResource } from "../model/wire.ts";
 import { fromWire } from "../model/wire-codec.ts";
 import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
-import { isTls, type Listeners, type ResolvedListener } from "./listener/listeners.ts";
-import { type Certificate, loadCertificate } from "./listener/tls.ts";
+import type { Listeners, ResolvedChain, ResolvedListener } from "./listener/listeners.ts";
+import type { Termination } from "./listener/termination.ts";
+import { type Certificate, contextKey, loadAuthorities, loadCertificate } from "./listener/tls-context.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { unsupportedBackend, unsupportedListener, unsupportedTable } from "./unsupported.ts";
 
@@ -201,9 +202,9 @@ export class Configuration {
   }
 
   #secretProblem(secret: Secret): string | undefined {
-    if (secret.content.kind !== "certificate") return undefined;
     try {
-      this.#certificate(secret, { certificates: [], alpn: [] });
+      if (secret.content.kind === "certificate") this.#certificate(secret, { certificates: [], alpn: [] }, undefined);
+      if (secret.content.kind === "authorities") loadAuthorities(secret);
       return undefined;
     } catch (error) {
       return messageOf(error);
@@ -212,19 +213,7 @@ export class Configuration {
 
   #listenerProblem(listener: Listener): string | undefined {
     if (!this.#scopes.has(listener.scope)) return `has scope ${listener.scope}, which this proxy does not serve`;
-    if (listener.transport !== "tcp") return `transport ${listener.transport} is not served yet`;
-    if (listener.chains.length === 0) return "has no chains";
-    const unsupported = unsupportedListener(listener);
-    if (unsupported) return unsupported;
-    const plain = listener.chains.filter(({ when }) => when.kind === "plain").length;
-    if (plain > 0 && plain < listener.chains.length)
-      return "chains with and without TLS on one port are not served yet";
-    for (const chain of listener.chains) {
-      if (!("routes" in chain.serve)) return "chains that serve tcp are not served yet";
-      if (chain.when.kind !== "plain" && !chain.tls) return "TLS without termination is not served yet";
-      if (chain.when.kind === "plain" && chain.tls) return "a plain chain has a TLS context";
-    }
-    return undefined;
+    return unsupportedListener(listener);
   }
 
   /** Looks up what a listener names. Throws an Error when a certificate is missing or does not fit. */
@@ -233,17 +222,26 @@ export class Configuration {
     if (holder) throw new Error(`${listener.address}:${listener.port} is in use by listener ${holder.name}`);
     return {
       listener,
-      chains: listener.chains.map((chain) => ({
-        when: chain.when,
-        table: this.#table("routes" in chain.serve ? chain.serve.routes : ""),
-        alpn: chain.tls?.alpn ?? [],
-        certificates: (chain.tls?.certificates ?? []).map((name) => {
-          const secret = this.#inForce.secrets.get(name);
-          if (!secret) throw new Error(`its certificate ${name} is not known`);
-          return this.#certificate(secret, chain.tls!);
-        }),
-      })),
+      chains: listener.chains.map(({ when, tls, serve }): ResolvedChain => {
+        const termination = tls && this.#termination(tls, "tcp" in serve);
+        if ("routes" in serve) return { when, termination, serve: { table: this.#table(serve.routes) } };
+        return { when, termination, serve };
+      }),
     };
+  }
+
+  #termination(tls: TlsContext, opaque: boolean): Termination {
+    const known = (what: string, name: string) => {
+      const secret = this.#inForce.secrets.get(name);
+      if (!secret) throw new Error(`its ${what} ${name} is not known`);
+      return secret;
+    };
+    const { alpn, clients } = tls;
+    const authorities = clients && known("authorities", clients.authorities);
+    const certificates = tls.certificates.map((name) =>
+      this.#certificate(known("certificate", name), tls, authorities),
+    );
+    return { certificates, alpn, clients, opaque };
   }
 
   /** The table of a name, known or not yet. */
@@ -257,11 +255,11 @@ export class Configuration {
   }
 
   /** A certificate that was loaded before is not loaded again: listeners change more often than certificates. */
-  #certificate(secret: Secret, context: TlsContext): Certificate {
-    const key = `${secret.fingerprint} ${context.minVersion ?? ""} ${context.maxVersion ?? ""}`;
+  #certificate(secret: Secret, context: TlsContext, authorities: Secret | undefined): Certificate {
+    const key = contextKey(secret, context, authorities);
     let certificate = this.#certificates.get(key);
     if (!certificate) {
-      certificate = loadCertificate(secret, context);
+      certificate = loadCertificate(secret, context, authorities);
       this.#certificates.set(key, certificate);
     }
     return certificate;
@@ -294,6 +292,10 @@ export class Configuration {
         if (action.kind !== "forward") continue;
         for (const { target } of action.to) if ("backend" in target) names.add(target.backend);
       }
+    }
+    for (const { serve } of [...this.#inForce.listeners.values()].flatMap(({ chains }) => chains)) {
+      if ("routes" in serve) continue;
+      for (const { target } of serve.tcp) if ("backend" in target) names.add(target.backend);
     }
     return names;
   }
@@ -353,11 +355,14 @@ export class Configuration {
 }
 
 function backendProblem(backend: Backend): string | undefined {
-  return backend.protocol === "tcp" ? "protocol tcp is not spoken yet" : unsupportedBackend(backend);
+  return unsupportedBackend(backend);
 }
 
 function namesOf(listener: Listener): string[] {
-  return isTls(listener) ? listener.chains.flatMap((chain) => chain.tls?.certificates ?? []) : [];
+  return listener.chains.flatMap(({ tls }) => [
+    ...(tls?.certificates ?? []),
+    ...(tls?.clients ? [tls.clients.authorities] : []),
+  ]);
 }
 
 function listenProblem(error: unknown, listener: Listener): string {

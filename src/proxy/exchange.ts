@@ -4,6 +4,7 @@
 
 import type { ForwardingLines } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
+import type { ClientIdentity } from "./listener/client-identity.ts";
 import type { Reason } from "./reason.ts";
 
 /** The head of a request. It belongs to the downstream codec and is valid until the exchange ends. */
@@ -31,6 +32,8 @@ export interface RequestHead {
   peer?: string;
   /** Whether `peer` is one of them. */
   believed?: boolean;
+  /** Who the client is, by a certificate that was verified. */
+  client?: ClientIdentity;
 }
 
 export interface ResponseHead {

@@ -29,8 +29,9 @@ export const Kind = {
   date: 17,
   cookie: 18,
   forwarded: 19,
+  forwardedClientCert: 20,
 } as const;
-export const kindCount = 20;
+export const kindCount = 21;
 
 /** A table of the kinds that a serialisation leaves out. */
 export function kindSet(...kinds: readonly number[]): Uint8Array {

@@ -12,6 +12,7 @@ import { Listeners } from "./listener/listeners.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { defaultClientTimeouts } from "./server.ts";
 import { StateFile } from "./state-file.ts";
+import { RelayCounts } from "./tcp/counts.ts";
 import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { Backends, defaultUpstreamTimeouts } from "./upstream/backend.ts";
@@ -74,6 +75,7 @@ export class ProxyProcess {
       metrics,
       backends,
       filters: new FilterRuntime(clock, deadlines, backends, log.child("filters")),
+      relays: new RelayCounts(),
       accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,

@@ -70,6 +70,7 @@ export const reasons = {
   request_timeout: row(504, "UT", 4, "the request took longer than its timeout"),
   try_timeout: row(504, "UT", 4, "the backend did not answer in time"),
   upstream_idle: row(504, "SI", 4, "the backend stopped sending"),
+  idle: row(0, "-", 4, "nothing came for too long, from either side"),
   // The proxy itself.
   draining: row(503, "-", 14, "the proxy is shutting down"),
   too_many_connections: row(503, "OM", 8, "the proxy has too many connections"),

@@ -5,6 +5,7 @@ import type { Logger } from "../base/log.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { FilterRuntime } from "./filters/runtime.ts";
 import type { ClientTimeouts } from "./server.ts";
+import type { RelayCounts } from "./tcp/counts.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Backends } from "./upstream/backend.ts";
@@ -16,6 +17,7 @@ export interface ProxyRuntime {
   readonly backends: Backends;
   readonly filters: FilterRuntime;
   readonly metrics: Metrics;
+  readonly relays: RelayCounts;
   readonly accessLog: AccessLog | undefined;
   /** The series of requests that no rule took. */
   readonly unrouted: number;

@@ -3,7 +3,7 @@
 
 import { filterReferences } from "../../model/filter-references.ts";
 import type { Backend, Listener, ResourceType, RouteTable } from "../../model/model.ts";
-import type { LiveConnection } from "../listener/serve.ts";
+import type { LiveConnection } from "../listener/served.ts";
 import type { ProxyProcess } from "../proxy.ts";
 import { bounds } from "../telemetry/metrics.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";

@@ -1,10 +1,12 @@
 // What the proxy tells a backend about the client, on every request, before the rule's own filters (which may change it):
 // x-forwarded-for (who connected is put behind what came), x-forwarded-proto and x-forwarded-host (what was seen here, or what a
-// trusted hop says; a client cannot forge them), Forwarded (RFC 7239; only from trusted hops), x-request-id (kept when the client
-// sent a plausible one, so that logs of several hops meet). A request that has passed too many proxies goes round in circles.
+// trusted hop says; a client cannot forge them), x-forwarded-client-cert (of the certificate that was verified here), Forwarded
+// (RFC 7239; only from trusted hops), x-request-id (kept when the client sent a plausible one, so that logs of several hops meet).
+// A request that has passed too many proxies goes round in circles.
 
 import type { RequestHead } from "../exchange.ts";
 import { Kind } from "../headers.ts";
+import type { ClientIdentity } from "../listener/client-identity.ts";
 import { forwardedElement } from "./trusted-hops.ts";
 
 /** The fields of a request that are written here. */
@@ -31,6 +33,8 @@ export interface ForwardingLines {
   scheme: string;
   authority: string;
   lines: string;
+  /** Who the connection's client is, by its certificate. */
+  client?: ClientIdentity;
 }
 
 /**
@@ -45,7 +49,7 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
       cache.authority = head.authority;
       cache.source = peer;
       cache.scheme = head.scheme;
-      cache.lines = `x-forwarded-for: ${peer}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\nx-request-id: `;
+      cache.lines = `x-forwarded-for: ${peer}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\n${certificateLine(head)}x-request-id: `;
     }
     headers.tail = cache.lines;
     headers.tailEnd = crypto.randomUUID();
@@ -55,6 +59,8 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
   if (before !== undefined && before.split(",", maxHops).length >= maxHops) return false;
   headers.set("x-forwarded-for", before ? `${before}, ${peer}` : peer);
   headers.set("x-forwarded-proto", head.scheme);
+  headers.remove("x-forwarded-client-cert");
+  if (head.client?.told !== undefined) headers.add("x-forwarded-client-cert", head.client.told);
   const believed = head.believed === true;
   if (!believed || headers.at(Kind.forwardedHost) < 0) {
     headers.remove("x-forwarded-host");
@@ -70,9 +76,14 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
   return true;
 }
 
+function certificateLine({ client }: RequestHead): string {
+  return client?.told === undefined ? "" : `x-forwarded-client-cert: ${client.told}\r\n`;
+}
+
 const ours =
   (1 << Kind.forwardedFor) |
   (1 << Kind.forwardedProto) |
   (1 << Kind.forwardedHost) |
   (1 << Kind.forwarded) |
+  (1 << Kind.forwardedClientCert) |
   (1 << Kind.requestId);

@@ -1,8 +1,9 @@
-// A listener without TLS: Bun's own sockets, the cheapest way there is.
+// A listener that ends no TLS: Bun's own sockets, the cheapest way there is.
 
 import type { Socket } from "bun";
 import { beginTurn, endTurn } from "../wire.ts";
-import type { Seat, ServedChain } from "./serve.ts";
+import type { Reception } from "./reception.ts";
+import type { Seat } from "./served.ts";
 
 /** Something that accepts. Closing it leaves its connections alone. */
 export interface Accepting {
@@ -13,7 +14,7 @@ export interface Accepting {
 export const shared: object = { reusePort: true };
 
 /** Throws an Error with `code` EADDRINUSE, EADDRNOTAVAIL or EACCES when the address cannot be had. */
-export function listenPlain(address: string, port: number, chain: () => ServedChain): Accepting {
+export function listenPlain(address: string, port: number, reception: Reception): Accepting {
   const listener = Bun.listen<Seat>({
     hostname: address,
     port,
@@ -25,7 +26,10 @@ export function listenPlain(address: string, port: number, chain: () => ServedCh
         socket.setNoDelay(true);
         const seat: Seat = { connection: undefined };
         socket.data = seat;
-        if (!chain().accept(seat, socket, socket.remoteAddress, "http/1.1")) socket.terminate();
+        const peer = { address: socket.remoteAddress, port: socket.remotePort };
+        beginTurn();
+        if (!reception.receive(seat, socket, peer, undefined)) socket.terminate();
+        endTurn();
       },
       data(socket: Socket<Seat>, bytes: Buffer) {
         beginTurn();
@@ -48,7 +52,7 @@ export function listenPlain(address: string, port: number, chain: () => ServedCh
         endTurn();
       },
       error(socket: Socket<Seat>, error: Error) {
-        if (!("errno" in error)) chain().faulted(error);
+        if (!("errno" in error)) reception.faulted(error);
         beginTurn();
         socket.data?.connection?.terminate();
         endTurn();

@@ -10,31 +10,18 @@ import { Http2Downstream } from "../http2/downstream.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
-import { turn, type Wire } from "../wire.ts";
-
-/** Where a socket's events find its connection, which may be replaced while nothing has been served. */
-export interface Seat {
-  connection: ClientConnection | undefined;
-  /** For people: who connected, and when (by `turn.now`). */
-  source?: string;
-  since?: number;
-}
-
-/** A connection as the admin interface shows it. */
-export interface LiveConnection {
-  readonly listener: string;
-  readonly source: string;
-  readonly protocol: "HTTP/1.1" | "HTTP/2";
-  /** Milliseconds since it was accepted. */
-  readonly age: number;
-}
+import { turn } from "../wire.ts";
+import { misdirectedTable } from "./misdirected.ts";
+import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "./served.ts";
 
 const nobody = () => false;
 
-export class ServedChain implements ClientServer {
+export class ServedChain implements ClientServer, Served {
   table: RouteTableRuntime;
   /** Hops that are believed about their clients; undefined: nobody. */
   trusted: ((address: string) => boolean) | undefined = undefined;
+  /** Whether a request for this authority belongs to another chain of the port; undefined: there is none, or all are alike. */
+  isMisdirected: ((authority: string) => boolean) | undefined = undefined;
   draining = false;
   readonly timeouts: ClientTimeouts;
   readonly connections = new Map<ClientConnection, Seat>();
@@ -50,11 +37,11 @@ export class ServedChain implements ClientServer {
     this.timeouts = runtime.clientTimeouts;
   }
 
-  /**
-   * A connection was accepted, and takes the seat; `protocol` is what TLS agreed on. False when there are too many: the caller
-   * closes it.
-   */
-  accept(seat: Seat, wire: Wire, source: string, protocol: "h2" | "http/1.1"): boolean {
+  get size(): number {
+    return this.connections.size;
+  }
+
+  accept(seat: Seat, wire: ListenerWire, { source, protocol, client }: Accepted): boolean {
     const counts = this.#runtime.connections;
     if (counts.open >= counts.most) {
       counts.refused++;
@@ -65,7 +52,9 @@ export class ServedChain implements ClientServer {
     const Codec = protocol === "h2" ? Http2Downstream : Http1Downstream;
     seat.source = source;
     seat.since = turn.now;
-    this.#seat(seat, new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme));
+    const connection = new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme);
+    if (client) connection.forwardingLines.client = client;
+    this.#seat(seat, connection);
     return true;
   }
 
@@ -97,14 +86,11 @@ export class ServedChain implements ClientServer {
   request(downstream: Downstream, head: RequestHead): DownstreamEvents {
     // A connection of before may still believe what its last request was believed.
     if (this.trusted || head.peer !== undefined) believeHops(head, this.#scheme, this.trusted ?? nobody);
+    const { client } = downstream.forwardingLines;
+    if (client) head.client = client;
     const forwarding = new Forwarding(this.#runtime, downstream);
-    forwarding.begin(this.table, this.#port);
+    forwarding.begin(this.isMisdirected?.(head.authority) ? misdirectedTable : this.table, this.#port);
     return forwarding;
-  }
-
-  /** A handler threw: a fault of ours, which costs this connection and no other. */
-  faulted(error: unknown): void {
-    this.#runtime.log.error("a client connection was closed by a fault", { error, stack: (error as Error).stack });
   }
 
   refused(reason: Reason): void {
@@ -121,7 +107,6 @@ export class ServedChain implements ClientServer {
     for (const connection of [...this.connections.keys()]) connection.closeWhenIdle();
   }
 
-  /** The end of a drain's patience. */
   terminate(): void {
     for (const connection of [...this.connections.keys()]) connection.terminate();
   }

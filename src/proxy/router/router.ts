@@ -9,7 +9,7 @@ import { PathIndex } from "./path-index.ts";
 import { compileMatch, type Predicate } from "./predicate.ts";
 
 /** Why no rule was found; words of the error table. */
-export type NotFound = "bad_host" | "no_host" | "no_route";
+export type NotFound = "bad_host" | "no_host" | "no_route" | "misdirected";
 
 /** Distinct authorities remembered, so that the usual ones are parsed once. */
 const maxRemembered = 1024;

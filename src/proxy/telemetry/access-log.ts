@@ -1,5 +1,5 @@
-// The access log: one line of JSON a request, buffered so that a request costs a string and no system call. Off unless asked
-// for. Lines are lost only when the process is killed before the next flush.
+// The access log: one line of JSON a request, or connection that was passed through, buffered so that it costs a string and no
+// system call. Off unless asked for. Lines are lost only when the process is killed before the next flush.
 
 import { appendFileSync, closeSync, openSync } from "node:fs";
 import type { Clock } from "../../base/clock.ts";
@@ -19,9 +19,34 @@ export interface AccessLogEntry {
   /** `address:port`, empty when none was reached. */
   readonly endpoint: string;
   readonly source: string;
+  /** The client's name, by its certificate. */
+  readonly peer?: string;
   readonly milliseconds: number;
   readonly attempts: number;
   readonly requestId: string;
+}
+
+/** A connection or session that was passed through, when it is over. */
+export interface RelayLogEntry {
+  readonly time: string;
+  readonly protocol: "TCP" | "UDP";
+  readonly listener: string;
+  readonly serverName: string;
+  readonly reason: string;
+  readonly flag: string;
+  readonly backend: string;
+  readonly endpoint: string;
+  readonly source: string;
+  readonly sourcePort: number;
+  /** Where the client wanted to go, where that is known. */
+  readonly destination?: string;
+  /** The client's name, by its certificate. */
+  readonly peer?: string;
+  /** Bytes from the client, and to it. */
+  readonly received: number;
+  readonly sent: number;
+  readonly milliseconds: number;
+  readonly attempts: number;
 }
 
 const flushBytes = 64 * 1024;
@@ -37,7 +62,7 @@ export class AccessLog {
     clock.every(flushMilliseconds, () => this.flush());
   }
 
-  write(entry: AccessLogEntry): void {
+  write(entry: AccessLogEntry | RelayLogEntry): void {
     this.#lines += `${JSON.stringify(entry)}\n`;
     if (this.#lines.length >= flushBytes) this.flush();
   }

@@ -249,6 +249,26 @@ export class BackendRuntime implements PoolOwner {
     return this.#endpointChoice().next(this.deadlines.now(), hash, avoid);
   }
 
+  /**
+   * An endpoint for a connection or session that is in no pool (TCP, UDP), other than `avoid` if there is one; or why there is
+   * none. To be given back by `release`.
+   */
+  reserve(avoid: readonly EndpointPool[]): EndpointPool | Reason {
+    if (this.#config === undefined) return "no_backend";
+    if (this.isFull) return this.#overflow();
+    const pool = this.#endpointChoice().next(this.deadlines.now(), undefined, avoid);
+    if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
+    pool.active++;
+    this.connections++;
+    return pool;
+  }
+
+  release(pool: EndpointPool): void {
+    pool.active--;
+    this.connections--;
+    this.offer(pool, undefined);
+  }
+
   /** The waiter wants no connection any more. */
   forget(waiter: Waiter): void {
     const index = this.#queue.indexOf(waiter);

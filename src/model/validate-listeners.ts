@@ -1,0 +1,105 @@
+// What is well formed of listeners: addresses, chains, and what their TLS asks for. Part of `validate.ts`.
+
+import { parseCidr } from "../base/cidr.ts";
+import { ipFamily } from "../base/ip.ts";
+import { hostPatternProblem } from "./host-pattern.ts";
+import type { FilterChain, Listener, TlsContext, WeightedBackend } from "./model.ts";
+import { checkPort, checkStringMatch, type Problems } from "./problems.ts";
+import type { Provenance } from "./provenance.ts";
+
+const telling = ["hash", "subject", "uri", "dns", "cert"];
+
+/** `checkShare` looks at what a share says of its own. */
+export function checkListener(
+  problems: Problems,
+  listener: Listener,
+  checkShare: (field: string, share: WeightedBackend) => void,
+): void {
+  const { address, transport, chains } = listener;
+  if (ipFamily(address) === undefined) problems.add("address", `"${address}" is no IP address`);
+  checkPort(problems, "port", listener.port);
+  if (transport !== "tcp" && transport !== "udp") problems.add("transport", `"${transport}" is neither tcp nor udp`);
+  listener.trusted?.forEach((range, i) => {
+    if (!parseCidr(range)) problems.add(`trusted[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
+  });
+  if (chains.length === 0) problems.add("chains", "has none: nothing could be served");
+  if (transport === "udp") checkUdp(problems, listener);
+  chains.forEach((chain, i) => {
+    checkChain(problems, `chains[${i}]`, chain, checkShare);
+  });
+}
+
+function checkUdp(problems: Problems, { address, chains, proxyProtocol }: Listener): void {
+  if (address === "0.0.0.0" || address === "::") {
+    problems.add("address", "of a udp listener must be one address: answers must come from the one that was asked");
+  }
+  if (proxyProtocol) problems.add("proxyProtocol", "is for connections, and a udp listener has none");
+  if (chains.length > 1) problems.add("chains", "of a udp listener can only be one: datagrams do not say more");
+  for (const { when, serve, from } of chains) {
+    if (when.kind !== "plain" || !("tcp" in serve))
+      problems.add("chains[0]", "of a udp listener must be plain and serve backends (tcp)", from);
+  }
+}
+
+function checkChain(
+  problems: Problems,
+  field: string,
+  chain: FilterChain,
+  checkShare: (field: string, share: WeightedBackend) => void,
+): void {
+  const { when, tls, serve, from } = chain;
+  if (when.kind === "sni") {
+    if (when.names.length === 0) problems.add(`${field}.when.names`, "lists no server name", from);
+    when.names.forEach((name, i) => {
+      const problem = hostPatternProblem(name);
+      if (problem) problems.add(`${field}.when.names[${i}]`, problem, from);
+    });
+  }
+  if (when.kind === "plain" && tls) problems.add(`${field}.tls`, "has certificates for connections without TLS", from);
+  if (when.kind !== "plain" && !tls && "routes" in serve) {
+    problems.add(
+      `${field}.tls`,
+      "is absent, and routes cannot be served from a TLS connection that is not terminated",
+      from,
+    );
+  }
+  if (tls) checkTls(problems, `${field}.tls`, tls, from);
+  if ("routes" in serve) return;
+  const { idleTimeout } = serve;
+  if (idleTimeout !== undefined && !(Number.isFinite(idleTimeout) && idleTimeout >= 0)) {
+    problems.add(`${field}.serve.idleTimeout`, `${idleTimeout} is no number of milliseconds`, from);
+  }
+  serve.tcp.forEach((share, i) => {
+    if (share.filters.length > 0) {
+      problems.add(`${field}.serve.tcp[${i}].filters`, "are for requests, and these connections are passed on unread");
+    }
+    checkShare(`${field}.serve.tcp[${i}]`, share);
+  });
+}
+
+function checkTls(problems: Problems, field: string, tls: TlsContext, from: Provenance): void {
+  const { certificates, minVersion, maxVersion, ciphers, clients } = tls;
+  if (certificates.length === 0) problems.add(`${field}.certificates`, "lists no certificate", from);
+  if (minVersion === "1.3" && maxVersion === "1.2") problems.add(`${field}.minVersion`, "is above maxVersion", from);
+  if (ciphers?.length === 0) problems.add(`${field}.ciphers`, "lists none", from);
+  ciphers?.forEach((name, i) => {
+    if (!/^[A-Z0-9-]+$/.test(name)) {
+      problems.add(`${field}.ciphers[${i}]`, `"${name}" is no OpenSSL name of a cipher of TLS 1.2`, from);
+    }
+  });
+  if (!clients) return;
+  if (clients.mode !== "require" && clients.mode !== "optional") {
+    problems.add(`${field}.clients.mode`, `"${clients.mode}" is neither require nor optional`, from);
+  }
+  if (clients.authorities === "") problems.add(`${field}.clients.authorities`, "is empty", from);
+  clients.names?.forEach(({ kind, match }, i) => {
+    const name = `${field}.clients.names[${i}]`;
+    if (kind !== "dns" && kind !== "uri") problems.add(`${name}.kind`, `"${kind}" is neither dns nor uri`, from);
+    checkStringMatch(problems, `${name}.match`, match, from);
+  });
+  clients.tell?.forEach((what, i) => {
+    if (!telling.includes(what)) {
+      problems.add(`${field}.clients.tell[${i}]`, `"${what}" is none of ${telling.join(", ")}`, from);
+    }
+  });
+}

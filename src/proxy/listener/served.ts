@@ -1,0 +1,53 @@
+// What a listener hands its connections to: one for each of its chains. What they have in common, whatever they serve.
+
+import type { ClientConnection } from "../server.ts";
+import type { Wire } from "../wire.ts";
+import type { ClientIdentity } from "./client-identity.ts";
+
+/** Where a socket's events find its connection, which may be replaced while nothing has been served. */
+export interface Seat {
+  connection: ClientConnection | undefined;
+  /** For people: who connected, and when (by `turn.now`). */
+  source?: string;
+  since?: number;
+}
+
+/** A connection as the admin interface shows it. */
+export interface LiveConnection {
+  readonly listener: string;
+  readonly source: string;
+  readonly protocol: "HTTP/1.1" | "HTTP/2" | "TCP";
+  /** Milliseconds since it was accepted. */
+  readonly age: number;
+}
+
+/** A socket of a listener. */
+export interface ListenerWire extends Wire {
+  /** Sends no more, once what was taken has been sent; what comes is still read. */
+  shutdown(): void;
+}
+
+/** A connection that was let in, as its chain is told of it. */
+export interface Accepted {
+  /** The client's address: who connected, or for whom a PROXY header says that it connects. */
+  readonly source: string;
+  readonly sourcePort: number;
+  /** Where the client wanted to go, if that was found out: of the PROXY header, or before the kernel redirected it. */
+  readonly destination?: { readonly address: string; readonly port: number } | undefined;
+  /** What TLS agreed on, as far as requests are concerned. */
+  readonly protocol: "h2" | "http/1.1";
+  readonly serverName?: string | undefined;
+  readonly client?: ClientIdentity | undefined;
+}
+
+export interface Served {
+  /** Connections that are there. */
+  readonly size: number;
+  live(listener: string): Iterable<LiveConnection>;
+  /** A connection takes the seat. False when there are too many: the caller closes it. */
+  accept(seat: Seat, wire: ListenerWire, accepted: Accepted): boolean;
+  /** Connections close as soon as they owe nothing. */
+  drain(): void;
+  /** The end of a drain's patience. */
+  terminate(): void;
+}

@@ -1,0 +1,113 @@
+// TLS ended at a listener: the handshake on node's `tls`, after the ClientHello was read, so that chain, certificate, protocol
+// and what is asked of the client are decided before it begins, per connection; and the client's certificate looked at after it.
+
+import { X509Certificate } from "node:crypto";
+import type net from "node:net";
+import tls from "node:tls";
+import type { TlsContext } from "../../model/model.ts";
+import { Deadline } from "../deadlines.ts";
+import { agreedProtocol, certificateFor } from "./chains.ts";
+import type { ClientHello } from "./client-hello.ts";
+import { type ClientIdentity, clientIdentity, isWanted } from "./client-identity.ts";
+import { openingTimeout } from "./opening.ts";
+import type { Chain, Reception } from "./reception.ts";
+import type { Accepted } from "./served.ts";
+import type { Certificate } from "./tls-context.ts";
+
+/** What a chain's TLS is made of. */
+export interface Termination {
+  readonly certificates: readonly Certificate[];
+  /** Protocols to agree on, the best first. Empty: all that are spoken. */
+  readonly alpn: readonly string[];
+  readonly clients: TlsContext["clients"];
+  /** What is inside is passed on unread: any protocol of `alpn` may be agreed on. */
+  readonly opaque: boolean;
+}
+
+/** The protocol for a client; `refused` when it insists on others. Who offers none gets none. */
+export function protocolFor(termination: Termination, offered: readonly string[]): string | undefined | "refused" {
+  const { alpn, opaque } = termination;
+  if (offered.length === 0 || (opaque && alpn.length === 0)) return undefined;
+  return agreedProtocol(alpn, offered, opaque) ?? "refused";
+}
+
+/** Handshakes on a socket that has its ClientHello (back) in front of it. */
+export class Handshake extends Deadline {
+  readonly #reception: Reception;
+  readonly #chain: Chain;
+  readonly #accepted: Accepted;
+  readonly #tls: tls.TLSSocket;
+  readonly #then: (socket: tls.TLSSocket, accepted: Accepted) => void;
+  #over = false;
+
+  /** `then` is called when the handshake is done and the client is whom the chain wants. */
+  constructor(
+    reception: Reception,
+    chain: Chain,
+    hello: ClientHello,
+    protocol: string | undefined,
+    accepted: Accepted,
+    socket: net.Socket,
+    then: (socket: tls.TLSSocket, accepted: Accepted) => void,
+  ) {
+    super();
+    this.#reception = reception;
+    this.#chain = chain;
+    this.#accepted = { ...accepted, protocol: protocol === "h2" ? "h2" : "http/1.1" };
+    this.#then = then;
+    const { certificates, clients } = chain.termination!;
+    reception.runtime.connections.open++;
+    reception.runtime.deadlines.arm(this, openingTimeout);
+    this.#tls = new tls.TLSSocket(socket, {
+      isServer: true,
+      secureContext: certificateFor(certificates, hello.serverName)!.context,
+      requestCert: clients !== undefined,
+      // Looked at in `#secured`, because optional ones must be good, too.
+      rejectUnauthorized: false,
+      ...(protocol === undefined ? {} : { ALPNProtocols: [protocol] }),
+    });
+    this.#tls.on("secure", () => this.#secured());
+    this.#tls.on("error", () => this.#failed());
+    this.#tls.on("close", () => this.#failed());
+  }
+
+  #end(): void {
+    this.#over = true;
+    this.#reception.runtime.connections.open--;
+    this.#reception.runtime.deadlines.disarm(this);
+  }
+
+  #failed(): void {
+    if (this.#over) return;
+    this.#end();
+    this.#reception.counts.failures++;
+    this.#tls.destroy();
+  }
+
+  expired(): void {
+    this.#failed();
+  }
+
+  #secured(): void {
+    if (this.#over) return;
+    const { clients } = this.#chain.termination!;
+    const client = clients && this.#client(clients);
+    if (client === "refused") {
+      this.#reception.runtime.metrics.ended("bad_client_certificate");
+      this.#failed();
+      return;
+    }
+    this.#end();
+    this.#reception.counts.handshakes++;
+    this.#then(this.#tls, client ? { ...this.#accepted, client } : this.#accepted);
+  }
+
+  /** Undefined: a client that needs no certificate, and has none. */
+  #client(clients: NonNullable<TlsContext["clients"]>): ClientIdentity | undefined | "refused" {
+    const raw = this.#tls.getPeerCertificate()?.raw;
+    if (!raw) return clients.mode === "optional" ? undefined : "refused";
+    if (!this.#tls.authorized) return "refused";
+    const identity = clientIdentity(new X509Certificate(raw), clients.tell);
+    return isWanted(identity, clients.names) ? identity : "refused";
+  }
+}

@@ -1,0 +1,104 @@
+// What serves the connections of a chain that is passed through: backends by weight, and the connections that it has.
+
+import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "../listener/served.ts";
+import { reasons } from "../reason.ts";
+import type { ProxyRuntime } from "../runtime.ts";
+import { turn } from "../wire.ts";
+import type { RelayCount } from "./counts.ts";
+import { type RelayEnd, type RelayOwner, TcpRelay } from "./relay.ts";
+import type { Shares } from "./shares.ts";
+
+/** Envoy's default for connections, too. */
+const defaultIdle = 3_600_000;
+
+export class ServedTcp implements Served, RelayOwner {
+  idleTimeout = defaultIdle;
+  #shares: Shares | undefined = undefined;
+  readonly #runtime: ProxyRuntime;
+  readonly #listener: string;
+  readonly #relays = new Map<TcpRelay, Seat>();
+
+  constructor(runtime: ProxyRuntime, listener: string) {
+    this.#runtime = runtime;
+    this.#listener = listener;
+  }
+
+  /** For connections from now on; the time, in milliseconds, for all (undefined is the default). */
+  configure(shares: Shares, idleTimeout: number | undefined): void {
+    this.#shares = shares;
+    this.idleTimeout = idleTimeout ?? defaultIdle;
+  }
+
+  get size(): number {
+    return this.#relays.size;
+  }
+
+  get deadlines() {
+    return this.#runtime.deadlines;
+  }
+
+  *live(listener: string): Generator<LiveConnection> {
+    const now = turn.source();
+    for (const { source = "", since = now } of this.#relays.values())
+      yield { listener, source, protocol: "TCP", age: Math.round(now - since) };
+  }
+
+  accept(seat: Seat, wire: ListenerWire, accepted: Accepted): boolean {
+    const { connections } = this.#runtime;
+    if (connections.open >= connections.most) {
+      connections.refused++;
+      return false;
+    }
+    connections.open++;
+    connections.accepted++;
+    seat.source = accepted.source;
+    seat.since = turn.now;
+    const relay = new TcpRelay(this, wire, accepted);
+    seat.connection = relay;
+    this.#relays.set(relay, seat);
+    relay.begin(this.#shares?.next() ?? "no_backend");
+    return true;
+  }
+
+  count(backend: string): RelayCount {
+    return this.#runtime.relays.of("tcp", backend);
+  }
+
+  preface(): undefined {}
+
+  ended(relay: TcpRelay, end: RelayEnd): void {
+    this.#relays.delete(relay);
+    this.#runtime.connections.open--;
+    const { metrics, accessLog, clock } = this.#runtime;
+    const { reason } = end;
+    if (reason) metrics.ended(reason);
+    if (!accessLog) return;
+    const { source, sourcePort, serverName, client, destination } = relay.accepted;
+    accessLog.write({
+      time: new Date(clock.now()).toISOString(),
+      protocol: "TCP",
+      listener: this.#listener,
+      serverName: serverName ?? "",
+      reason: reason ?? "-",
+      flag: reason ? reasons[reason].flag : "-",
+      backend: end.backend,
+      endpoint: end.endpoint,
+      source,
+      sourcePort,
+      ...(destination ? { destination: `${destination.address}:${destination.port}` } : {}),
+      ...(client ? { peer: client.name } : {}),
+      received: end.received,
+      sent: end.sent,
+      milliseconds: Math.round(end.milliseconds * 1000) / 1000,
+      attempts: end.attempts,
+    });
+  }
+
+  drain(): void {
+    for (const relay of [...this.#relays.keys()]) relay.closeWhenIdle();
+  }
+
+  terminate(): void {
+    for (const relay of [...this.#relays.keys()]) relay.terminate();
+  }
+}
