@@ -203,7 +203,9 @@ function takeOtherForm(head: Http1RequestHead): Reason | undefined {
   head.authority = absolute[1]!;
   head.hostKept = false;
   const path = head.path.slice(absolute[0].length);
-  head.path = path === "" ? "/" : path;
+  // RFC 9112 §3.2.4: OPTIONS of a host without a path is about the server.
+  const server = path === "" && head.query === undefined && head.method === "OPTIONS";
+  head.path = path === "" ? (server ? "*" : "/") : path;
   return undefined;
 }
 
