@@ -9,7 +9,7 @@ import { ipvs } from "../../src/node/ipvs/ipvs.ts";
 import { listing } from "../../src/node/nftables/listing.ts";
 import { nftables } from "../../src/node/nftables/nftables.ts";
 import type { Rules, Run, ServiceRules } from "../../src/node/service-rules.ts";
-import { node, podRange, rowsOf, type Size, serviceNumber, serviceRange } from "./objects.ts";
+import { movedOn, node, podRange, rowsOf, type Size, serviceNumber, serviceRange } from "./objects.ts";
 
 /** Times are in milliseconds, sizes in MiB. */
 export interface CaseResult {
@@ -96,7 +96,7 @@ export async function measure(name: string, size: Size, floorFile?: string): Pro
   for (let n = 0; n < changes; n++) {
     const at = Math.floor((size.services / changes) * n);
     const before = rowsOf(all[at]!)[0]!;
-    all[at] = serviceNumber(at, size, n + 1);
+    all[at] = movedOn(all[at]!, serviceNumber(at, size, n + 1));
     const was = new Map(renderer.rules);
     const [spent, change] = await timed(() => {
       const after = rowsOf(all[at]!)[0]!;

@@ -71,6 +71,12 @@ export function serviceNumber(n: number, { endpoints }: Size, moved = 0): Servic
   return { service, slices };
 }
 
+/** A Service after a change as a store has it: slices that say the same as before are the same objects. */
+export function movedOn(before: ServiceWithSlices, after: ServiceWithSlices): ServiceWithSlices {
+  const slices = after.slices.map((one, at) => (Bun.deepEquals(one, before.slices[at]) ? before.slices[at]! : one));
+  return { service: before.service, slices };
+}
+
 export function rowsOf({ service, slices }: ServiceWithSlices): readonly ServicePort[] {
   return servicePortsOf(resolveService(service, slices), node);
 }

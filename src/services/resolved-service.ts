@@ -59,46 +59,11 @@ export function resolveService(service: Service, slices: readonly EndpointSlice[
   for (const slice of slices) {
     if (slice.addressType === "FQDN") continue;
     if (hasAddress && headlessLabel in (slice.metadata.labels ?? {})) continue;
-    const family: IpFamily = slice.addressType === "IPv6" ? 6 : 4;
-    const ports = (slice.ports ?? []).flatMap((port): EndpointPort[] =>
-      port.port === undefined || port.port === null
-        ? []
-        : [
-            {
-              name: port.name ?? "",
-              protocol: port.protocol ?? "TCP",
-              port: port.port,
-              ...(port.appProtocol ? { appProtocol: port.appProtocol } : {}),
-            },
-          ],
-    );
-    const portsKey = ports.map((port) => `${port.name}/${port.protocol}/${port.port}`).join(",");
-    for (const endpoint of slice.endpoints ?? []) {
-      const given = endpoint.addresses[0];
-      if (given === undefined || ipFamily(given) !== family) continue;
-      const address = canonicalAddress(given);
-      const key = `${address} ${portsKey}`;
-      const ready = endpoint.conditions?.ready ?? true;
-      const terminating = endpoint.conditions?.terminating ?? false;
-      const candidate: ServiceEndpoint = {
-        address,
-        family,
-        ports,
-        ready,
-        serving: endpoint.conditions?.serving ?? ready,
-        terminating,
-        ...(endpoint.nodeName ? { node: endpoint.nodeName } : {}),
-        ...(endpoint.zone ? { zone: endpoint.zone } : {}),
-        ...(endpoint.hostname ? { hostname: endpoint.hostname } : {}),
-        ...(endpoint.targetRef ? { target: endpoint.targetRef } : {}),
-        ...(endpoint.hints?.forZones?.length ? { forZones: endpoint.hints.forZones.map((zone) => zone.name) } : {}),
-        ...(endpoint.hints?.forNodes?.length ? { forNodes: endpoint.hints.forNodes.map((node) => node.name) } : {}),
-      };
+    for (const [key, candidate] of endpointsIn(slice)) {
       const before = merged.get(key);
       if (!before || preferred(candidate, before)) merged.set(key, candidate);
     }
   }
-  const endpoints = [...merged.entries()].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, one]) => one);
   return {
     key: objectName(service),
     namespace: service.metadata.namespace ?? "default",
@@ -107,8 +72,62 @@ export function resolveService(service: Service, slices: readonly EndpointSlice[
     spec: service.spec ?? {},
     labels: service.metadata.labels ?? {},
     ingress: service.status?.loadBalancer?.ingress ?? [],
-    endpoints,
+    endpoints: [...merged.keys()].sort().map((key) => merged.get(key)!),
   };
+}
+
+type KeyedEndpoints = readonly (readonly [key: string, endpoint: ServiceEndpoint])[];
+
+/** What was read of slices that are worth to be remembered: of a Service with thousands of endpoints one slice changes at a time. */
+const known = new WeakMap<EndpointSlice, KeyedEndpoints>();
+const worthKnowing = 16;
+
+function endpointsIn(slice: EndpointSlice): KeyedEndpoints {
+  if ((slice.endpoints?.length ?? 0) < worthKnowing) return readEndpoints(slice);
+  let list = known.get(slice);
+  if (!list) {
+    list = readEndpoints(slice);
+    known.set(slice, list);
+  }
+  return list;
+}
+
+function readEndpoints(slice: EndpointSlice): KeyedEndpoints {
+  const family: IpFamily = slice.addressType === "IPv6" ? 6 : 4;
+  const ports = (slice.ports ?? []).flatMap((port): EndpointPort[] =>
+    port.port === undefined || port.port === null
+      ? []
+      : [
+          {
+            name: port.name ?? "",
+            protocol: port.protocol ?? "TCP",
+            port: port.port,
+            ...(port.appProtocol ? { appProtocol: port.appProtocol } : {}),
+          },
+        ],
+  );
+  const portsKey = ports.map((port) => `${port.name}/${port.protocol}/${port.port}`).join(",");
+  return (slice.endpoints ?? []).flatMap((endpoint): [string, ServiceEndpoint][] => {
+    const given = endpoint.addresses[0];
+    if (given === undefined || ipFamily(given) !== family) return [];
+    const address = canonicalAddress(given);
+    const ready = endpoint.conditions?.ready ?? true;
+    const read: ServiceEndpoint = {
+      address,
+      family,
+      ports,
+      ready,
+      serving: endpoint.conditions?.serving ?? ready,
+      terminating: endpoint.conditions?.terminating ?? false,
+      ...(endpoint.nodeName ? { node: endpoint.nodeName } : {}),
+      ...(endpoint.zone ? { zone: endpoint.zone } : {}),
+      ...(endpoint.hostname ? { hostname: endpoint.hostname } : {}),
+      ...(endpoint.targetRef ? { target: endpoint.targetRef } : {}),
+      ...(endpoint.hints?.forZones?.length ? { forZones: endpoint.hints.forZones.map((zone) => zone.name) } : {}),
+      ...(endpoint.hints?.forNodes?.length ? { forNodes: endpoint.hints.forNodes.map((node) => node.name) } : {}),
+    };
+    return [[`${address} ${portsKey}`, read]];
+  });
 }
 
 /** An address that moved between slices stands in two of them for a moment: the ready, not terminating one counts. */

@@ -5,7 +5,7 @@
 import { parseCidr } from "../base/cidr.ts";
 import { canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
 import { isHeadless, type Protocol, serviceProxyNameLabel } from "./objects.ts";
-import { type ResolvedService, servicePortName, targetPortOf } from "./resolved-service.ts";
+import { type ResolvedService, type ServiceEndpoint, servicePortName, targetPortOf } from "./resolved-service.ts";
 
 export interface TableEndpoint {
   readonly address: string;
@@ -127,39 +127,45 @@ function sourceRanges(given: readonly string[], family: IpFamily): readonly stri
   return own.some((range) => parseCidr(range)?.prefix === 0) ? [] : own;
 }
 
-interface Candidate extends TableEndpoint {
-  readonly node: string | undefined;
-  readonly ready: boolean;
-  readonly fallback: boolean;
-  readonly forZones: readonly string[];
-  readonly forNodes: readonly string[];
+/** An endpoint that may serve one port. Those of large Services are remembered: few of them change at a time. */
+interface Candidate {
+  readonly text: string;
+  readonly of: ServiceEndpoint;
+  readonly port: number;
+  /** As it stands in the table of its own node, and in that of others. */
+  readonly near: TableEndpoint;
+  readonly far: TableEndpoint;
 }
+
+const known = new WeakMap<ServiceEndpoint, Candidate>();
+const worthKnowing = 16;
 
 function candidatesOf(
   service: ResolvedService,
   port: NonNullable<ResolvedService["spec"]["ports"]>[number],
   family: IpFamily,
 ): Candidate[] {
+  const remember = service.endpoints.length >= worthKnowing;
   const found = new Map<string, Candidate>();
   for (const endpoint of service.endpoints) {
     if (endpoint.family !== family) continue;
     const target = targetPortOf(endpoint, port);
     if (target === undefined) continue;
-    const candidate: Candidate = {
-      address: endpoint.address,
-      port: target,
-      local: false,
-      node: endpoint.node,
-      ready: endpoint.ready,
-      fallback: endpoint.serving && endpoint.terminating,
-      forZones: endpoint.forZones ?? [],
-      forNodes: endpoint.forNodes ?? [],
-    };
-    const key = endpointText(candidate);
-    const before = found.get(key);
-    if (!before || (candidate.ready && !before.ready)) found.set(key, candidate);
+    let candidate = remember ? known.get(endpoint) : undefined;
+    if (candidate?.port !== target) {
+      candidate = candidateOf(endpoint, target);
+      if (remember) known.set(endpoint, candidate);
+    }
+    const before = found.get(candidate.text);
+    if (!before || (endpoint.ready && !before.of.ready)) found.set(candidate.text, candidate);
   }
-  return [...found.entries()].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, one]) => one);
+  return [...found.keys()].sort().map((key) => found.get(key)!);
+}
+
+function candidateOf(endpoint: ServiceEndpoint, port: number): Candidate {
+  const { address } = endpoint;
+  const far = { address, port, local: false };
+  return { text: endpointText(far), of: endpoint, port, far, near: { ...far, local: true } };
 }
 
 /** `10.244.1.5:8080`, `[fd00::5]:8080`. */
@@ -174,11 +180,10 @@ function chooseEndpoints(
   all: readonly Candidate[],
   node: NodePlace,
 ): Pick<ServicePort, "clusterEndpoints" | "localEndpoints" | "hasEndpoints" | "localReady"> {
-  const isLocal = (one: Candidate) => one.node !== undefined && one.node === node.name;
-  const plain = (list: readonly Candidate[]): TableEndpoint[] =>
-    list.map((one) => ({ address: one.address, port: one.port, local: isLocal(one) }));
-  const ready = all.filter((one) => one.ready);
-  const fallback = all.filter((one) => one.fallback && !one.ready);
+  const isLocal = ({ of }: Candidate) => of.node !== undefined && of.node === node.name;
+  const plain = (list: readonly Candidate[]): TableEndpoint[] => list.map((one) => (isLocal(one) ? one.near : one.far));
+  const ready = all.filter(({ of }) => of.ready);
+  const fallback = all.filter(({ of }) => of.serving && of.terminating && !of.ready);
   const localReady = ready.filter(isLocal);
 
   let cluster: readonly Candidate[] = [];
@@ -200,13 +205,13 @@ function chooseEndpoints(
 /** Hints hold only when every ready endpoint has them and one names this node (else this zone); otherwise all serve. */
 function byHints(ready: readonly Candidate[], node: NodePlace): readonly Candidate[] {
   if (ready.length === 0) return ready;
-  if (ready.every((one) => one.forNodes.length > 0)) {
-    const near = ready.filter((one) => one.forNodes.includes(node.name));
+  if (ready.every(({ of }) => (of.forNodes?.length ?? 0) > 0)) {
+    const near = ready.filter(({ of }) => of.forNodes?.includes(node.name));
     if (near.length > 0) return near;
   }
   const { zone } = node;
-  if (zone !== undefined && ready.every((one) => one.forZones.length > 0)) {
-    const near = ready.filter((one) => one.forZones.includes(zone));
+  if (zone !== undefined && ready.every(({ of }) => (of.forZones?.length ?? 0) > 0)) {
+    const near = ready.filter(({ of }) => of.forZones?.includes(zone));
     if (near.length > 0) return near;
   }
   return ready;

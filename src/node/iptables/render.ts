@@ -17,17 +17,26 @@ import { comment, from, fromRange, probability, recentTail, reject, rule, to, to
 
 /** What one row asks for. Keys are `table/chain`. */
 export interface Fragment {
-  /** Chains that belong to this row alone. */
+  /** Chains that belong to this row alone, but for those of its endpoints. */
   readonly chains: ReadonlyMap<string, readonly string[]>;
   /** Lines it adds to chains that rows share. */
   readonly shared: ReadonlyMap<string, readonly string[]>;
   /** The endpoints' chains by address and port. A rendering in the same `form` takes them over: most endpoints stay. */
   readonly endpoints: ReadonlyMap<string, EndpointChain>;
   readonly form: string;
+  /** How chains draw one of their endpoints, by the chain. A line stays while as many endpoints stand behind it. */
+  readonly draws: ReadonlyMap<string, Draw>;
+}
+
+interface Draw {
+  readonly ends: readonly EndpointChain[];
+  readonly lines: readonly string[];
 }
 
 interface EndpointChain {
-  readonly name: string;
+  readonly chain: string;
+  /** `nat/` and the chain. */
+  readonly piece: string;
   readonly lines: readonly string[];
   /** The comment of rules that lead to it, with a space behind; nothing in a large cluster. */
   readonly why: string;
@@ -118,6 +127,13 @@ export function renderPort(row: ServicePort, options: IptablesOptions, large = f
     endpoints.set(text, chain);
     return chain;
   };
+  const draws = new Map<string, Draw>();
+  const balance = (chain: string, first: readonly string[], list: readonly TableEndpoint[]) => {
+    const ends = list.map(chainOf);
+    const draw = { ends, lines: drawLines(ends, kept && before?.draws.get(chain)) };
+    draws.set(chain, draw);
+    chains.set(`nat/${chain}`, [...first, ...affinityLines(row, ends), ...draw.lines]);
+  };
   if (usesExternal) {
     const lines = externalChain(row, options, cluster);
     if (hasExternal) lines.push(jump(externalPolicyTarget));
@@ -127,14 +143,13 @@ export function renderPort(row: ServicePort, options: IptablesOptions, large = f
   const masquerade = hasInternal ? clusterIpMasquerade(row, options) : undefined;
   if (usesCluster) {
     const first = masquerade && internalTarget === cluster ? [masquerade] : [];
-    chains.set(`nat/${cluster}`, [...first, ...balance(row, row.clusterEndpoints, chainOf)]);
+    balance(cluster, first, row.clusterEndpoints);
   }
   if (usesLocal) {
     const first = masquerade && internalTarget === local ? [masquerade] : [];
-    chains.set(`nat/${local}`, [...first, ...balance(row, row.localEndpoints, chainOf)]);
+    balance(local, first, row.localEndpoints);
   }
-  for (const { name: chain, lines } of endpoints.values()) chains.set(`nat/${chain}`, lines);
-  return { chains, shared, endpoints, form };
+  return { chains, shared, endpoints, form, draws };
 }
 
 function externalChain(row: ServicePort, options: IptablesOptions, cluster: string): string[] {
@@ -201,34 +216,35 @@ function fromPods(options: IptablesOptions, not: "! " | ""): string {
   }
 }
 
-/** Affinity first, then each endpoint with probability 1/(those left), so that all get the same share. */
-function balance(
-  row: ServicePort,
-  endpoints: readonly TableEndpoint[],
-  chainOf: (endpoint: TableEndpoint) => EndpointChain,
-): string[] {
-  const lines: string[] = [];
-  if (row.affinitySeconds !== undefined) {
-    for (const endpoint of endpoints) {
-      const { name, why } = chainOf(endpoint);
-      const seen = `-m recent --rcheck --seconds ${row.affinitySeconds} --reap ${recentTail(name, row.family)}`;
-      lines.push(`${why}${seen} -j ${name}`);
-    }
-  }
-  endpoints.forEach((endpoint, at) => {
-    const { name, why } = chainOf(endpoint);
-    const left = endpoints.length - at;
-    const share = left > 1 ? `-m statistic --mode random --probability ${probability(left)} ` : "";
-    lines.push(`${why}${share}-j ${name}`);
+/** A client's endpoint comes before any other is drawn for it. */
+function affinityLines({ affinitySeconds, family }: ServicePort, ends: readonly EndpointChain[]): readonly string[] {
+  if (affinitySeconds === undefined) return [];
+  return ends.map(({ chain, why }) => {
+    const seen = `-m recent --rcheck --seconds ${affinitySeconds} --reap ${recentTail(chain, family)}`;
+    return `${why}${seen} -j ${chain}`;
   });
-  return lines;
+}
+
+/**
+ * Each endpoint with probability 1/(those left), so that all get the same share. When one is replaced, the lines between its old and
+ * its new place change; when one comes or goes, all lines in front of it do, because each has one more or less behind it.
+ */
+function drawLines(ends: readonly EndpointChain[], before: Draw | undefined): readonly string[] {
+  const shift = (before?.ends.length ?? 0) - ends.length;
+  return ends.map((end, at) => {
+    if (before?.ends[at + shift] === end) return before.lines[at + shift]!;
+    const left = ends.length - at;
+    const share = left > 1 ? `-m statistic --mode random --probability ${probability(left)} ` : "";
+    return `${end.why}${share}-j ${end.chain}`;
+  });
 }
 
 function endpointChainOf(row: ServicePort, endpoint: TableEndpoint, large: boolean): EndpointChain {
-  const name = endpointChain(row.name, row.protocol, endpoint);
+  const chain = endpointChain(row.name, row.protocol, endpoint);
   return {
-    name,
-    lines: endpointRules(row, endpoint, name, large),
+    chain,
+    piece: `nat/${chain}`,
+    lines: endpointRules(row, endpoint, chain, large),
     why: large ? "" : `${comment(`${row.name} -> ${endpointText(endpoint)}`)} `,
   };
 }

@@ -81,18 +81,15 @@ export class IptablesRenderer implements Renderer {
     const before = this.#fragments.get(key);
     if (after) this.#fragments.set(key, after);
     else this.#fragments.delete(key);
-    for (const chain of before?.chains.keys() ?? []) {
-      if (after?.chains.has(chain) || this.#owners.get(chain) !== key) continue;
-      this.#rules.delete(chain);
-      this.#owners.delete(chain);
-      touched.add(chain);
+    const [old, wanted] = [before?.endpoints, after?.endpoints];
+    for (const chain of before?.chains.keys() ?? []) if (!after?.chains.has(chain)) this.#drop(key, chain, touched);
+    for (const [text, end] of old ?? []) {
+      if (wanted?.get(text)?.piece !== end.piece) this.#drop(key, end.piece, touched);
     }
-    for (const [chain, lines] of after?.chains ?? []) {
-      const now = this.#rules.get(chain);
-      this.#owners.set(chain, key);
-      if (now && sameLines(now, lines)) continue;
-      this.#rules.set(chain, lines);
-      touched.add(chain);
+    for (const [chain, lines] of after?.chains ?? []) this.#write(key, chain, lines, touched);
+    for (const [text, end] of wanted ?? []) {
+      // One that was taken over stands there already.
+      if (old?.get(text) !== end) this.#write(key, end.piece, end.lines, touched);
     }
     for (const [chain, sorted] of this.#shared) {
       const lines = after?.shared.get(chain);
@@ -100,6 +97,21 @@ export class IptablesRenderer implements Renderer {
       sorted.set(key, lines);
       touched.add(chain);
     }
+  }
+
+  #drop(key: string, chain: string, touched: Set<string>): void {
+    if (this.#owners.get(chain) !== key) return;
+    this.#rules.delete(chain);
+    this.#owners.delete(chain);
+    touched.add(chain);
+  }
+
+  #write(key: string, chain: string, lines: readonly string[], touched: Set<string>): void {
+    const now = this.#rules.get(chain);
+    this.#owners.set(chain, key);
+    if (now && sameLines(now, lines)) return;
+    this.#rules.set(chain, lines);
+    touched.add(chain);
   }
 }
 

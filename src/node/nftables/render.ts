@@ -163,5 +163,6 @@ function drawByRules(ends: readonly string[]): readonly string[] {
 }
 
 function canonicalEndpoint(endpoint: TableEndpoint): TableEndpoint {
-  return { ...endpoint, address: canonicalAddress(endpoint.address) };
+  const address = canonicalAddress(endpoint.address);
+  return address === endpoint.address ? endpoint : { ...endpoint, address };
 }
