@@ -26,6 +26,7 @@ import type { Termination } from "./listener/termination.ts";
 import { type Certificate, contextKey, loadAuthorities, loadCertificate } from "./listener/tls-context.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { unsupportedBackend, unsupportedListener, unsupportedTable } from "./unsupported.ts";
+import { TlsClient } from "./upstream/tls.ts";
 
 type Update = Extract<ToProxy, { type: "update" }>;
 type Have = Extract<FromProxy, { type: "hello" }>["have"];
@@ -113,8 +114,9 @@ export class Configuration {
     }
     for (const [name, backend] of good.backends) {
       this.#set("backends", name, backend);
-      this.#runtime.backends.get(name).configure(backend);
+      this.#runtime.backends.get(name).configure(backend, this.#tlsClient(backend, good.secrets));
     }
+    this.#renewTls(good);
     for (const [name, endpoints] of good.endpoints) {
       this.#set("endpoints", name, endpoints);
       this.#runtime.backends.get(name).setEndpoints(endpoints);
@@ -194,7 +196,7 @@ export class Configuration {
       }
     };
     each("secrets", (secret) => this.#secretProblem(secret));
-    each("backends", backendProblem);
+    each("backends", (backend) => this.#backendProblem(backend, good.secrets));
     each("endpoints", () => undefined);
     each("routeTables", unsupportedTable);
     each("listeners", (listener) => this.#listenerProblem(listener));
@@ -208,6 +210,39 @@ export class Configuration {
       return undefined;
     } catch (error) {
       return messageOf(error);
+    }
+  }
+
+  #backendProblem(backend: Backend, secrets: ReadonlyMap<string, Secret>): string | undefined {
+    const unsupported = unsupportedBackend(backend);
+    if (unsupported) return unsupported;
+    try {
+      this.#tlsClient(backend, secrets);
+      return undefined;
+    } catch (error) {
+      return `tls: ${messageOf(error)}`;
+    }
+  }
+
+  /** Of a backend that asks for TLS, with secrets of the update before those in force. Throws an Error when they do not fit. */
+  #tlsClient({ tls, protocol }: Backend, secrets: ReadonlyMap<string, Secret>): TlsClient | undefined {
+    if (!tls) return undefined;
+    return new TlsClient(tls, protocol, (name, holds) => {
+      const secret = secrets.get(name) ?? this.#inForce.secrets.get(name);
+      if (!secret) throw new Error(`its ${holds} ${name} ${holds === "authorities" ? "are" : "is"} not known`);
+      return secret;
+    });
+  }
+
+  /** Backends whose secrets have changed make new connections with them. */
+  #renewTls({ secrets, backends }: Tables): void {
+    for (const [name, backend] of this.#inForce.backends) {
+      if (backends.has(name) || !secretsOf(backend).some((secret) => secrets.has(secret))) continue;
+      try {
+        this.#runtime.backends.get(name).tls = this.#tlsClient(backend, secrets);
+      } catch (error) {
+        this.#runtime.log.warn("what a backend's TLS had before stays", { backend: name, reason: messageOf(error) });
+      }
     }
   }
 
@@ -354,8 +389,8 @@ export class Configuration {
   }
 }
 
-function backendProblem(backend: Backend): string | undefined {
-  return unsupportedBackend(backend);
+function secretsOf({ tls }: Backend): string[] {
+  return [tls?.authorities, tls?.certificate].filter((name) => name !== undefined);
 }
 
 function namesOf(listener: Listener): string[] {

@@ -62,6 +62,14 @@ export const reasons = {
   // What upstream did.
   connect_failed: row(503, "UF", 14, "no connection to the backend could be made"),
   connect_timeout: row(503, "UF", 14, "the backend did not accept a connection in time"),
+  handshake_failed: row(503, "UF", 14, "TLS with the backend failed"),
+  backend_not_trusted: row(
+    503,
+    "UF",
+    14,
+    "the backend's certificate is not signed by those who are trusted, or not valid now",
+  ),
+  backend_has_other_name: row(503, "UF", 14, "the backend's certificate has another name"),
   overflow: row(503, "UO", 14, "too many requests wait for the backend"),
   upstream_closed: row(503, "UC", 14, "the backend closed the connection before it answered"),
   upstream_reset: row(503, "UR", 14, "the backend reset the request"),

@@ -13,6 +13,7 @@ import { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
 import { stickyToken } from "./stickiness.ts";
+import type { TlsClient } from "./tls.ts";
 
 /** Requests that may wait when the backend says no number and its connections are limited. */
 const defaultPending = 1024;
@@ -56,6 +57,8 @@ export class BackendRuntime implements PoolOwner {
   retryOverflows = 0;
   /** Undefined when no policy asks for one. */
   watch: HealthWatch | undefined = undefined;
+  /** For new connections. */
+  tls: TlsClient | undefined = undefined;
   budget: Budget = retryBudget(undefined, undefined);
   requestsPerConnection = Number.POSITIVE_INFINITY;
   connectionDuration = Number.POSITIVE_INFINITY;
@@ -113,9 +116,11 @@ export class BackendRuntime implements PoolOwner {
     return this.watch !== undefined || this.#config?.retryBudget?.kind === "ratio";
   }
 
-  configure(config: Backend | undefined): void {
+  /** `tls` is what the configuration's becomes. A backend that asks for TLS is never configured without. */
+  configure(config: Backend | undefined, tls?: TlsClient): void {
     const before = this.#config;
     this.#config = config;
+    this.tls = tls;
     this.#choice = undefined;
     if (!config) {
       this.watch?.dispose();
@@ -132,7 +137,7 @@ export class BackendRuntime implements PoolOwner {
     const now = this.deadlines.now();
     for (const pool of this.#pools.values()) {
       pool.health.configure(config, before, now);
-      pool.configure();
+      if (!before || before.protocol !== config.protocol || !same(before.tls, config.tls)) pool.renew();
     }
     this.#watch(config);
   }

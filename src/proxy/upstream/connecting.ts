@@ -1,15 +1,18 @@
 // A connection to an endpoint that is being made, and afterwards the way from its socket to its codec. Its deadline is the
-// connect timeout, which ends when the codec says that requests may be sent.
+// connect timeout, which ends when the codec says that requests may be sent. With TLS there is no codec before the handshake is
+// done and the endpoint is the one that was meant.
 
+import type { PeerCertificate } from "node:tls";
 import type { Socket } from "bun";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import type { Reason } from "../reason.ts";
 import { beginTurn, endTurn, type Wire } from "../wire.ts";
 import type { Attempt, SocketCodec } from "./connections.ts";
+import type { TlsClient } from "./tls.ts";
 
 export interface ConnectingOwner {
-  /** The socket is open: makes its codec. */
-  opened(wire: Wire, attempt: Attempt): SocketCodec;
+  /** The socket is open: makes its codec; undefined when it is not wanted any more. */
+  opened(wire: Wire, attempt: Attempt): SocketCodec | undefined;
   /** Requests may be sent. */
   settled(): void;
   /** There will be no connection. */
@@ -22,14 +25,28 @@ export class Connecting extends Deadline implements Attempt {
   readonly #deadlines: Deadlines;
   #socket: Socket<Connecting> | undefined = undefined;
   #over = false;
+  readonly #tls: TlsClient | undefined;
+  readonly #address: string;
+  readonly #port: number;
 
   /** Begins at once; `timeout` in milliseconds. */
-  constructor(owner: ConnectingOwner, deadlines: Deadlines, address: string, port: number, timeout: number) {
+  constructor(
+    owner: ConnectingOwner,
+    deadlines: Deadlines,
+    address: string,
+    port: number,
+    timeout: number,
+    tls: TlsClient | undefined,
+  ) {
     super();
     this.#owner = owner;
     this.#deadlines = deadlines;
+    this.#tls = tls;
+    this.#address = address;
+    this.#port = port;
     deadlines.arm(this, timeout);
-    Bun.connect({ hostname: address, port, data: this, socket: handlers }).catch(() => {
+    const socket = tls ? secureHandlers : handlers;
+    Bun.connect({ hostname: address, port, data: this, socket, ...(tls ? { tls: tls.options } : {}) }).catch(() => {
       // Told through `connectError`, or here when there is not even an attempt (no such address).
       this.failed("connect_failed");
     });
@@ -46,7 +63,36 @@ export class Connecting extends Deadline implements Attempt {
     }
     this.#socket = socket;
     socket.setNoDelay(true);
+    if (this.#tls === undefined) this.#begin(socket);
+    else {
+      const session = this.#tls.session(this.#endpoint);
+      if (session) (socket as unknown as SecureSocket).setSession(session);
+    }
+  }
+
+  #begin(socket: Socket<Connecting>): void {
     this.#codec = this.#owner.opened(socket, this);
+    if (!this.#codec) this.failed("connect_failed");
+  }
+
+  get #endpoint(): string {
+    return `${this.#address} ${this.#port}`;
+  }
+
+  /** The handshake is over, one way or the other. */
+  shaken(socket: Socket<Connecting>, done: boolean, error: Error | null): void {
+    if (this.#over) return;
+    const secure = socket as unknown as SecureSocket;
+    const peer = { certificate: () => secure.getPeerCertificate(), protocol: secure.alpnProtocol };
+    const code = error ? ((error as { code?: string }).code ?? "") : undefined;
+    const problem = this.#tls!.problem(done, code, peer, this.#address);
+    if (problem) this.failed(problem);
+    else this.#begin(socket);
+  }
+
+  /** The endpoint has given something to resume the session with. */
+  resumable(session: Uint8Array): void {
+    if (this.#codec) this.#tls!.keepSession(this.#endpoint, session);
   }
 
   /** Requests may be sent. */
@@ -114,5 +160,24 @@ const handlers = {
     beginTurn();
     socket.data.failed("connect_failed");
     endTurn();
+  },
+};
+
+/** What Bun's types do not tell of its sockets with TLS. */
+interface SecureSocket {
+  setSession(session: Uint8Array): void;
+  getPeerCertificate(): PeerCertificate | undefined;
+  readonly alpnProtocol: string | false | null;
+}
+
+const secureHandlers = {
+  ...handlers,
+  handshake(socket: Socket<Connecting>, done: boolean, error: Error | null) {
+    beginTurn();
+    socket.data.shaken(socket, done, error);
+    endTurn();
+  },
+  session(socket: Socket<Connecting>, session: Uint8Array) {
+    socket.data.resumable(session);
   },
 };

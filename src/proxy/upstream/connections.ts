@@ -45,6 +45,8 @@ export interface Connections {
 
 /** The pool, as its connections see it. */
 export interface ConnectionsOwner {
+  /** What requests of HTTP/2 say of themselves. */
+  readonly scheme: "http" | "https";
   readonly timeouts: UpstreamTimeouts;
   readonly deadlines: Deadlines;
   /** Of one connection; without a limit, infinity. The times in milliseconds. */
@@ -173,7 +175,7 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
   }
 
   add(wire: Wire, attempt: Attempt): SocketCodec {
-    const connection = new Http2Upstream(wire, this, this.#owner.deadlines, "http");
+    const connection = new Http2Upstream(wire, this, this.#owner.deadlines, this.#owner.scheme);
     this.#attempts.set(connection, attempt);
     return connection;
   }

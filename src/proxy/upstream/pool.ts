@@ -6,19 +6,17 @@ import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
-import type { Wire } from "../wire.ts";
 import { Connecting, type ConnectingOwner } from "./connecting.ts";
 import {
-  type Attempt,
   type Connections,
   type ConnectionsOwner,
   Http1Connections,
   Http2Connections,
   type Reusable,
-  type SocketCodec,
 } from "./connections.ts";
 import type { Choosable } from "./endpoint-choice.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
+import type { TlsClient } from "./tls.ts";
 
 /** Who wants to send a request. */
 export interface Waiter {
@@ -32,6 +30,8 @@ export interface PoolOwner {
   readonly deadlines: Deadlines;
   readonly timeouts: UpstreamTimeouts;
   readonly protocol: Backend["protocol"];
+  /** Undefined: connections are plain. */
+  readonly tls: TlsClient | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
   /** No more connections are allowed. */
@@ -49,7 +49,7 @@ export interface PoolOwner {
   connectFailures: number;
 }
 
-export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosable {
+export class EndpointPool implements ConnectionsOwner, Choosable {
   readonly key: string;
   readonly address: string;
   readonly port: number;
@@ -64,6 +64,8 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
   #connections: Connections;
   #waiters: Waiter[] = [];
   #connecting = 0;
+  /** Connections that were begun under another policy are not used when they are there. */
+  #generation = 0;
 
   constructor(owner: PoolOwner, address: string, port: number, weight: number) {
     this.#owner = owner;
@@ -79,13 +81,16 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
     return this.#owner.protocol === "h2c" ? new Http2Connections(this) : new Http1Connections(this);
   }
 
-  /** The backend may speak another protocol now: what is under way is finished with the one before. */
-  configure(): void {
+  /** The backend speaks another protocol now, or is trusted otherwise: what is under way is finished as before. */
+  renew(): void {
     const before = this.#connections;
-    const now = this.#newConnections();
-    if (now.protocol === before.protocol) return;
-    this.#connections = now;
+    this.#connections = this.#newConnections();
     before.retireAll();
+    this.#generation++;
+  }
+
+  get scheme(): "http" | "https" {
+    return this.#owner.tls === undefined ? "http" : "https";
   }
 
   get timeouts(): UpstreamTimeouts {
@@ -150,7 +155,14 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
     if (this.#waiters.length > this.#connecting * this.#connections.share) {
       this.#connecting++;
       this.#owner.connections++;
-      new Connecting(this, this.#owner.deadlines, this.address, this.port, this.#owner.connectTimeout);
+      const { deadlines, connectTimeout, tls } = this.#owner;
+      const generation = this.#generation;
+      const owner: ConnectingOwner = {
+        opened: (wire, attempt) => (generation === this.#generation ? this.#connections.add(wire, attempt) : undefined),
+        settled: () => this.#connecting--,
+        refused: (reason) => this.#refused(reason),
+      };
+      new Connecting(owner, deadlines, this.address, this.port, connectTimeout, tls);
     }
   }
 
@@ -162,15 +174,7 @@ export class EndpointPool implements ConnectionsOwner, ConnectingOwner, Choosabl
     this.#owner.waiting--;
   }
 
-  opened(wire: Wire, attempt: Attempt): SocketCodec {
-    return this.#connections.add(wire, attempt);
-  }
-
-  settled(): void {
-    this.#connecting--;
-  }
-
-  refused(reason: Reason): void {
+  #refused(reason: Reason): void {
     this.#connecting--;
     this.#owner.connections--;
     this.#owner.connectFailures++;
