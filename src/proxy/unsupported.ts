@@ -10,6 +10,7 @@ const ofBackend: Names<Backend> = ["healthCheck", "proxyProtocol"];
 
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {
+  if (backend.protocol === "tcp" && backend.tls) return said("tls of protocol tcp");
   return firstOf(backend, ofBackend, "");
 }
 

@@ -112,6 +112,8 @@ export class TcpRelay extends Deadline implements ClientConnection {
   #dialing: Dial | undefined = undefined;
   readonly #avoid: EndpointPool[] = [];
   #attempts = 0;
+  /** When the attempt under way began, by `turn.now`. */
+  #dialed = 0;
   #early: Buffer[] = [];
   #received = 0;
   #sent = 0;
@@ -149,6 +151,7 @@ export class TcpRelay extends Deadline implements ClientConnection {
       return;
     }
     this.#attempts++;
+    this.#dialed = turn.now;
     this.#pool = pool;
     this.#owner.deadlines.arm(this, backend.connectTimeout);
     this.#dialing = new Dial(this, pool);
@@ -163,6 +166,8 @@ export class TcpRelay extends Deadline implements ClientConnection {
     }
     const pool = this.#pool!;
     this.#reached = `${pool.address}:${pool.port}`;
+    // A connection is all that health can be told of.
+    this.#backend!.watch?.answered(pool, 200, turn.now - this.#dialed);
     socket.setNoDelay(true);
     const upstream = new Side(socket, () => this.#client.resume());
     this.#upstream = upstream;
@@ -183,6 +188,7 @@ export class TcpRelay extends Deadline implements ClientConnection {
     this.#pool = undefined;
     dial.abandon();
     this.#backend!.connectFailures++;
+    this.#backend!.watch?.failed(pool, "connectFailure", turn.now - this.#dialed);
     this.#backend!.release(pool);
     this.#avoid.push(pool);
     if (this.#attempts < maxAttempts && this.#backend!.usable > this.#avoid.length) this.#dial();

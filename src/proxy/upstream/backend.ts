@@ -260,16 +260,19 @@ export class BackendRuntime implements PoolOwner {
    */
   reserve(avoid: readonly EndpointPool[]): EndpointPool | Reason {
     if (this.#config === undefined) return "no_backend";
+    // Relays do not speak TLS, and what should be encrypted must not go in clear.
+    if (this.tls) return "handshake_failed";
     if (this.isFull) return this.#overflow();
     const pool = this.#endpointChoice().next(this.deadlines.now(), undefined, avoid);
     if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
-    pool.active++;
+    pool.began();
+    this.watch?.taken(pool);
     this.connections++;
     return pool;
   }
 
   release(pool: EndpointPool): void {
-    pool.active--;
+    pool.ended();
     this.connections--;
     this.offer(pool, undefined);
   }

@@ -134,7 +134,8 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
     this.#owner.active++;
   }
 
-  #ended(): void {
+  /** It is over. */
+  ended(): void {
     this.active--;
     this.#owner.active--;
   }
@@ -187,7 +188,7 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
   }
 
   freed(source: Reusable | undefined): boolean {
-    this.#ended();
+    this.ended();
     return source !== undefined && this.offered(source);
   }
 
@@ -202,7 +203,7 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
 
   closed(used: boolean): void {
     this.#owner.connections--;
-    if (used) this.#ended();
+    if (used) this.ended();
     this.#owner.offer(this, undefined);
   }
 
