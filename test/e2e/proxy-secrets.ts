@@ -10,12 +10,9 @@ import { from } from "./proxy-harness.ts";
 export function makeSecret(folder: string, name: string, ...dns: string[]) {
   const base = join(folder, name);
   const names = dns.map((one) => `DNS:${one}`).join(",");
-  const made = Bun.spawnSync(
-    `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${base}.key -out ${base}.crt -days 2 -subj /CN=${name} -addext subjectAltName=${names}`.split(
-      " ",
-    ),
+  run(
+    `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${base}.key -out ${base}.crt -days 2 -subj /CN=${name} -addext subjectAltName=${names}`,
   );
-  if (made.exitCode !== 0) throw new Error(made.stderr.toString());
   const certificate = readFileSync(`${base}.crt`, "utf8");
   const privateKey = readFileSync(`${base}.key`, "utf8");
   const fingerprint = createHash("sha256").update(certificate).update(privateKey).digest("hex");
@@ -41,4 +38,34 @@ export function tlsListener(
       serve: { routes: "main" },
     })),
   };
+}
+
+/** An authority, as clients' certificates are verified by it, and certificates that it issues. */
+export function makeAuthority(folder: string, name: string) {
+  const base = join(folder, name);
+  run(
+    `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${base}.key -out ${base}.crt -days 2 -subj /CN=${name}`,
+  );
+  const certificates = readFileSync(`${base}.crt`, "utf8");
+  const fingerprint = createHash("sha256").update(certificates).digest("hex");
+  const content = { kind: "authorities", certificates };
+  return {
+    secret: { name: `secret/test/${name}`, from, fingerprint, content },
+    /** Certificate and key of a client, with names as openssl writes them (`URI:spiffe://a/b,DNS:c`). */
+    issue(client: string, names: string): { readonly cert: string; readonly key: string } {
+      const file = join(folder, client);
+      run(
+        `openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${file}.key -out ${file}.csr -subj /CN=${client} -addext subjectAltName=${names}`,
+      );
+      run(
+        `openssl x509 -req -in ${file}.csr -CA ${base}.crt -CAkey ${base}.key -out ${file}.crt -days 2 -copy_extensions copy`,
+      );
+      return { cert: readFileSync(`${file}.crt`, "utf8"), key: readFileSync(`${file}.key`, "utf8") };
+    },
+  };
+}
+
+function run(command: string): void {
+  const done = Bun.spawnSync(command.split(" "));
+  if (done.exitCode !== 0) throw new Error(done.stderr.toString());
 }

@@ -3,6 +3,7 @@
 import type { Listeners } from "../listener/listeners.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { bounds, statusClasses } from "./metrics.ts";
+import { relayLines } from "./relay-metrics.ts";
 import { upstreamLines } from "./upstream-metrics.ts";
 
 export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): string {
@@ -58,6 +59,7 @@ export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): str
   out.push(`fairlead_proxy_tls_handshakes_total{result="ok"} ${handshakes}`);
   out.push(`fairlead_proxy_tls_handshakes_total{result="unknown_name"} ${unknownNames}`);
   out.push(`fairlead_proxy_tls_handshakes_total{result="failed"} ${Math.max(0, failures - unknownNames)}`);
+  out.push(...relayLines(runtime.relays, labels));
   out.push(...upstreamLines(backends.all(), labels));
   return `${out.join("\n")}\n`;
 }
