@@ -1,16 +1,22 @@
 // HTTP/1.1 through our proxy and through NGINX: the same 1,000 rules with header matches, the same backend, 32 keep-alive
 // connections, one process each, runs taken in turns. Prints CPU time a request of the proxy process, its ratio to NGINX's,
-// requests a second and latency, and keeps the result in `last.txt`. Usage: bun bench/http1/run.ts [SECONDS [ROUNDS]].
+// requests a second and latency, and keeps the result in `last.txt`. With --telemetry every request is logged (text, Envoy's
+// operators), every trace passed on and one in a hundred sent to a collector; the result is not kept.
+// Usage: bun bench/http1/run.ts [SECONDS [ROUNDS]] [--telemetry].
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Listener } from "../../src/model/model.ts";
+import { defaultTextFormat } from "../../src/proxy/telemetry/access-log-format.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener } from "../../test/e2e/proxy-harness.ts";
 import { cpuTime, median } from "../cpu.ts";
 import { nginxConfiguration, routeTable, services } from "./rules.ts";
 
-const seconds = Number(process.argv[2] ?? 5);
-const rounds = Number(process.argv[3] ?? 3);
+const numbers = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const seconds = Number(numbers[0] ?? 5);
+const rounds = Number(numbers[1] ?? 3);
+const telemetry = process.argv.includes("--telemetry");
 const connections = 32;
 
 for (const program of ["wrk", "nginx"]) {
@@ -56,6 +62,14 @@ async function wrk(port: number, pid: number, duration: number): Promise<Run> {
   };
 }
 
+/** The collector is the backend of the benchmark, which answers whatever it is sent. */
+function told(path: string): Pick<Listener, "accessLog" | "tracing"> {
+  return {
+    accessLog: { path, format: { text: defaultTextFormat } },
+    tracing: { backend: "one", service: "bench", sample: 0.01, formats: ["w3c"] },
+  };
+}
+
 const folder = mkdtempSync(join(tmpdir(), "fl-bench-"));
 const origin = Bun.spawn([process.execPath, join(import.meta.dir, "backend.ts")], { stdout: "pipe" });
 const proxy = new ProxyUnderTest();
@@ -70,12 +84,12 @@ try {
     backends: [backend("one"), backend("two")],
     endpoints: [endpoints("one", originPort), endpoints("two", originPort)],
     routeTables: [routeTable()],
-    listeners: [plainListener(ours)],
+    listeners: [telemetry ? { ...plainListener(ours), ...told(join(folder, "access.log")) } : plainListener(ours)],
   });
   if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
 
   const theirs = freePort();
-  writeFileSync(join(folder, "nginx.conf"), nginxConfiguration(theirs, originPort, folder));
+  writeFileSync(join(folder, "nginx.conf"), nginxConfiguration({ port: theirs, backend: originPort, folder }));
   nginx = Bun.spawn(["nginx", "-p", folder, "-c", join(folder, "nginx.conf")], {
     stdout: "ignore",
     stderr: "inherit",
@@ -111,7 +125,7 @@ try {
   lines.push(`ratio     ${ratio.toFixed(2)} x NGINX (CPU a request; the median of the paired runs)`);
   const text = `${lines.join("\n")}\n`;
   process.stdout.write(text);
-  writeFileSync(join(import.meta.dir, "last.txt"), text);
+  if (!telemetry) writeFileSync(join(import.meta.dir, "last.txt"), text);
 } finally {
   origin.kill();
   nginx?.kill();

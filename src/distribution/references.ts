@@ -32,6 +32,7 @@ export function referencesOf<T extends ResourceType>(
 
 function ofListener(listener: Listener): ReadonlySet<ResourceId> {
   const ids = new Set<ResourceId>();
+  if (listener.tracing) ids.add(resourceId("backends", listener.tracing.backend));
   for (const chain of listener.chains) {
     for (const secret of chain.tls?.certificates ?? []) ids.add(resourceId("secrets", secret));
     if ("routes" in chain.serve) ids.add(resourceId("routeTables", chain.serve.routes));

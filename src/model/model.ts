@@ -3,6 +3,7 @@
 // as JSON and compared by value. `validate.ts` says what is well formed, `decide.ts` what it means.
 
 import type { Filter } from "./filters.ts";
+import type { AccessLogSettings, TracingSettings } from "./listener-telemetry.ts";
 import type { Provenance } from "./provenance.ts";
 import type { Redacted } from "./redacted.ts";
 import type {
@@ -41,6 +42,10 @@ export interface Listener {
   readonly proxyProtocol?: boolean;
   /** Addresses in front of us (CIDRs) whose `x-forwarded-*` and `Forwarded` are believed; none: nobody's. */
   readonly trusted?: readonly string[];
+  /** One line a request. */
+  readonly accessLog?: AccessLogSettings;
+  /** Contexts of traces are passed on, and spans sent. Absent: contexts travel as any header does. */
+  readonly tracing?: TracingSettings;
   /** Tried in order; the first whose `when` holds serves the connection. None: it is closed. */
   readonly chains: readonly FilterChain[];
 }

@@ -6,6 +6,7 @@ import { ipFamily } from "../base/ip.ts";
 import { filterReferences } from "./filter-references.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
 import { parseHtpasswd } from "./htpasswd.ts";
+import { checkTelemetry } from "./listener-telemetry.ts";
 import type {
   Backend,
   Endpoints,
@@ -51,6 +52,7 @@ export function validateResource<T extends ResourceType>(type: T, resource: Reso
       checkListener(problems, resource as Listener, (field, share) => {
         checkWeighted(problems, field, share, undefined);
       });
+      checkTelemetry(problems, resource as Listener);
       break;
     case "routeTables":
       checkRouteTable(problems, resource as RouteTable);
@@ -90,6 +92,9 @@ export function validateModel(model: Model): readonly Problem[] {
     problems.push({ field, message: `${what} ${name} is not known`, from });
 
   for (const listener of model.listeners.values()) {
+    const collector = listener.tracing?.backend;
+    if (collector !== undefined && !model.backends.has(collector))
+      dangling(listener.from, "tracing.backend", "backend", collector);
     listener.chains.forEach((chain, c) => {
       const field = `chains[${c}]`;
       chain.tls?.certificates.forEach((name, i) => {

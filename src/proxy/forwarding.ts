@@ -22,6 +22,7 @@ import { OneTry } from "./one-try.ts";
 import { keptBy, tokenFor } from "./persistence.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
+import type { Watched } from "./telemetry/watched.ts";
 import type { EndpointPool, Waiter } from "./upstream/pool.ts";
 import { requestHash } from "./upstream/stickiness.ts";
 import { turn } from "./wire.ts";
@@ -63,6 +64,8 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   /** The head of an answer came that is not for another try to better. */
   #answerCame = false;
   #status = 0;
+  #answerBytes = 0;
+  readonly #watched: Watched | undefined;
   #over = false;
   /** Milliseconds by the wheel; 0 when there is none. */
   #requestDue = 0;
@@ -71,8 +74,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   /** When something last went either way, by `turn.now`; only where the rule has an idle timeout. */
   #active = 0;
 
-  constructor(runtime: ProxyRuntime, down: Downstream) {
+  /** `watched`: who makes the access log's line and the span; undefined where there are none. */
+  constructor(runtime: ProxyRuntime, down: Downstream, watched?: Watched) {
     super();
+    this.#watched = watched;
     this.#runtime = runtime;
     this.#down = down;
     this.#path = down.head.path;
@@ -303,6 +308,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       this.#tell(head);
     }
     this.#answerCame = true;
+    this.#watched?.responded();
     this.#body = noBytes;
     if (this.#filtering) this.#filtering.respond(head);
     else this.answered(head);
@@ -338,12 +344,14 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
 
   /** The answer's head, after the filters. */
   answered(head: ResponseHead): void {
+    this.#watched?.answered(head);
     this.#status = head.status;
     this.#down.respond(head);
   }
 
   responseData(chunk: Buffer, start: number, end: number): boolean {
     if (this.#active > 0) this.#active = turn.now;
+    this.#answerBytes += end - start;
     if (this.#filtering) return this.#over || this.#filtering.responseData(chunk, start, end);
     return this.#down.write(chunk, start, end);
   }
@@ -487,6 +495,8 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       return;
     }
     this.#status = head.status;
+    this.#answerBytes = bodiless ? 0 : body.length;
+    this.#watched?.answered(head);
     this.#finish(reason);
     down.respond(head);
     if (!bodiless) down.write(body, 0, body.length);
@@ -502,8 +512,13 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     const { metrics, accessLog } = this.#runtime;
     const milliseconds = turn.now - this.#down.began;
     const slot = this.#share?.slot ?? this.#rule?.slot ?? this.#runtime.unrouted;
-    metrics.record(slot, this.#status, milliseconds);
-    if (reason) metrics.ended(reason);
+    metrics.record(slot, this.#status, milliseconds, this.#bodyBytes, this.#answerBytes);
+    if (reason) metrics.ended(reason, slot);
+    this.#watched?.finished({
+      ...{ status: this.#status, reason, flags: flagsOf(reason, this.#attempts), attempts: this.#tries },
+      ...{ bytesReceived: this.#bodyBytes, bytesSent: this.#answerBytes },
+      ...{ route: this.#rule?.rule.name, backend: this.#share?.backend?.name, endpoint: this.#pool },
+    });
     if (accessLog) this.#log(reason, milliseconds);
   }
 

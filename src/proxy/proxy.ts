@@ -15,6 +15,7 @@ import { StateFile } from "./state-file.ts";
 import { RelayCounts } from "./tcp/counts.ts";
 import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
+import { Telemetry } from "./telemetry/telemetry.ts";
 import { Backends, defaultUpstreamTimeouts } from "./upstream/backend.ts";
 import { beginTurn, endTurn, flushWritten } from "./wire.ts";
 
@@ -76,6 +77,7 @@ export class ProxyProcess {
       backends,
       filters: new FilterRuntime(clock, deadlines, backends, log.child("filters")),
       relays: new RelayCounts(),
+      telemetry: new Telemetry({ backends, deadlines }, clock, log.child("telemetry")),
       accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,
@@ -156,6 +158,7 @@ export class ProxyProcess {
       this.#log.warn("closing connections that did not finish", { connections: connections.open });
     this.listeners.terminate();
     this.runtime.accessLog?.close();
+    await this.runtime.telemetry.end();
     this.#admin?.stop();
   }
 }

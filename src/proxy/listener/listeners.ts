@@ -7,6 +7,8 @@ import type { RouteTableRuntime } from "../compile.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { ServedTcp } from "../tcp/served.ts";
 import { Shares } from "../tcp/shares.ts";
+import { listenUdp } from "../udp/listen.ts";
+import { ServedUdp } from "../udp/served.ts";
 import { misdirection } from "./misdirected.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
 import { type Chain, Reception, type TlsCounts } from "./reception.ts";
@@ -26,8 +28,12 @@ export interface ResolvedChain extends Pick<Chain, "when" | "termination"> {
     | { readonly tcp: readonly WeightedBackend[]; readonly idleTimeout?: number };
 }
 
-interface OpenChain extends Chain {
+/** What serves a chain, while it can be reached and until its last connection is gone. */
+type Kept = Pick<Served, "size" | "live" | "drain" | "terminate">;
+
+interface OpenChain {
   readonly key: string;
+  readonly served: Kept;
 }
 
 interface Open {
@@ -42,7 +48,7 @@ export class Listeners {
   readonly #runtime: ProxyRuntime;
   readonly #open = new Map<ListenerName, Open>();
   /** Chains that no listener has any more, until their last connection is gone. */
-  readonly #leaving = new Set<Served>();
+  readonly #leaving = new Set<Kept>();
 
   constructor(runtime: ProxyRuntime) {
     this.#runtime = runtime;
@@ -66,12 +72,10 @@ export class Listeners {
     for (const served of this.#leaving) yield* served.live("");
   }
 
-  /** The listener now in force on an address, other than `name`. */
-  holder(address: string, port: number, name: ListenerName): Listener | undefined {
+  /** The listener that holds this one's address now, under another name. */
+  holder(listener: Listener): Listener | undefined {
     for (const [held, { resolved }] of this.#open) {
-      if (held !== name && resolved.listener.address === address && resolved.listener.port === port) {
-        return resolved.listener;
-      }
+      if (held !== listener.name && sameAddress(resolved.listener, listener)) return resolved.listener;
     }
     return undefined;
   }
@@ -91,7 +95,7 @@ export class Listeners {
       accepting: undefined,
     };
     this.#setChains(open, resolved);
-    open.accepting = await listen(listener, open.reception);
+    open.accepting = await this.#listen(listener, open);
     if (before) this.remove(listener.name);
     this.#open.set(listener.name, open);
   }
@@ -100,7 +104,7 @@ export class Listeners {
   async #change(open: Open, resolved: ResolvedListener): Promise<void> {
     const before = open.resolved.listener;
     if (socketKind(before) !== socketKind(resolved.listener)) {
-      const accepting = await listen(resolved.listener, open.reception);
+      const accepting = await this.#listen(resolved.listener, open);
       open.accepting?.close();
       open.accepting = accepting;
     }
@@ -109,45 +113,67 @@ export class Listeners {
   }
 
   #setChains(open: Open, { listener, chains }: ResolvedListener): void {
+    const telemetry = this.#runtime.telemetry.of(listener);
     const before = new Map(open.chains.map((chain) => [chain.key, chain.served]));
     const trusted = listener.trusted && addressSet(listener.trusted);
     const compared = listener.chains.map(({ when, serve, tls }) => ({
       when,
       alike: JSON.stringify(["routes" in serve ? serve.routes : serve.tcp, tls?.clients]),
     }));
+    const receiving: Chain[] = [];
     open.chains = chains.map(({ when, termination, serve }, index) => {
-      const kind = "table" in serve ? "http" : "tcp";
+      const kind = listener.transport === "udp" ? "udp" : "table" in serve ? "http" : "tcp";
       const key = `${kind} ${JSON.stringify(when)}`;
-      let served = before.get(key);
+      const served = before.get(key);
       before.delete(key);
       if ("table" in serve) {
         const scheme = when.kind === "plain" ? "http" : "https";
         const chain = (served as ServedChain) ?? new ServedChain(this.#runtime, serve.table, listener.port, scheme);
         chain.table = serve.table;
         chain.trusted = trusted;
+        chain.telemetry = telemetry;
         chain.isMisdirected = misdirection(compared, compared[index]!);
-        served = chain;
-      } else {
-        const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener.name);
-        chain.configure(new Shares(serve.tcp, this.#runtime.backends), serve.idleTimeout);
-        served = chain;
+        receiving.push({ when, termination, served: chain });
+        return { key, served: chain };
       }
-      return { key, when, termination, served };
+      const shares = new Shares(serve.tcp, this.#runtime.backends);
+      if (kind === "udp") {
+        const chain = (served as ServedUdp) ?? new ServedUdp(this.#runtime, listener.name);
+        chain.configure(shares, serve.idleTimeout);
+        return { key, served: chain };
+      }
+      const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener.name);
+      chain.configure(shares, serve.idleTimeout);
+      receiving.push({ when, termination, served: chain });
+      return { key, served: chain };
     });
-    open.reception.set(open.chains, listener.proxyProtocol === true);
+    open.reception.set(receiving, listener.proxyProtocol === true);
     for (const served of before.values()) this.#leave(served);
+  }
+
+  async #listen(listener: Listener, { reception, chains }: Open): Promise<Accepting> {
+    const { address, port } = listener;
+    switch (socketKind(listener)) {
+      case "udp":
+        return await listenUdp(address, port, chains[0]!.served as ServedUdp);
+      case "stream":
+        return await listenStream(address, port, reception);
+      case "plain":
+        return listenPlain(address, port, reception);
+    }
   }
 
   remove(name: ListenerName): void {
     const open = this.#open.get(name);
     if (!open) return;
     this.#open.delete(name);
+    this.#runtime.telemetry.forget(name);
     open.accepting?.close();
     open.reception.close();
     for (const { served } of open.chains) this.#leave(served);
   }
 
-  #leave(served: Served): void {
+  #leave(served: Kept): void {
     for (const one of this.#leaving) if (one.size === 0) this.#leaving.delete(one);
     served.drain();
     if (served.size > 0) this.#leaving.add(served);
@@ -172,17 +198,11 @@ export class Listeners {
 }
 
 function sameAddress(a: Listener, b: Listener): boolean {
-  return a.address === b.address && a.port === b.port;
+  return a.address === b.address && a.port === b.port && a.transport === b.transport;
 }
 
 /** Sockets on which TLS can be ended cost more than others. */
-function socketKind(listener: Listener): "plain" | "stream" {
+function socketKind(listener: Listener): "plain" | "stream" | "udp" {
+  if (listener.transport === "udp") return "udp";
   return listener.chains.some(({ tls }) => tls !== undefined) ? "stream" : "plain";
-}
-
-async function listen(listener: Listener, reception: Reception): Promise<Accepting> {
-  const { address, port } = listener;
-  return socketKind(listener) === "stream"
-    ? await listenStream(address, port, reception)
-    : listenPlain(address, port, reception);
 }

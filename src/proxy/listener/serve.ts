@@ -10,6 +10,7 @@ import { Http2Downstream } from "../http2/downstream.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
+import { type ListenerTelemetry, watch } from "../telemetry/watched.ts";
 import { turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
 import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "./served.ts";
@@ -22,6 +23,8 @@ export class ServedChain implements ClientServer, Served {
   trusted: ((address: string) => boolean) | undefined = undefined;
   /** Whether a request for this authority belongs to another chain of the port; undefined: there is none, or all are alike. */
   isMisdirected: ((authority: string) => boolean) | undefined = undefined;
+  /** What is told of its requests; undefined: nothing. */
+  telemetry: ListenerTelemetry | undefined = undefined;
   draining = false;
   readonly timeouts: ClientTimeouts;
   readonly connections = new Map<ClientConnection, Seat>();
@@ -88,7 +91,7 @@ export class ServedChain implements ClientServer, Served {
     if (this.trusted || head.peer !== undefined) believeHops(head, this.#scheme, this.trusted ?? nobody);
     const { client } = downstream.forwardingLines;
     if (client) head.client = client;
-    const forwarding = new Forwarding(this.#runtime, downstream);
+    const forwarding = new Forwarding(this.#runtime, downstream, this.telemetry && watch(this.telemetry, downstream));
     forwarding.begin(this.isMisdirected?.(head.authority) ? misdirectedTable : this.table, this.#port);
     return forwarding;
   }

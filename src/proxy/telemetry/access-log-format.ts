@@ -2,6 +2,8 @@
 // copied from there (and Istio's default text format is written in them). A template is taken apart once; a line costs the pieces.
 // Unknown operators are refused, never printed as they are. What is absent is `-` in text and null in JSON.
 
+import { type AccessLogOperator, templatePieces } from "../../model/listener-telemetry.ts";
+
 /** What a line can be made of. */
 export interface AccessRecord {
   /** Milliseconds since 1970. */
@@ -41,8 +43,8 @@ export interface AccessRecord {
 type Value = string | number | undefined;
 type Operator = (record: AccessRecord) => Value;
 
-const operators: Readonly<Record<string, Operator>> = {
-  START_TIME: (record) => new Date(record.startTime).toISOString(),
+const operators: Readonly<Record<AccessLogOperator, Operator>> = {
+  START_TIME: (record) => isoTime(record.startTime),
   PROTOCOL: (record) => record.protocol,
   RESPONSE_CODE: (record) => record.status,
   RESPONSE_FLAGS: (record) => record.flags,
@@ -105,38 +107,21 @@ export function jsonFormat(fields: Readonly<Record<string, string>>): LineFormat
 }
 
 function piecesOf(template: string): readonly (string | Operator)[] {
-  const pieces: (string | Operator)[] = [];
-  let at = 0;
-  while (at < template.length) {
-    const start = template.indexOf("%", at);
-    if (start < 0) {
-      pieces.push(template.slice(at));
-      break;
-    }
-    if (start > at) pieces.push(template.slice(at, start));
-    const end = template.indexOf("%", start + 1);
-    if (end < 0) throw new Error(`"${template.slice(start)}" has no second %`);
-    pieces.push(end === start + 1 ? "%" : operatorOf(template.slice(start + 1, end)));
-    at = end + 1;
-  }
-  return pieces;
+  return templatePieces(template).map((piece) => {
+    if (typeof piece === "string") return piece;
+    if ("operator" in piece) return operators[piece.operator];
+    const { header, names, most = Number.POSITIVE_INFINITY } = piece;
+    const [first, second] = names.map((name) => headerOf(header === "REQ", name));
+    return (record) => (first!(record) ?? second?.(record))?.slice(0, most);
+  });
 }
 
-function operatorOf(text: string): Operator {
-  const named = /^(REQ|RESP)\(([^()?]+)(?:\?([^()?]+))?\)(?::(\d+))?$/.exec(text);
-  if (named) {
-    const [, side, name, other, length] = named as unknown as [string, string, string, string?, string?];
-    const first = headerOf(side === "REQ", name.toLowerCase());
-    const second = other === undefined ? undefined : headerOf(side === "REQ", other.toLowerCase());
-    const most = length === undefined ? Number.POSITIVE_INFINITY : Number(length);
-    return (record) => (first(record) ?? second?.(record))?.slice(0, most);
-  }
-  const operator = operators[text];
-  if (!operator) {
-    const all = [...Object.keys(operators), "REQ(NAME)", "RESP(NAME)"].join(", ");
-    throw new Error(`%${text}% is no operator of access logs; there are ${all}`);
-  }
-  return operator;
+/** The names (lower case) of the answer's fields that templates ask for. */
+export function responseHeadersIn(templates: readonly string[]): readonly string[] {
+  const names = templates
+    .flatMap(templatePieces)
+    .flatMap((piece) => (typeof piece === "object" && "header" in piece && piece.header === "RESP" ? piece.names : []));
+  return [...new Set(names)];
 }
 
 function headerOf(request: boolean, name: string): (record: AccessRecord) => string | undefined {
@@ -145,6 +130,18 @@ function headerOf(request: boolean, name: string): (record: AccessRecord) => str
   if (name === ":authority") return (record) => record.authority;
   if (name === ":path") return (record) => record.target;
   return (record) => record.requestHeader(name);
+}
+
+let lastTime = Number.NaN;
+let lastText = "";
+
+/** Many requests begin in one millisecond. */
+function isoTime(time: number): string {
+  if (time !== lastTime) {
+    lastTime = time;
+    lastText = new Date(time).toISOString();
+  }
+  return lastText;
 }
 
 function rounded(value: number | undefined): number | undefined {

@@ -4,6 +4,7 @@ import type { Listeners } from "../listener/listeners.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { bounds, statusClasses } from "./metrics.ts";
 import { relayLines } from "./relay-metrics.ts";
+import { requestLines, telemetryLines } from "./request-metrics.ts";
 import { upstreamLines } from "./upstream-metrics.ts";
 
 export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): string {
@@ -39,6 +40,7 @@ export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): str
     out.push(`fairlead_proxy_request_duration_seconds_sum{${labels(series)}} ${metrics.sum(slot) / 1000}`);
     out.push(`fairlead_proxy_request_duration_seconds_count{${labels(series)}} ${sum}`);
   });
+  out.push(...requestLines(metrics, labels));
   family("fairlead_proxy_errors_total", "counter", "Requests that ended for a reason of the proxy's own.");
   for (const [reason, count] of metrics.reasons)
     out.push(`fairlead_proxy_errors_total{${labels({ reason })}} ${count}`);
@@ -59,6 +61,7 @@ export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): str
   out.push(`fairlead_proxy_tls_handshakes_total{result="ok"} ${handshakes}`);
   out.push(`fairlead_proxy_tls_handshakes_total{result="unknown_name"} ${unknownNames}`);
   out.push(`fairlead_proxy_tls_handshakes_total{result="failed"} ${Math.max(0, failures - unknownNames)}`);
+  out.push(...telemetryLines(runtime.telemetry));
   out.push(...relayLines(runtime.relays, labels));
   out.push(...upstreamLines(backends.all(), labels));
   return `${out.join("\n")}\n`;

@@ -2,8 +2,9 @@
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import type { TraceFormat } from "../../model/listener-telemetry.ts";
 import { type AccessRecord, defaultTextFormat, jsonFormat, textFormat } from "./access-log-format.ts";
-import { newId, readTraceContext, type TraceFormat, traceHeaders } from "./trace-context.ts";
+import { newId, readTraceContext, traceHeaders } from "./trace-context.ts";
 
 const lookUp = (headers: Record<string, string>) => (name: string) => headers[name];
 const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";

@@ -2,6 +2,8 @@
 // header or several), and written for the backend with this proxy's span as the parent. Ids are lower-case hexadecimal. What is
 // malformed is as if it were not there (W3C §3.3.1.1).
 
+import type { TraceFormat } from "../../model/listener-telemetry.ts";
+
 export interface TraceContext {
   /** 32 digits. */
   readonly traceId: string;
@@ -54,8 +56,6 @@ function readB3(header: HeaderLookup): TraceContext | undefined {
         : undefined;
   return { traceId: traceId.padStart(32, "0"), parentId, sampled };
 }
-
-export type TraceFormat = "w3c" | "b3" | "b3multi";
 
 /** Headers that tell a backend of the span `spanId` of this proxy. `tracestate` is passed on by whoever passes on headers. */
 export function traceHeaders(

@@ -1,0 +1,160 @@
+// What a listener tells of its requests: access logs by template, in the operators of Envoy's format strings (its documentation:
+// Access logging, Command operators), and traces. The types, the templates taken apart, and what is well formed.
+
+import type { BackendName, Listener } from "./model.ts";
+import { type Problems, pathProblem, token } from "./problems.ts";
+
+export interface AccessLogSettings {
+  /** An absolute path of the proxy's machine; lines are put behind what is there. `/dev/stderr` is the proxy's own log. */
+  readonly path: string;
+  /** One line of text, or an object with a template for each field. */
+  readonly format: { readonly text: string } | { readonly json: Readonly<Record<string, string>> };
+  /** The share of requests that are logged, 0 to 1; all unless given. */
+  readonly sample?: number;
+}
+
+export type TraceFormat = "w3c" | "b3" | "b3multi";
+
+export interface TracingSettings {
+  /** Takes spans as OTLP/HTTP with JSON. */
+  readonly backend: BackendName;
+  /** Where it takes them; `/v1/traces` unless given. */
+  readonly path?: string;
+  /** `service.name` of the spans. */
+  readonly service: string;
+  /** The share of traces that begin here and are recorded, 0 to 1. What a caller decided about a trace stands. */
+  readonly sample: number;
+  /** How the next hop is told, besides what it was told in; at least one. */
+  readonly formats: readonly TraceFormat[];
+}
+
+const traceFormats: readonly TraceFormat[] = ["w3c", "b3", "b3multi"];
+
+/** Operators without arguments. */
+export const accessLogOperators = [
+  ...["START_TIME", "PROTOCOL", "RESPONSE_CODE", "RESPONSE_FLAGS", "RESPONSE_CODE_DETAILS"],
+  ...[
+    "CONNECTION_TERMINATION_DETAILS",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "BYTES_RECEIVED",
+    "BYTES_SENT",
+    "DURATION",
+  ],
+  ...["RESPONSE_DURATION", "UPSTREAM_HOST", "UPSTREAM_CLUSTER", "UPSTREAM_LOCAL_ADDRESS"],
+  ...["UPSTREAM_REQUEST_ATTEMPT_COUNT", "DOWNSTREAM_LOCAL_ADDRESS", "DOWNSTREAM_REMOTE_ADDRESS"],
+  ...["DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_TLS_VERSION", "DOWNSTREAM_PEER_URI_SAN"],
+  ...["REQUESTED_SERVER_NAME", "ROUTE_NAME", "TRACE_ID"],
+] as readonly AccessLogOperator[];
+
+export type AccessLogOperator =
+  | "START_TIME"
+  | "PROTOCOL"
+  | "RESPONSE_CODE"
+  | "RESPONSE_FLAGS"
+  | "RESPONSE_CODE_DETAILS"
+  | "CONNECTION_TERMINATION_DETAILS"
+  | "UPSTREAM_TRANSPORT_FAILURE_REASON"
+  | "BYTES_RECEIVED"
+  | "BYTES_SENT"
+  | "DURATION"
+  | "RESPONSE_DURATION"
+  | "UPSTREAM_HOST"
+  | "UPSTREAM_CLUSTER"
+  | "UPSTREAM_LOCAL_ADDRESS"
+  | "UPSTREAM_REQUEST_ATTEMPT_COUNT"
+  | "DOWNSTREAM_LOCAL_ADDRESS"
+  | "DOWNSTREAM_REMOTE_ADDRESS"
+  | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
+  | "DOWNSTREAM_TLS_VERSION"
+  | "DOWNSTREAM_PEER_URI_SAN"
+  | "REQUESTED_SERVER_NAME"
+  | "ROUTE_NAME"
+  | "TRACE_ID";
+
+export type TemplatePiece =
+  | string
+  | { readonly operator: AccessLogOperator }
+  /** The first of the names (lower case) that is there, cut after `most` characters. */
+  | { readonly header: "REQ" | "RESP"; readonly names: readonly string[]; readonly most?: number };
+
+/** A template taken apart. Throws an Error that names an operator that is not known. */
+export function templatePieces(template: string): readonly TemplatePiece[] {
+  const pieces: TemplatePiece[] = [];
+  let at = 0;
+  while (at < template.length) {
+    const start = template.indexOf("%", at);
+    if (start < 0) {
+      pieces.push(template.slice(at));
+      break;
+    }
+    if (start > at) pieces.push(template.slice(at, start));
+    const end = template.indexOf("%", start + 1);
+    if (end < 0) throw new Error(`"${template.slice(start)}" has no second %`);
+    pieces.push(end === start + 1 ? "%" : operatorOf(template.slice(start + 1, end)));
+    at = end + 1;
+  }
+  return pieces;
+}
+
+function operatorOf(text: string): TemplatePiece {
+  const named = /^(REQ|RESP)\(([^()?]+)(?:\?([^()?]+))?\)(?::(\d+))?$/.exec(text);
+  if (named) {
+    const [, header, name, other, most] = named as unknown as [string, "REQ" | "RESP", string, string?, string?];
+    const names = other === undefined ? [name] : [name, other];
+    return {
+      header,
+      names: names.map((one) => one.toLowerCase()),
+      ...(most === undefined ? {} : { most: Number(most) }),
+    };
+  }
+  const operator = accessLogOperators.find((one) => one === text);
+  if (operator) return { operator };
+  const all = [...accessLogOperators, "REQ(NAME)", "RESP(NAME)"].join(", ");
+  throw new Error(`%${text}% is no operator of access logs; there are ${all}`);
+}
+
+export function checkTelemetry(problems: Problems, { accessLog, tracing, transport, chains }: Listener): void {
+  if (accessLog) checkAccessLog(problems, accessLog);
+  if (!tracing) return;
+  if (transport === "udp" || chains.every(({ serve }) => !("routes" in serve)))
+    problems.add("tracing", "is for requests, and this listener has none");
+  if (tracing.backend === "") problems.add("tracing.backend", "is empty");
+  if (tracing.service === "") problems.add("tracing.service", "is empty");
+  if (tracing.path !== undefined) {
+    const problem = pathProblem(tracing.path);
+    if (problem) problems.add("tracing.path", problem);
+  }
+  checkShare(problems, "tracing.sample", tracing.sample);
+  if (tracing.formats.length === 0) problems.add("tracing.formats", `names none of ${traceFormats.join(", ")}`);
+  tracing.formats.forEach((format, i) => {
+    if (!traceFormats.includes(format))
+      problems.add(`tracing.formats[${i}]`, `"${format}" is none of ${traceFormats.join(", ")}`);
+  });
+}
+
+function checkAccessLog(problems: Problems, { path, format, sample }: AccessLogSettings): void {
+  if (!path.startsWith("/") || path.includes("\0") || path.split("/").includes(".."))
+    problems.add("accessLog.path", `"${path}" is no absolute path`);
+  checkShare(problems, "accessLog.sample", sample ?? 1);
+  const templates: [string, string][] =
+    "text" in format
+      ? [["accessLog.format.text", format.text]]
+      : Object.entries(format.json).map(([name, template]) => [`accessLog.format.json.${name}`, template]);
+  if (templates.length === 0) problems.add("accessLog.format.json", "has no fields");
+  for (const [field, template] of templates) {
+    if (/[\r\n]/.test(template)) problems.add(field, "has a line break in it: one request is one line");
+    try {
+      for (const piece of templatePieces(template)) {
+        if (typeof piece === "string" || "operator" in piece) continue;
+        const wrong = piece.names.find((name) => !token.test(name.replace(/^:/, "")));
+        if (wrong !== undefined) problems.add(field, `"${wrong}" is no header name`);
+      }
+    } catch (error) {
+      problems.add(field, (error as Error).message);
+    }
+  }
+}
+
+function checkShare(problems: Problems, field: string, share: number): void {
+  if (!(share >= 0 && share <= 1)) problems.add(field, `${share} is no share from 0 to 1`);
+}

@@ -1,0 +1,72 @@
+// What a proxy tells of its listeners' requests: their settings made ready to run, and what all of them share.
+
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Listener, ListenerName } from "../../model/model.ts";
+import type { Deadlines } from "../deadlines.ts";
+import type { Backends } from "../upstream/backend.ts";
+import { turn } from "../wire.ts";
+import { jsonFormat, responseHeadersIn, textFormat } from "./access-log-format.ts";
+import { LogFiles } from "./log-files.ts";
+import { SpanExporter } from "./spans.ts";
+import { type ListenerTelemetry, withPort } from "./watched.ts";
+
+export class Telemetry {
+  readonly files: LogFiles;
+  readonly spans: SpanExporter;
+  readonly #clock: Clock;
+  /** By listener: the path of its access log. */
+  readonly #paths = new Map<ListenerName, string>();
+
+  constructor(runtime: { backends: Backends; deadlines: Deadlines }, clock: Clock, log: Logger) {
+    this.#clock = clock;
+    this.files = new LogFiles(clock, log);
+    this.spans = new SpanExporter(runtime, clock, log);
+  }
+
+  /** Of a listener that is put in force now; undefined when it tells nothing. Throws an Error when its log cannot be opened. */
+  of({ name, accessLog, tracing, address, port }: Listener): ListenerTelemetry | undefined {
+    const file = accessLog && this.files.open(accessLog.path);
+    if (this.#paths.get(name) !== accessLog?.path) this.forget(name);
+    if (accessLog) this.#paths.set(name, accessLog.path);
+    if (!accessLog && !tracing) return undefined;
+    const format = accessLog?.format;
+    const templates = format === undefined ? [] : "text" in format ? [format.text] : Object.values(format.json);
+    return {
+      log:
+        file && format
+          ? {
+              file,
+              line: "text" in format ? textFormat(format.text) : jsonFormat(format.json),
+              sample: accessLog?.sample ?? 1,
+              responseHeaders: responseHeadersIn(templates),
+            }
+          : undefined,
+      tracing: tracing && {
+        settings: tracing,
+        collector: { backend: tracing.backend, path: tracing.path ?? "/v1/traces", service: tracing.service },
+        exporter: this.spans,
+      },
+      local: withPort(address, port),
+      epoch: this.#clock.now() - turn.source(),
+    };
+  }
+
+  /** Writes and sends what waits, as far as a moment suffices. */
+  async end(): Promise<void> {
+    this.files.close();
+    this.spans.flush();
+    await new Promise<void>((resolve) => void this.#clock.after(this.spans.waiting > 0 ? lastBatches : 0, resolve));
+  }
+
+  /** A listener is gone. Its last requests may still be under way, so that its log is closed a while later. */
+  forget(name: ListenerName): void {
+    if (!this.#paths.delete(name)) return;
+    this.#clock.after(closeAfter, () => this.files.keep(new Set(this.#paths.values())));
+  }
+}
+
+/** Milliseconds: longer than a drain. */
+const closeAfter = 60_000;
+/** Milliseconds for spans at the end of the process. */
+const lastBatches = 500;
