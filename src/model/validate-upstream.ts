@@ -110,6 +110,10 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
       problems.add("failureAccrual.minPenalty", "is above maxPenalty");
   }
   if (healthCheck) checkHealthCheck(problems, healthCheck);
+  if (healthCheck?.check.kind === "grpc" && backend.protocol !== "h2c")
+    problems.add("healthCheck.check", "is of gRPC, which needs a backend of protocol h2c");
+  if (healthCheck?.check.kind === "http" && backend.protocol === "tcp")
+    problems.add("healthCheck.check", "is of HTTP, which a backend of protocol tcp does not speak");
   if (tls) checkUpstreamTls(problems, tls);
 }
 

@@ -6,9 +6,15 @@ import { Deadline, type Deadlines } from "./deadlines.ts";
 import type { Repeat, RequestHead, ResponseHead, UpstreamEvents } from "./exchange.ts";
 import { HeaderBlock } from "./headers.ts";
 import type { Reason } from "./reason.ts";
-import type { Backends } from "./upstream/backend.ts";
+import type { BackendRuntime } from "./upstream/backend.ts";
 import type { Waiter } from "./upstream/pool.ts";
 import { beginTurn, endTurn, turn } from "./wire.ts";
+
+/** Who has the connections, and the timers. */
+export interface CallRuntime {
+  readonly backends: { get(name: BackendName): Pick<BackendRuntime, "acquire" | "forget"> };
+  readonly deadlines: Deadlines;
+}
 
 export interface CallRequest {
   readonly backend: BackendName;
@@ -41,7 +47,7 @@ export interface Call {
   cancel(): void;
 }
 
-export function call(runtime: { backends: Backends; deadlines: Deadlines }, request: CallRequest, end: CallEnd): Call {
+export function call(runtime: CallRuntime, request: CallRequest, end: CallEnd): Call {
   const underWay = new CallUnderWay(runtime, request, end);
   if (turn.running) underWay.start();
   else {
@@ -64,7 +70,7 @@ const perHop = new Set([
 const framing = new Set([...perHop, "content-length", "host", "expect"]);
 
 class CallUnderWay extends Deadline implements Call, Waiter, UpstreamEvents {
-  readonly #runtime: { backends: Backends; deadlines: Deadlines };
+  readonly #runtime: CallRuntime;
   readonly #request: CallRequest;
   #end: CallEnd | undefined;
   #connection: Parameters<Waiter["connected"]>[0] | undefined = undefined;
@@ -73,7 +79,7 @@ class CallUnderWay extends Deadline implements Call, Waiter, UpstreamEvents {
   #body: Buffer[] = [];
   #bytes = 0;
 
-  constructor(runtime: { backends: Backends; deadlines: Deadlines }, request: CallRequest, end: CallEnd) {
+  constructor(runtime: CallRuntime, request: CallRequest, end: CallEnd) {
     super();
     this.#runtime = runtime;
     this.#request = request;

@@ -6,7 +6,7 @@ import { isKnownFilter } from "./filters/order.ts";
 
 type Names<T> = readonly (keyof T)[];
 
-const ofBackend: Names<Backend> = ["healthCheck", "proxyProtocol"];
+const ofBackend: Names<Backend> = ["proxyProtocol"];
 
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {

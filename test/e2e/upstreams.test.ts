@@ -3,6 +3,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import * as grpc from "@grpc/grpc-js";
 import type { Backend, Rule } from "../../src/model/model.ts";
 import {
   backend,
@@ -281,6 +282,80 @@ describe("health", () => {
     one.answer = () => new Response("well");
     await until(async () => (await get()).status === 200);
     expect(one.count).toBe(3);
+  });
+});
+
+describe("health checks", () => {
+  const times = { interval: 50, timeout: 2_000, unhealthyThreshold: 2, healthyThreshold: 1 };
+  const reasonOf = async () => (await get()).headers.get("x-fairlead-reason");
+
+  test("by HTTP: an endpoint that is not well gets no requests until it is again", async () => {
+    let well = true;
+    const answer: Answer = (request) =>
+      request.url.endsWith("/ready?deep") ? new Response("", { status: well ? 204 : 500 }) : new Response("ok");
+    const sick = server(answer);
+    const healthy = server((request) => new Response(request.url.endsWith("/ready?deep") ? "" : "other"));
+    await serve([sick, healthy], {
+      healthCheck: {
+        ...times,
+        check: { kind: "http", path: "/ready?deep", expected: [{ first: 200, last: 204 }] },
+      },
+    });
+    await until(async () => (await (await get()).text()) === "ok");
+    well = false;
+    const unhealthy = async () => (await (await proxy.get("/metrics")).text()).includes('state="unhealthy"} 1');
+    await until(unhealthy);
+    for (let index = 0; index < 6; index++) expect(await (await get()).text()).toBe("other");
+    well = true;
+    await until(async () => (await (await get()).text()) === "ok");
+  });
+
+  test("by TCP", async () => {
+    const gone = freePort();
+    await serve([{ port: gone }], { healthCheck: { ...times, check: { kind: "tcp" } } });
+    await until(async () => (await reasonOf()) === "no_healthy_endpoints");
+    const back = Bun.serve({ port: gone, hostname: "127.0.0.1", fetch: () => new Response("back") });
+    ends.push(() => back.stop(true));
+    await until(async () => (await get()).status === 200);
+  });
+
+  test("by gRPC", async () => {
+    let status = 1;
+    const asked: string[] = [];
+    const identity = (bytes: Buffer) => bytes;
+    const health = new grpc.Server();
+    health.addService(
+      {
+        check: {
+          ...{ path: "/grpc.health.v1.Health/Check", requestStream: false, responseStream: false },
+          ...{ requestSerialize: identity, requestDeserialize: identity },
+          ...{ responseSerialize: identity, responseDeserialize: identity },
+        },
+      },
+      {
+        check(call: grpc.ServerUnaryCall<Buffer, Buffer>, done: grpc.sendUnaryData<Buffer>) {
+          asked.push(call.request.subarray(2).toString());
+          done(null, Buffer.from([8, status]));
+        },
+      },
+    );
+    const at = await new Promise<number>((resolve, reject) => {
+      health.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+        error ? reject(error) : resolve(bound),
+      );
+    });
+    ends.push(() => health.forceShutdown());
+    await serve([{ port: at }], {
+      protocol: "h2c",
+      healthCheck: { ...times, check: { kind: "grpc", service: "orders" } },
+    });
+    await until(async () => asked.length > 2);
+    expect(new Set(asked)).toEqual(new Set(["orders"]));
+    expect(await reasonOf()).not.toBe("no_healthy_endpoints");
+    status = 2;
+    await until(async () => (await reasonOf()) === "no_healthy_endpoints");
+    status = 1;
+    await until(async () => (await reasonOf()) !== "no_healthy_endpoints");
   });
 });
 

@@ -1,5 +1,5 @@
-// The messages of Envoy's two services that filters ask: envoy.service.auth.v3.Authorization/Check and
-// envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit; only the fields that are used here, with their numbers. Written and
+// The messages of Envoy's two services that filters ask, envoy.service.auth.v3.Authorization/Check and
+// envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit, and of grpc.health.v1.Health/Check; only the fields that are used here, with their numbers. Written and
 // read by protobufjs; unknown fields are skipped. And one unary gRPC call's framing (gRPC over HTTP/2, length-prefixed messages).
 
 import protobuf from "protobufjs/light.js";
@@ -94,6 +94,9 @@ const root = protobuf.Root.fromJSON({
         rawBody: { id: 5, type: "bytes" },
       },
     },
+    // health.v1
+    HealthCheckRequest: { fields: { service: { id: 1, type: "string" } } },
+    HealthCheckResponse: { fields: { status: { id: 1, type: "int32" } } },
   },
 });
 
@@ -131,6 +134,8 @@ export const messages = {
   checkResponse: root.lookupType("CheckResponse"),
   rateLimitRequest: root.lookupType("RateLimitRequest"),
   rateLimitResponse: root.lookupType("RateLimitResponse"),
+  healthCheckRequest: root.lookupType("HealthCheckRequest"),
+  healthCheckResponse: root.lookupType("HealthCheckResponse"),
 };
 
 /** A unary call's request. */

@@ -9,6 +9,7 @@ import type { Reason } from "../reason.ts";
 import { beginTurn, endTurn } from "../wire.ts";
 import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
+import { CheckGate, HealthChecks } from "./health-checks.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
@@ -29,6 +30,7 @@ export const defaultUpstreamTimeouts: UpstreamTimeouts = { idle: 300_000 };
 /** What all backends of a proxy share. */
 export interface Surroundings {
   readonly log?: Logger;
+  readonly checkGate?: CheckGate;
   /** The proxy's own zone. */
   readonly zone?: string;
 }
@@ -72,6 +74,7 @@ export class BackendRuntime implements PoolOwner {
   /** Made when first asked for. */
   #tokens: Map<string, EndpointPool> | undefined = undefined;
   #queue: Waiter[] = [];
+  #checks: HealthChecks | undefined = undefined;
 
   constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts, surroundings: Surroundings = {}) {
     this.name = name;
@@ -125,6 +128,7 @@ export class BackendRuntime implements PoolOwner {
     if (!config) {
       this.watch?.dispose();
       this.watch = undefined;
+      this.#check(undefined, before);
       this.#failQueue("no_backend");
       return;
     }
@@ -139,18 +143,37 @@ export class BackendRuntime implements PoolOwner {
       pool.health.configure(config, before, now);
       if (!before || before.protocol !== config.protocol || !same(before.tls, config.tls)) pool.renew();
     }
-    this.#watch(config);
+    this.#watch(config, before);
   }
 
-  #watch(config: Backend): void {
+  #watch(config: Backend, before: Backend | undefined): void {
     if (!HealthWatch.isNeeded(config)) {
       this.watch?.dispose();
       this.watch = undefined;
+      this.#check(undefined, before);
       return;
     }
     if (this.watch) this.watch.configure(config);
     else this.watch = new HealthWatch(config, this.deadlines, this.#surroundings.log, () => (this.#choice = undefined));
     this.watch.setEndpoints(this.#pools.values());
+    this.#check(config, before);
+  }
+
+  /** Checks go on as before where nothing of theirs has changed. */
+  #check(config: Backend | undefined, before: Backend | undefined): void {
+    const healthCheck = config?.healthCheck;
+    const way = ({ healthCheck, protocol, tls }: Backend) => [healthCheck, protocol, tls];
+    if (config && before && this.#checks && same(way(config), way(before))) return;
+    this.#checks?.dispose();
+    this.#checks = undefined;
+    if (!healthCheck) return;
+    this.#checks = new HealthChecks(
+      healthCheck,
+      this,
+      this.#surroundings.checkGate ?? new CheckGate(),
+      (pool, problem) => this.watch?.checked(pool as EndpointPool, problem),
+    );
+    this.#checks.setEndpoints(this.#pools.values());
   }
 
   /** Pools of endpoints that stay are kept as they are. */
@@ -170,6 +193,7 @@ export class BackendRuntime implements PoolOwner {
     this.#choice = undefined;
     this.#tokens = undefined;
     this.watch?.setEndpoints(now.values());
+    this.#checks?.setEndpoints(now.values());
     if (this.usable === 0) this.#failQueue("no_endpoints");
   }
 
@@ -273,6 +297,7 @@ export class BackendRuntime implements PoolOwner {
 
   release(pool: EndpointPool): void {
     pool.ended();
+    this.watch?.abandoned(pool);
     this.connections--;
     this.offer(pool, undefined);
   }
@@ -318,7 +343,7 @@ export class Backends {
   ) {
     this.#deadlines = deadlines;
     this.#timeouts = timeouts;
-    this.#surroundings = surroundings;
+    this.#surroundings = { checkGate: new CheckGate(), ...surroundings };
     clock.every(sweepMilliseconds, () => this.#sweep());
   }
 

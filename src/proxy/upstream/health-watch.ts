@@ -73,7 +73,7 @@ export class HealthWatch extends Deadline {
     if (!outlierDetection) return;
     this.#outlier = new OutlierDetection(outlierDetection, () => this.#hostSet, {
       ejected: (host, cause) => this.#out(this.#hosts.get(host)!, cause),
-      returned: (host) => this.back(this.#hosts.get(host)!),
+      returned: (host) => this.#back(this.#hosts.get(host)!),
     });
     this.#nextInterval = this.#deadlines.now() + outlierDetection.interval;
   }
@@ -110,7 +110,7 @@ export class HealthWatch extends Deadline {
     else {
       const wasShut = breaker.shutUntil !== undefined;
       breaker.succeeded();
-      if (wasShut) this.back(endpoint);
+      if (wasShut) this.#back(endpoint);
     }
   }
 
@@ -136,6 +136,13 @@ export class HealthWatch extends Deadline {
     this.#arm();
   }
 
+  /** An active check has come to a result; `problem` is undefined when the endpoint is well. */
+  checked(endpoint: Watched, problem: string | undefined): void {
+    if (!endpoint.health.active?.result(problem === undefined)) return;
+    if (problem === undefined) this.#back(endpoint);
+    else this.#isOut(endpoint, "healthCheck", { problem });
+  }
+
   // -------------------------------------------------------------------------------------------------------- out and in
 
   #out(endpoint: Watched, cause: EjectionCause | "failureAccrual"): void {
@@ -143,23 +150,19 @@ export class HealthWatch extends Deadline {
     const now = this.#deadlines.now();
     const until =
       cause === "failureAccrual" ? health.breaker!.shutUntil! : now + this.#outlier!.ejectionTime(health.outlier);
-    this.isOut(endpoint, cause, Math.round(until - now));
+    this.#isOut(endpoint, cause, { milliseconds: Math.round(until - now) });
   }
 
-  /** The endpoint takes no requests from now on. `milliseconds` when it is known for how long. */
-  isOut(endpoint: Watched, cause: UnhealthyCause, milliseconds?: number): void {
+  /** The endpoint takes no requests from now on. */
+  #isOut(endpoint: Watched, cause: UnhealthyCause, more: Readonly<Record<string, unknown>>): void {
     endpoint.health.outBecause = cause;
     this.ejections.set(cause, (this.ejections.get(cause) ?? 0) + 1);
-    this.#log?.warn("endpoint taken out", {
-      ...this.#named(endpoint),
-      cause,
-      ...(milliseconds ? { milliseconds } : {}),
-    });
+    this.#log?.warn("endpoint taken out", { ...this.#named(endpoint), cause, ...more });
     this.#changed();
   }
 
   /** The endpoint takes requests again, if nothing else speaks against it. */
-  back(endpoint: Watched): void {
+  #back(endpoint: Watched): void {
     endpoint.health.outBecause = undefined;
     endpoint.health.since = this.#deadlines.now();
     this.#log?.info("endpoint back", this.#named(endpoint));

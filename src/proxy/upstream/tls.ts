@@ -103,7 +103,7 @@ export class TlsClient {
  * library says "not done" of both when the name does not fit either.
  */
 function isVerdict(error: string | undefined): boolean {
-  return error !== undefined && error.includes("_") && !error.startsWith("ERR_");
+  return error?.includes("_") === true && !error.startsWith("ERR_");
 }
 
 /** The other side of a handshake. */
