@@ -25,7 +25,7 @@ import type { Listeners, ResolvedChain, ResolvedListener } from "./listener/list
 import type { Termination } from "./listener/termination.ts";
 import { type Certificate, contextKey, loadAuthorities, loadCertificate } from "./listener/tls-context.ts";
 import type { ProxyRuntime } from "./runtime.ts";
-import { unsupportedBackend, unsupportedListener, unsupportedTable } from "./unsupported.ts";
+import { unsupportedBackend, unsupportedTable } from "./unsupported.ts";
 import { TlsClient } from "./upstream/tls.ts";
 
 type Update = Extract<ToProxy, { type: "update" }>;
@@ -247,13 +247,14 @@ export class Configuration {
   }
 
   #listenerProblem(listener: Listener): string | undefined {
-    if (!this.#scopes.has(listener.scope)) return `has scope ${listener.scope}, which this proxy does not serve`;
-    return unsupportedListener(listener);
+    return this.#scopes.has(listener.scope)
+      ? undefined
+      : `has scope ${listener.scope}, which this proxy does not serve`;
   }
 
   /** Looks up what a listener names. Throws an Error when a certificate is missing or does not fit. */
   #resolve(listener: Listener): ResolvedListener {
-    const holder = this.#listeners.holder(listener.address, listener.port, listener.name);
+    const holder = this.#listeners.holder(listener);
     if (holder) throw new Error(`${listener.address}:${listener.port} is in use by listener ${holder.name}`);
     return {
       listener,

@@ -1,7 +1,7 @@
 // What the model can say and this proxy does not do yet. A resource that asks for it is refused with the words given here, so
 // that no policy is ever silently left out. Who builds one of them takes its line away.
 
-import type { Backend, Listener, RouteTable, WeightedBackend } from "../model/model.ts";
+import type { Backend, RouteTable, WeightedBackend } from "../model/model.ts";
 import { isKnownFilter } from "./filters/order.ts";
 
 type Names<T> = readonly (keyof T)[];
@@ -25,11 +25,6 @@ export function unsupportedTable(table: RouteTable): string | undefined {
     }
   }
   return undefined;
-}
-
-/** Why a listener cannot be taken, beside what its sockets cannot do. */
-export function unsupportedListener({ transport }: Listener): string | undefined {
-  return transport === "tcp" ? undefined : said(`transport ${transport}`);
 }
 
 function firstOf<T extends object>(of: T | undefined, names: Names<T>, prefix: string): string | undefined {

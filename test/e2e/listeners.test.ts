@@ -527,3 +527,102 @@ test("a PROXY header says who the client is, for headers and logs; without one t
     { source: "203.0.113.9", sourcePort: 4711, destination: "198.51.100.1:80", backend: "a" },
   ]);
 });
+
+// --------------------------------------------------------------------------------------------------------------- UDP
+
+/** A UDP server that answers with its name and what it got. */
+async function udpServer(name: string): Promise<number> {
+  const socket = await Bun.udpSocket({
+    hostname: "127.0.0.1",
+    socket: { data: (server, bytes, clientPort, client) => void server.send(`${name} ${bytes}`, clientPort, client) },
+  });
+  servers.push(socket);
+  return socket.port;
+}
+
+/** A client that hears only the address that it asks. */
+async function udpClient(): Promise<{ ask(text: string): Promise<string> }> {
+  let heard: (text: string) => void = () => {};
+  const socket = await Bun.udpSocket({
+    connect: { hostname: "127.0.0.1", port },
+    socket: { data: (_, bytes) => heard(bytes.toString()), error() {} },
+  });
+  servers.push(socket);
+  return {
+    ask: (text) =>
+      new Promise((resolve) => {
+        // Again until there is an answer: datagrams may be lost, and a session with nobody ends by it.
+        const again = setInterval(() => socket.send(text), 100);
+        heard = (answer) => {
+          clearInterval(again);
+          resolve(answer);
+        };
+        socket.send(text);
+      }),
+  };
+}
+
+test("datagrams of a client stay with one endpoint, answers come from the listener, and sessions end", async () => {
+  const udp = (idleTimeout: number): Listener => ({
+    ...listener({ when: plain, serve: { tcp: [forwardTo("a", 1), forwardTo("b", 1)], idleTimeout } }),
+    transport: "udp",
+    name: "udp",
+  });
+  const a = await udpServer("a");
+  await put({
+    backends: [backend("a", { protocol: "tcp" }), backend("b", { protocol: "tcp" })],
+    endpoints: [endpoints("a", a), endpoints("b", await udpServer("b"))],
+    // A TCP listener on the same port is another one.
+    listeners: [udp(60_000), listener({ when: plain, serve: tcp(forwardTo("a")) })],
+  });
+  const names = new Map<string, number>();
+  for (let i = 0; i < 12; i++) {
+    const client = await udpClient();
+    const first = await client.ask("hello");
+    expect(first).toMatch(/^[ab] hello$/);
+    const name = first[0]!;
+    names.set(name, (names.get(name) ?? 0) + 1);
+    expect(await client.ask("again")).toBe(`${name} again`);
+  }
+  expect([...names.keys()].sort()).toEqual(["a", "b"]);
+  expect(Math.abs(names.get("a")! - names.get("b")!)).toBeLessThanOrEqual(2);
+  expect(await metric('fairlead_proxy_relayed_connections{protocol="udp",backend="a"}')).toBe(names.get("a")!);
+
+  // The idle timeout of a changed listener holds for what begins now.
+  const client = await udpClient();
+  await put({ listeners: [udp(150)] });
+  await client.ask("short");
+  while ((await log()).filter(({ protocol }) => protocol === "UDP").length === 0) await Bun.sleep(50);
+  expect((await log()).find(({ protocol }) => protocol === "UDP")).toMatchObject({ reason: "-", received: 5, sent: 7 });
+});
+
+test("a session whose endpoint refuses or goes is begun anew elsewhere", async () => {
+  const here = await udpServer("here");
+  const nobody = freePort();
+  await put({
+    backends: [backend("a", { protocol: "tcp" })],
+    endpoints: [endpoints("a", nobody, here)],
+    listeners: [{ ...listener({ when: plain, serve: tcp(forwardTo("a")) }), transport: "udp" }],
+  });
+  const clients = await Promise.all([1, 2, 3, 4].map(udpClient));
+  for (const client of clients) expect(await client.ask("hello")).toBe("here hello");
+  await put({ endpoints: [endpoints("a", await udpServer("there"))] });
+  for (const client of clients) expect(await client.ask("hello")).toBe("there hello");
+});
+
+test("what a udp listener cannot do is said", async () => {
+  const reason = async (more: Partial<Listener>) =>
+    (
+      await proxy.control.update({
+        listeners: [{ ...listener({ when: plain, serve: tcp(forwardTo("a")) }), transport: "udp", ...more }],
+      })
+    )[0]?.reason;
+  expect(await reason({ address: "0.0.0.0" })).toContain("answers must come from the one that was asked");
+  expect(await reason({ chains: [{ from, when: plain, serve: routes }] })).toContain(
+    "must be plain and serve backends",
+  );
+  expect(await reason({ proxyProtocol: true })).toContain("proxyProtocol");
+  const taken = await Bun.udpSocket({ hostname: "127.0.0.1", port: 0 });
+  servers.push(taken);
+  expect(await reason({ port: taken.port })).toContain("is in use by another process");
+});

@@ -16,7 +16,7 @@ export interface Seat {
 export interface LiveConnection {
   readonly listener: string;
   readonly source: string;
-  readonly protocol: "HTTP/1.1" | "HTTP/2" | "TCP";
+  readonly protocol: "HTTP/1.1" | "HTTP/2" | "TCP" | "UDP";
   /** Milliseconds since it was accepted. */
   readonly age: number;
 }

@@ -1,0 +1,36 @@
+// The socket of a UDP listener: all clients' datagrams come by it, and all answers leave by it.
+
+import { sendDatagram } from "../../base/datagram.ts";
+import type { Accepting } from "../listener/plain.ts";
+import { beginTurn, endTurn } from "../wire.ts";
+import type { Answer, ServedUdp } from "./served.ts";
+
+/** SO_REUSEPORT, so that the next process can listen before this one goes (uSockets' LIBUS_LISTEN_REUSE_PORT). */
+const reusePort: object = { flags: 4 };
+
+/** Rejects with an Error with `code` when the address cannot be had. */
+export async function listenUdp(address: string, port: number, served: ServedUdp): Promise<Accepting> {
+  const socket = await Bun.udpSocket({
+    hostname: address,
+    port,
+    binaryType: "buffer",
+    ...reusePort,
+    socket: {
+      data(_socket, bytes, clientPort, client) {
+        beginTurn();
+        served.datagram(bytes, clientPort, client, answer);
+        endTurn();
+      },
+      // A client that did not wait for its answer: the kernel says so on the socket of all clients.
+      error() {},
+    },
+  });
+  const answer: Answer = (bytes, clientPort, client) => {
+    try {
+      sendDatagram(() => socket.send(bytes, clientPort, client));
+    } catch {
+      // A client that cannot be reached any more, or the listener is closing.
+    }
+  };
+  return { close: () => socket.close() };
+}
