@@ -3,6 +3,7 @@
 
 import type { TracingSettings } from "../../model/listener-telemetry.ts";
 import type { Downstream, ResponseHead } from "../exchange.ts";
+import { type HeaderBlock, Kind } from "../headers.ts";
 import type { Reason } from "../reason.ts";
 import { turn } from "../wire.ts";
 import type { AccessRecord, LineFormat } from "./access-log-format.ts";
@@ -54,6 +55,18 @@ const traceFields = [
   "x-b3-flags",
 ];
 
+/** Whether any field begins like those of traces do: most requests of clients have none, and looking for each costs more. */
+function carriesTrace(headers: HeaderBlock): boolean {
+  const { source, spans, kinds, count } = headers;
+  for (let index = 0; index < count; index++) {
+    if (kinds[index] !== Kind.other) continue;
+    const first = source[spans[index * 4]!]! | 0x20;
+    if (first === 0x74 || first === 0x62) return true;
+    if (first === 0x78 && (source[spans[index * 4]! + 2]! | 0x20) === 0x62) return true;
+  }
+  return headers.extra !== undefined;
+}
+
 /** A request's watch; undefined when there is nothing to be told of it. */
 export function watch(telemetry: ListenerTelemetry, down: Downstream): Watched | undefined {
   const { log, tracing } = telemetry;
@@ -92,18 +105,19 @@ export class Watched implements AccessRecord {
 
   #trace({ sample, formats }: TracingSettings): void {
     const { headers } = this.#down.head;
-    const told = readTraceContext((name) => headers.get(name));
+    const carries = carriesTrace(headers);
+    const told = carries ? readTraceContext((name) => headers.get(name)) : undefined;
     this.traceId = told?.traceId ?? newId(16);
     this.#parentId = told?.parentId ?? "";
     this.#spanId = newId(8);
     this.#sampled = told?.sampled ?? Math.random() < sample;
     // Malformed ones go, too: the next hop would take them for a trace of its own.
-    for (const name of traceFields) headers.remove(name);
+    if (carries) for (const name of traceFields) headers.remove(name);
     for (const format of formats) {
       for (const [name, value] of traceHeaders(format, this.traceId, this.#spanId, this.#sampled))
         headers.add(name, value);
     }
-    if (told === undefined) headers.remove("tracestate");
+    if (carries && told === undefined) headers.remove("tracestate");
   }
 
   /** The head of a backend's answer is there. */
