@@ -366,6 +366,12 @@ export class Filtering implements FilterExchange, BodySink {
     if (!this.#dropping) this.#toClient.end(trailers);
   }
 
+  /** The answer ends here and not well, which its trailers say. */
+  cutOff(trailers: HeaderBlock, reason: Reason): void {
+    this.#reason = reason;
+    this.#toClient.end(trailers);
+  }
+
   /** The client takes again. */
   responseDrained(): void {
     const last = this.#responseStages.at(-1);

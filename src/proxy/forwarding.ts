@@ -16,8 +16,9 @@ import type {
 } from "./exchange.ts";
 import { type FilteredExchange, Filtering, type LocalAnswer } from "./filtering.ts";
 import { addForwardingHeaders } from "./filters/forwarded.ts";
+import { grpcTimeout, tellTimeout } from "./grpc-timeout.ts";
 import type { HeaderBlock } from "./headers.ts";
-import { grpcAnswer, isGrpc, localAnswer } from "./local-answer.ts";
+import { grpcAnswer, grpcEnd, isGrpc, localAnswer } from "./local-answer.ts";
 import { OneTry } from "./one-try.ts";
 import { keptBy, tokenFor } from "./persistence.ts";
 import { type Reason, reasons } from "./reason.ts";
@@ -71,6 +72,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #requestDue = 0;
   #tryDue = 0;
   #againDue = 0;
+  /** The caller has said how long it waits, and the backend is told what is left of it. */
+  #callTimed = false;
+  /** Of an answer that has begun: it says nowhere how long it is. */
+  #openEnded = false;
   /** When something last went either way, by `turn.now`; only where the rule has an idle timeout. */
   #active = 0;
 
@@ -117,8 +122,15 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       this.#answer("loop_detected");
       return;
     }
-    if (rule.requestTimeout > 0) {
-      this.#requestDue = this.#runtime.deadlines.now() + rule.requestTimeout;
+    const called = grpcTimeout(head);
+    if (rule.requestTimeout > 0 || called !== undefined) {
+      this.#callTimed = called !== undefined;
+      if (called !== undefined && called <= 0) {
+        this.#answer("request_timeout");
+        return;
+      }
+      const timeout = Math.min(rule.requestTimeout || Number.POSITIVE_INFINITY, called ?? Number.POSITIVE_INFINITY);
+      this.#requestDue = this.#runtime.deadlines.now() + timeout;
       this.#arm();
     }
     if (rule.idleTimeout > 0) {
@@ -192,6 +204,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       this.#oneTry = new OneTry(this);
       connection.begin(this.#oneTry);
     } else connection.begin(this);
+    if (this.#callTimed) {
+      const due = this.#tryDue === 0 ? this.#requestDue : Math.min(this.#requestDue, this.#tryDue);
+      tellTimeout(this.#down.head.headers, due - this.#runtime.deadlines.now());
+    }
     connection.send(this.#down.head);
     let goOn = true;
     for (let index = 0; index < this.#body.length; index++) {
@@ -346,6 +362,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   answered(head: ResponseHead): void {
     this.#watched?.answered(head);
     this.#status = head.status;
+    this.#openEnded = head.length < 0;
     this.#down.respond(head);
   }
 
@@ -434,6 +451,15 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
 
   /** The answer has begun and cannot be completed. */
   #cutOff(reason: Reason): void {
+    if (this.#openEnded && isGrpc(this.#down.head.headers)) {
+      const trailers = grpcEnd(reasons[reason].grpc, reasons[reason].text, reason);
+      if (this.#filtering) this.#filtering.cutOff(trailers, reason);
+      else {
+        this.#finish(reason);
+        this.#down.end(trailers);
+      }
+      return;
+    }
     this.#finish(reason);
     this.#down.abort();
   }

@@ -48,13 +48,24 @@ export function grpcAnswer(
   const block = new HeaderBlock();
   for (const [name, value] of head.headers.entries()) if (!name.startsWith("content-")) block.add(name, value);
   block.add("content-type", request.get("content-type") ?? "application/grpc");
+  addStatus(block, code, body.toString("utf8").trim().slice(0, 1024));
+  return { head: { status: 200, phrase: "", headers: block, length: 0 }, body: Buffer.alloc(0) };
+}
+
+/** Trailers for an answer of gRPC that has begun and cannot be completed. */
+export function grpcEnd(code: number, text: string, reason: string): HeaderBlock {
+  const block = new HeaderBlock();
+  addStatus(block, code, text);
+  block.add("x-fairlead-reason", reason);
+  return block;
+}
+
+function addStatus(block: HeaderBlock, code: number, text: string): void {
   block.add("grpc-status", String(code));
   // Percent-encoded UTF-8 but for printable ASCII (gRPC over HTTP/2, "Status-Message").
-  const text = body.toString("utf8").trim().slice(0, 1024);
   if (text !== "")
     block.add(
       "grpc-message",
       text.replaceAll(/[^ -$&-~]/gu, (one) => encodeURIComponent(one.toWellFormed())),
     );
-  return { head: { status: 200, phrase: "", headers: block, length: 0 }, body: Buffer.alloc(0) };
 }

@@ -3,6 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import http2 from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
@@ -39,11 +40,14 @@ const service = {
   count: method("Count", false, true),
   chat: method("Chat", true, true),
   never: method("Never", false, false),
+  drip: method("Drip", false, true),
 };
 
 /** What a caller of `never` made the server see. */
 let cancelled: Promise<void>;
 let sawCancel: () => void;
+/** Until when the caller of `never` waits, as its server knows it. */
+let deadline: grpc.Deadline;
 
 const server = new grpc.Server();
 server.addService(service, {
@@ -78,7 +82,11 @@ server.addService(service, {
     call.on("end", () => call.end());
   },
   never(call: grpc.ServerUnaryCall<Buffer, Buffer>) {
+    deadline = call.getDeadline();
     call.on("cancelled", () => sawCancel());
+  },
+  drip(call: grpc.ServerWritableStream<Buffer, Buffer>) {
+    call.write(Buffer.from("one"));
   },
 } as unknown as grpc.UntypedServiceImplementation);
 
@@ -113,6 +121,13 @@ beforeAll(async () => {
         rule("wrong", {
           match: { headers: [{ name: "x-to", match: { kind: "exact", value: "wrong" } }] },
           action: { kind: "forward", to: [forwardTo("wrong")] },
+        }),
+        rule("short", {
+          match: {
+            path: { kind: "segments", value: "/test.Echo" },
+            headers: [{ name: "x-to", match: { kind: "exact", value: "short" } }],
+          },
+          timeouts: { request: 400 },
         }),
         rule("one", { match: { path: { kind: "segments", value: "/test.Echo" } } }),
       ]),
@@ -224,6 +239,64 @@ test("a deadline reaches the server as a cancellation", async () => {
   });
   expect(error.code).toBe(grpc.status.DEADLINE_EXCEEDED);
   await cancelled;
+});
+
+describe("how long a call may take", () => {
+  /** A call whose client does not count time itself. */
+  const patient = async (headers: Record<string, string>) => {
+    ({ promise: cancelled, resolve: sawCancel } = Promise.withResolvers<void>());
+    const session = http2.connect(`http://127.0.0.1:${plain}`);
+    const began = Date.now();
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/test.Echo/Never",
+      "content-type": "application/grpc",
+      te: "trailers",
+      ...headers,
+    });
+    stream.end(Buffer.alloc(5));
+    const head = await new Promise<http2.IncomingHttpHeaders>((resolve, reject) => {
+      stream.on("response", resolve);
+      stream.on("error", reject);
+    });
+    session.destroy();
+    return { head, took: Date.now() - began, left: Number(deadline) - began };
+  };
+
+  test("is what the caller says, where the rule says nothing", async () => {
+    const { head, took, left } = await patient({ "grpc-timeout": "300m" });
+    expect(head).toMatchObject({ ":status": 200, "grpc-status": "4", "x-fairlead-reason": "request_timeout" });
+    expect(took).toBeGreaterThanOrEqual(300);
+    await cancelled;
+    // The server counts from when it got the call.
+    expect(left).toBeLessThan(took + 300);
+  });
+
+  test("is at most what the rule says, and the server knows it", async () => {
+    const { head, left } = await patient({ "grpc-timeout": "1H", "x-to": "short" });
+    expect(head["grpc-status"]).toBe("4");
+    expect(left).toBeLessThan(60_000);
+  });
+
+  test("is over at once when nothing is left", async () => {
+    const { head } = await patient({ "grpc-timeout": "0m" });
+    expect(head["grpc-status"]).toBe("4");
+  });
+
+  test("ends a stream that has begun with the same status", async () => {
+    const metadata = new grpc.Metadata();
+    metadata.set("x-to", "short");
+    const seen: string[] = [];
+    const status = await new Promise<grpc.StatusObject>((resolve) => {
+      const call = plainClient.drip(Buffer.from(""), metadata);
+      call.on("data", (bytes: Buffer) => seen.push(bytes.toString()));
+      call.on("error", () => {});
+      call.on("status", resolve);
+    });
+    expect(seen).toEqual(["one"]);
+    expect(status.code).toBe(grpc.status.DEADLINE_EXCEEDED);
+    expect(status.metadata.get("x-fairlead-reason")).toEqual(["request_timeout"]);
+  });
 });
 
 test("a cancelled call is cancelled at the server, and the connection serves the next", async () => {
