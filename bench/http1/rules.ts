@@ -1,4 +1,4 @@
-// The same 1,000 rules for both proxies: 500 services by path prefix, each once with a header match and once without.
+// The same 1,000 rules for all proxies: 500 services by path prefix, each once with a header match and once without.
 
 import type { RouteTable, Rule } from "../../src/model/model.ts";
 
@@ -25,21 +25,35 @@ export function routeTable(): RouteTable {
   return { name: "main", from, hosts: [{ names: ["bench.example.com"], rules }] };
 }
 
-/**
- * NGINX with the same rules, one process, keep-alive to the backend, the same headers added, no log. With `tls`, the base name
- * of a certificate and its key, it speaks HTTP/2 over TLS.
- */
-export function nginxConfiguration(port: number, backend: number, folder: string, tls?: string): string {
+/** How a proxy is set up. */
+export interface Setup {
+  readonly port: number;
+  /** Port of the backend. */
+  readonly backend: number;
+  /** For the proxy's files. */
+  readonly folder: string;
+  /** Base name of a certificate, for TLS: `.crt`, `.key`, and both in `.pem`. */
+  readonly certificate?: string | undefined;
+  /** Clients without TLS speak HTTP/2. With TLS, ALPN says it. */
+  readonly http2?: boolean | undefined;
+  /** The backend speaks HTTP/2 without TLS, for gRPC. */
+  readonly grpc?: boolean | undefined;
+}
+
+/** NGINX with the same rules, one process, keep-alive to the backend, the same headers added, no log. */
+export function nginxConfiguration({ port, backend, folder, certificate, http2, grpc }: Setup): string {
+  const pass = grpc ? "grpc_pass grpc" : "proxy_pass http";
+  const set = grpc ? "grpc_set_header" : "proxy_set_header";
   const locations = Array.from(
     { length: services },
-    (_, index) => `    location /service-${index}/ { proxy_pass http://$chosen; }`,
+    (_, index) => `    location /service-${index}/ { ${pass}://$chosen; }`,
   );
   return `daemon off;
 master_process off;
 worker_processes 1;
 pid ${folder}/nginx.pid;
 error_log ${folder}/error.log error;
-events { worker_connections 1024; }
+events { worker_connections 19000; }
 http {
   access_log off;
   client_body_temp_path ${folder}/body;
@@ -47,22 +61,24 @@ http {
   fastcgi_temp_path ${folder}/fastcgi;
   uwsgi_temp_path ${folder}/uwsgi;
   scgi_temp_path ${folder}/scgi;
+  client_max_body_size 0;
   keepalive_requests 1000000000;
+  keepalive_timeout 600s;
   http2_max_concurrent_streams 128;
   map $http_x_api_version $chosen { v2 two; default one; }
+  map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
   upstream one { server 127.0.0.1:${backend}; keepalive 128; keepalive_requests 1000000000; }
   upstream two { server 127.0.0.1:${backend}; keepalive 128; keepalive_requests 1000000000; }
   server {
-    listen 127.0.0.1:${port}${tls ? " ssl http2" : ""};
-${tls ? `    ssl_certificate ${tls}.crt;\n    ssl_certificate_key ${tls}.key;` : ""}
+    listen 127.0.0.1:${port}${certificate ? " ssl http2" : http2 ? " http2" : ""} backlog=4096;
+${certificate ? `    ssl_certificate ${certificate}.crt;\n    ssl_certificate_key ${certificate}.key;` : ""}
     server_name bench.example.com;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_set_header Host $http_host;
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_set_header X-Forwarded-Host $http_host;
-    proxy_set_header X-Request-Id $request_id;
+    ${grpc ? "" : "proxy_http_version 1.1;\n    proxy_set_header Connection $connection_upgrade;\n    proxy_set_header Upgrade $http_upgrade;"}
+    ${set} Host $http_host;
+    ${set} X-Forwarded-For $proxy_add_x_forwarded_for;
+    ${set} X-Forwarded-Proto $scheme;
+    ${set} X-Forwarded-Host $http_host;
+    ${set} X-Request-Id $request_id;
 ${locations.join("\n")}
     location / { return 404; }
   }
@@ -70,22 +86,24 @@ ${locations.join("\n")}
 `;
 }
 
-/** HAProxy with the same rules as maps, one thread, HTTP/2 over TLS in front, the same headers added. `folder` gets its maps. */
-export function haproxyConfiguration(port: number, backend: number, folder: string, certificate: string): string {
+/** HAProxy with the same rules as maps, one thread, the same headers added. The folder gets its maps: {@link haproxyMap}. */
+export function haproxyConfiguration({ port, backend, folder, certificate, grpc }: Setup): string {
+  const server = `server a 127.0.0.1:${backend} pool-max-conn 128${grpc ? " proto h2" : ""}`;
   return `global
   nbthread 1
-  maxconn 4000
+  maxconn 9990
   tune.h2.max-concurrent-streams 128
 defaults
   mode http
   timeout connect 5s
-  timeout client 60s
+  timeout client 600s
+  timeout http-keep-alive 600s
   timeout server 60s
   option forwardfor
   http-reuse always
 frontend main
-  bind 127.0.0.1:${port} ssl crt ${certificate} alpn h2,http/1.1
-  http-request set-header X-Forwarded-Proto https
+  bind 127.0.0.1:${port} backlog 4096${certificate ? ` ssl crt ${certificate}.pem alpn h2,http/1.1` : ""}
+  http-request set-header X-Forwarded-Proto ${certificate ? "https" : "http"}
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   unique-id-format %[uuid()]
   unique-id-header X-Request-Id
@@ -94,9 +112,9 @@ frontend main
   use_backend one if service
   default_backend none
 backend one
-  server a 127.0.0.1:${backend} pool-max-conn 128
+  ${server}
 backend two
-  server a 127.0.0.1:${backend} pool-max-conn 128
+  ${server}
 backend none
   http-request return status 404
 `;
@@ -105,4 +123,88 @@ backend none
 /** The map that {@link haproxyConfiguration} names. */
 export function haproxyMap(): string {
   return Array.from({ length: services }, (_, index) => `/service-${index}/ 1\n`).join("");
+}
+
+/** Envoy with the same rules and headers, as a static configuration in JSON. */
+export function envoyConfiguration({ port, backend, certificate, grpc }: Setup): string {
+  const type = (name: string) => ({ "@type": `type.googleapis.com/envoy.${name}` });
+  const routes = Array.from({ length: services }, (_, index) => {
+    const prefix = `/service-${index}/`;
+    const v2 = { name: "x-api-version", string_match: { exact: "v2" } };
+    return [
+      { match: { prefix, headers: [v2] }, route: { cluster: "two" } },
+      { match: { prefix }, route: { cluster: "one" } },
+    ];
+  }).flat();
+  const file = (end: string) => ({ filename: `${certificate}.${end}` });
+  const cluster = (name: string) => ({
+    name,
+    type: "STATIC",
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [
+        {
+          lb_endpoints: [{ endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: backend } } } }],
+        },
+      ],
+    },
+    ...(grpc && {
+      typed_extension_protocol_options: {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+          ...type("extensions.upstreams.http.v3.HttpProtocolOptions"),
+          explicit_http_config: { http2_protocol_options: {} },
+        },
+      },
+    }),
+  });
+  return JSON.stringify({
+    static_resources: {
+      listeners: [
+        {
+          name: "main",
+          address: { socket_address: { address: "127.0.0.1", port_value: port } },
+          filter_chains: [
+            {
+              ...(certificate && {
+                transport_socket: {
+                  name: "tls",
+                  typed_config: {
+                    ...type("extensions.transport_sockets.tls.v3.DownstreamTlsContext"),
+                    common_tls_context: {
+                      alpn_protocols: ["h2", "http/1.1"],
+                      tls_certificates: [{ certificate_chain: file("crt"), private_key: file("key") }],
+                    },
+                  },
+                },
+              }),
+              filters: [
+                {
+                  name: "http",
+                  typed_config: {
+                    ...type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+                    stat_prefix: "main",
+                    use_remote_address: true,
+                    upgrade_configs: [{ upgrade_type: "websocket" }],
+                    http2_protocol_options: { max_concurrent_streams: 128 },
+                    http_filters: [{ name: "router", typed_config: type("extensions.filters.http.router.v3.Router") }],
+                    route_config: {
+                      virtual_hosts: [
+                        {
+                          name: "bench",
+                          domains: ["bench.example.com", "bench.example.com:*", "127.0.0.1", "127.0.0.1:*"],
+                          request_headers_to_add: [{ header: { key: "x-forwarded-host", value: "%REQ(:authority)%" } }],
+                          routes,
+                        },
+                      ],
+                    },
+                  },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+      clusters: [cluster("one"), cluster("two")],
+    },
+  });
 }

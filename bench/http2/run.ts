@@ -97,12 +97,15 @@ try {
     throw new Error(`${command[0]} does not answer`);
   };
   const nginxPort = freePort();
-  writeFileSync(join(folder, "nginx.conf"), nginxConfiguration(nginxPort, originPort, folder, certificate));
+  writeFileSync(
+    join(folder, "nginx.conf"),
+    nginxConfiguration({ port: nginxPort, backend: originPort, folder, certificate }),
+  );
   const haproxyPort = freePort();
   writeFileSync(join(folder, "services.map"), haproxyMap());
   writeFileSync(
     join(folder, "haproxy.cfg"),
-    haproxyConfiguration(haproxyPort, originPort, folder, `${certificate}.pem`),
+    haproxyConfiguration({ port: haproxyPort, backend: originPort, folder, certificate }),
   );
   const proxies = {
     fairlead: { port: ours, pid: proxy.process!.pid, runs: [] as Run[] },

@@ -1,0 +1,192 @@
+// Our proxy, NGINX, HAProxy and Envoy side by side for the benchmarks: the same 1,000 rules, the same backend, one worker each.
+// A benchmark says how they are set up and gets those that are installed; runs are taken in turns, so that all of them meet the
+// same noise, and ratios are medians of paired runs.
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { envoyProgram } from "../test/e2e/envoy.ts";
+import { backend, endpoints, freePort, ProxyUnderTest, plainListener } from "../test/e2e/proxy-harness.ts";
+import { makeSecret, tlsListener } from "../test/e2e/proxy-secrets.ts";
+import { median } from "./cpu.ts";
+import {
+  envoyConfiguration,
+  haproxyConfiguration,
+  haproxyMap,
+  nginxConfiguration,
+  routeTable,
+  type Setup,
+  services,
+} from "./http1/rules.ts";
+
+export interface Contender<N extends string = "fairlead" | "nginx" | "haproxy" | "envoy"> {
+  readonly name: N;
+  readonly port: number;
+  readonly pid: number;
+}
+
+export interface Bench {
+  /** Ours first. */
+  readonly contenders: readonly Contender[];
+  readonly proxy: ProxyUnderTest;
+  readonly folder: string;
+  readonly originPort: number;
+}
+
+interface Options {
+  /** A program that prints its port, with its arguments. */
+  readonly origin: readonly string[];
+  readonly tls?: boolean;
+  readonly http2?: boolean;
+  readonly grpc?: boolean;
+  /** Only ours. */
+  readonly alone?: boolean;
+}
+
+const PATH = `${process.env["PATH"]}:/usr/sbin`;
+
+/** A path that the last but some of the rules takes, with {@link apiVersion}. */
+export const path = `/service-${services - 13}/items/42?verbose=1`;
+export const apiVersion = "v2";
+export const host = "bench.example.com";
+
+/** The program of a load generator; ends with a word when it is missing. */
+export function need(program: string, parcel: string): void {
+  if (Bun.which(program, { PATH })) return;
+  console.error(`${program} is missing: apt-get install ${parcel}`);
+  process.exit(1);
+}
+
+/** Starts everything, does the work, and stops everything. */
+export async function withContenders(options: Options, work: (bench: Bench) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "fl-bench-"));
+  const origin = Bun.spawn([process.execPath, ...options.origin], { stdout: "pipe", stderr: "inherit" });
+  const proxy = new ProxyUnderTest();
+  const children: { kill(signal: "SIGKILL"): void }[] = [];
+  try {
+    const { value } = await origin.stdout.getReader().read();
+    const originPort = Number(new TextDecoder().decode(value));
+    const secret = options.tls ? makeSecret(folder, "bench", host) : undefined;
+    const certificate = options.tls ? join(folder, "bench") : undefined;
+    if (certificate) {
+      const parts = [`${certificate}.crt`, `${certificate}.key`].map((file) => readFileSync(file, "utf8"));
+      writeFileSync(`${certificate}.pem`, parts.join(""));
+    }
+    writeFileSync(join(folder, "services.map"), haproxyMap());
+
+    await proxy.start();
+    const ours = freePort();
+    const protocol = options.grpc ? "h2c" : "http1";
+    const rejected = await proxy.control.update({
+      secrets: secret ? [secret] : [],
+      backends: [backend("one", { protocol }), backend("two", { protocol })],
+      endpoints: [endpoints("one", originPort), endpoints("two", originPort)],
+      routeTables: [routeTable()],
+      listeners: [secret ? tlsListener(ours, [{ kind: "tls" }, secret]) : plainListener(ours)],
+    });
+    if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
+    const contenders: Contender[] = [{ name: "fairlead", port: ours, pid: proxy.process!.pid }];
+
+    const start = async (
+      name: Contender["name"],
+      program: string | undefined,
+      write: (setup: Setup) => string,
+      ...args: string[]
+    ) => {
+      if (options.alone) return;
+      if (!program) {
+        console.log(`${name} is not there and is left out`);
+        return;
+      }
+      const port = freePort();
+      const file = join(folder, `${name}.${name === "envoy" ? "json" : "conf"}`);
+      writeFileSync(
+        file,
+        write({ port, backend: originPort, folder, certificate, http2: options.http2, grpc: options.grpc }),
+      );
+      const child = Bun.spawn([program, ...args, file], {
+        stdout: "ignore",
+        stderr: "inherit",
+        env: { ...process.env, PATH },
+      });
+      children.push(child);
+      await accepts(port, name);
+      contenders.push({ name, port, pid: child.pid });
+    };
+    await start("nginx", Bun.which("nginx", { PATH }) ?? undefined, nginxConfiguration, "-p", folder, "-c");
+    await start("haproxy", Bun.which("haproxy", { PATH }) ?? undefined, haproxyConfiguration, "-db", "-f");
+    await start(
+      "envoy",
+      envoyProgram(),
+      envoyConfiguration,
+      "--concurrency",
+      "1",
+      "--log-level",
+      "error",
+      "--use-dynamic-base-id",
+      "-c",
+    );
+    await work({ contenders, proxy, folder, originPort });
+  } finally {
+    origin.kill();
+    for (const child of children) child.kill("SIGKILL");
+    await proxy.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function accepts(port: number, name: string): Promise<void> {
+  for (let attempt = 0; attempt < 400; attempt++) {
+    const socket = await Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {} } }).catch(() => undefined);
+    if (socket) {
+      socket.terminate();
+      return;
+    }
+    await Bun.sleep(50);
+  }
+  throw new Error(`${name} does not accept connections`);
+}
+
+/** Runs in turns: `rounds` figures for each. A short first run warms each up and is not counted. */
+export async function inTurns<T, N extends string = Contender["name"]>(
+  contenders: readonly Contender<N>[],
+  rounds: number,
+  run: (one: Contender<N>, warm: boolean) => Promise<T>,
+): Promise<Map<N, T[]>> {
+  const results = new Map<N, T[]>(contenders.map(({ name }) => [name, []]));
+  for (const one of contenders) await run(one, true);
+  for (let round = 0; round < rounds; round++) {
+    for (const one of contenders) results.get(one.name)!.push(await run(one, false));
+  }
+  return results;
+}
+
+/** A line a contender, and the ratio of ours to each (medians of the paired runs). */
+export function table<T>(
+  results: Map<Contender["name"], T[]>,
+  unit: string,
+  figure: (run: T) => number,
+  more?: (runs: readonly T[]) => string,
+): string[] {
+  const lines: string[] = [];
+  const ours = results.get("fairlead")!.map(figure);
+  for (const [name, runs] of results) {
+    const figures = runs.map(figure);
+    const ratio =
+      name === "fairlead"
+        ? ""
+        : `, ours is ${median(ours.map((value, index) => value / figures[index]!)).toFixed(2)} x that`;
+    const each = figures.map((value) => value.toFixed(1)).join(" ");
+    lines.push(
+      `${name.padEnd(9)} ${median(figures).toFixed(1)} ${unit} (${each})${more ? `, ${more(runs)}` : ""}${ratio}`,
+    );
+  }
+  return lines;
+}
+
+/** Prints the result and keeps it beside the benchmark. */
+export function keep(directory: string, title: string, lines: readonly string[]): void {
+  const text = `${title}; one worker each; ${cpus().length} cores\n${lines.join("\n")}\n`;
+  process.stdout.write(text);
+  writeFileSync(join(directory, "last.txt"), text);
+}
