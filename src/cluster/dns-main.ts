@@ -3,9 +3,9 @@
 // node's network namespace. Logs to stderr; exit 1 when it cannot listen, 2 for a wrong command line.
 
 import { messageOf, UserError } from "../base/errors.ts";
+import { inNetns } from "../base/setns.ts";
 import { dnsArguments, runDnsProcess } from "../dns/process.ts";
 import { stopReceiving } from "../node/netns/quiet-udp.ts";
-import { inNetns } from "../node/netns/setns.ts";
 
 try {
   const options = dnsArguments(process.argv.slice(2));

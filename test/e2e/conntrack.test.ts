@@ -3,7 +3,7 @@
 // a mode; the client is a socket in a pod's namespace that sends from one port all the time, also before there is an endpoint.
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { inNetns } from "../../src/node/netns/setns.ts";
+import { inNetns } from "../../src/base/setns.ts";
 import { Cluster, podYaml, type UdpClient } from "./cluster.ts";
 import { type Segment, sendSegment, watchSegments } from "./raw-packets.ts";
 import { eventually, isRoot } from "./stack.ts";

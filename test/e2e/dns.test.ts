@@ -6,6 +6,7 @@ import { EndpointSlices, Namespaces, Nodes, Pods, type ServiceSpec, Services } f
 import { builtinScheme } from "../../src/api/scheme.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
+import { inNetns } from "../../src/base/setns.ts";
 import { fromStore, type StoreCollection } from "../../src/collections/from-store.ts";
 import { Graph } from "../../src/collections/graph.ts";
 import { createForwarder } from "../../src/dns/forwarder.ts";
@@ -13,7 +14,6 @@ import { serviceNamesCollection } from "../../src/dns/names.ts";
 import { type DnsServer, startDnsServer } from "../../src/dns/server.ts";
 import { zoneFeed } from "../../src/dns/zone-changes.ts";
 import { ZoneTable } from "../../src/dns/zone-table.ts";
-import { inNetns } from "../../src/node/netns/setns.ts";
 import { serviceAdmission } from "../../src/services/allocation.ts";
 import { startEndpointSliceController } from "../../src/services/endpoint-slice-controller.ts";
 import { serviceInputs } from "../../src/services/inputs.ts";

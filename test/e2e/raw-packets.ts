@@ -1,8 +1,8 @@
 // TCP segments as they are on the wire: watched on a pod's link, and made by hand (RFC 9293, 3.1). For what no socket would send.
 
 import { FFIType, ptr } from "bun:ffi";
-import { openLibc } from "../../src/node/netns/libc.ts";
-import { inNetns } from "../../src/node/netns/setns.ts";
+import { openLibc } from "../../src/base/libc.ts";
+import { inNetns } from "../../src/base/setns.ts";
 
 const { i32, ptr: pointer, u64, i64, u32 } = FFIType;
 const libc = openLibc(

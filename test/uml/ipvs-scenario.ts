@@ -4,12 +4,12 @@
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { createLogger } from "../../src/base/log.ts";
+import { inNetns } from "../../src/base/setns.ts";
 import { Graph } from "../../src/collections/graph.ts";
 import { source } from "../../src/collections/source.ts";
 import { iptables } from "../../src/node/iptables/iptables.ts";
 import { ipvs } from "../../src/node/ipvs/ipvs.ts";
 import { missingIpvsSupport } from "../../src/node/ipvs/support.ts";
-import { inNetns } from "../../src/node/netns/setns.ts";
 import { startRulesSink } from "../../src/node/rules-sink.ts";
 import type { Run, ServiceRules } from "../../src/node/service-rules.ts";
 import type { ServicePort, ServiceTable } from "../../src/services/service-table.ts";

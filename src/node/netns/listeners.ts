@@ -2,7 +2,7 @@
 // bound to a loopback address only is left out: nothing from outside of the node comes there.
 
 import { readFileSync } from "node:fs";
-import { inNetns } from "./setns.ts";
+import { inNetns } from "../../base/setns.ts";
 
 /** `TCP 31080`. */
 export type ListeningPort = `${"TCP" | "UDP"} ${number}`;

@@ -5,8 +5,8 @@
 import { FFIType, ptr } from "bun:ffi";
 import type { Disposable } from "../../base/disposal.ts";
 import type { IpFamily } from "../../base/ip.ts";
-import { openLibc } from "./libc.ts";
-import { inNetns } from "./setns.ts";
+import { openLibc } from "../../base/libc.ts";
+import { inNetns } from "../../base/setns.ts";
 
 export interface NftEvents extends Disposable {
   /** Whether rules changed since the last call. */

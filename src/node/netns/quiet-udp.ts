@@ -4,7 +4,7 @@
 
 import { FFIType, ptr } from "bun:ffi";
 import { readdirSync, readlinkSync } from "node:fs";
-import { openLibc } from "./libc.ts";
+import { openLibc } from "../../base/libc.ts";
 
 const { i32, u32, ptr: pointer } = FFIType;
 const SOL_SOCKET = 1;

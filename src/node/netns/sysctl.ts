@@ -2,7 +2,7 @@
 // that writes). The host's own settings are never written.
 
 import { writeFileSync } from "node:fs";
-import { inNetns } from "./setns.ts";
+import { inNetns } from "../../base/setns.ts";
 
 const routing: Readonly<Record<string, string>> = {
   "net/ipv4/ip_forward": "1",

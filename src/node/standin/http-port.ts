@@ -3,7 +3,7 @@
 
 import type { Socket, TCPSocketListener } from "bun";
 import { unmapped } from "../../base/ip.ts";
-import { inNetns } from "../netns/setns.ts";
+import { inNetns } from "../../base/setns.ts";
 import { describeRequest, hasNoBody, identityOf, responseHead } from "./answer.ts";
 import type { ContainerLog } from "./container-log.ts";
 import { type Directives, readDirectives } from "./directives.ts";

@@ -2,7 +2,7 @@
 
 import { sendDatagram } from "../../base/datagram.ts";
 import { unmapped } from "../../base/ip.ts";
-import { inNetns } from "../netns/setns.ts";
+import { inNetns } from "../../base/setns.ts";
 import { identityOf } from "./answer.ts";
 import type { HttpPortOptions } from "./http-port.ts";
 

@@ -1,7 +1,7 @@
 // The C library through bun:ffi: opened under whichever name this machine has it. Only for the few calls that Bun does not offer.
 
 import { dlopen, type FFIFunction, type Library } from "bun:ffi";
-import { UserError } from "../../base/errors.ts";
+import { UserError } from "./errors.ts";
 
 const names = ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`];
 

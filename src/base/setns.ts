@@ -4,7 +4,7 @@
 
 import { FFIType } from "bun:ffi";
 import { closeSync, openSync } from "node:fs";
-import { UserError } from "../../base/errors.ts";
+import { UserError } from "./errors.ts";
 import { openLibc } from "./libc.ts";
 
 const CLONE_NEWNET = 0x40000000;
