@@ -7,6 +7,7 @@ import type { Pod } from "../api/kinds.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AsyncDisposable, Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
+import type { IpFamily } from "../base/ip.ts";
 import type { Logger } from "../base/log.ts";
 import type { Collection } from "../collections/collection.ts";
 import type { Distribution } from "../distribution/distribution.ts";
@@ -22,7 +23,7 @@ import { LoopbackNetwork } from "../node/loopback/loopback-network.ts";
 import { listeningPorts } from "../node/netns/listeners.ts";
 import { fabricNetns, netnsPath } from "../node/netns/names.ts";
 import { NetnsNetwork } from "../node/netns/netns-network.ts";
-import { nftEvents } from "../node/netns/nft-events.ts";
+import { type NftEvents, nftEvents } from "../node/netns/nft-events.ts";
 import { writeSettings } from "../node/netns/sysctl.ts";
 import type { NodePlace, PodNetwork } from "../node/network.ts";
 import type { Run } from "../node/service-rules.ts";
@@ -139,6 +140,8 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
   const balancer = await loadBalancer(options, rules);
   const gone = endpointsGone({ nodes: rules, endpoints: pipeline.model.endpoints, distribution, clock });
   const nameservers = settings.ranges.map(({ services }) => dnsAddress(services));
+  const toolTells = await tellsChanges(ruleTool(settings), runOn(network, places[0]!));
+  const ports = places.map((place) => hostPorts(options, place, toolTells));
   const all = await Promise.all(
     places.map(async (place, at): Promise<StackNode> => {
       const standIns = new StandInProcess({
@@ -158,7 +161,7 @@ export async function startNodes(options: NodesOptions): Promise<StackNodes> {
         sources: objects,
         network,
         standIns,
-        hostPorts: hostPorts(options, place),
+        hostPorts: ports[at]!,
         commands: settings.images,
         stateDir: nodeDirectory(paths, place.name),
         workingDir: settings.workingDirectory,
@@ -205,25 +208,20 @@ async function loadBalancer(
     const { exitCode, stdout, stderr } = await network.runOutside(argv, stdin === undefined ? {} : { stdin });
     return { code: exitCode, stdout, stderr };
   };
-  const tool = settings.proxyMode === "nftables" ? "nftables" : "iptables";
+  const tool = ruleTool(settings);
   const families = familiesOfRanges(settings.ranges);
-  const events = (await tellsChanges(tool, run))
-    ? families.flatMap((family) => nftEvents(netnsPath(fabricNetns(settings.name)), family) ?? [])
-    : [];
+  const told = await tellsChanges(tool, run);
+  const events = told ? eventsOf(netnsPath(fabricNetns(settings.name)), families) : undefined;
   const balancer = startLoadBalancer({
     nodes: rules.map(({ table, sink }) => ({ table, settled: () => sink.settled() })),
-    ...{ tool, families, run, clock },
-    // Each is asked, so that none keeps what it heard for the next look.
-    ...(events.length === families.length
-      ? { events: { changed: () => events.filter((one) => one.changed()).length > 0 } }
-      : {}),
+    ...{ tool, families, run, events, clock },
     log: log.child("load balancer"),
   });
   return {
     ...balancer,
     dispose() {
       balancer.dispose();
-      for (const one of events) one.dispose();
+      events?.dispose();
     },
   };
 }
@@ -280,19 +278,53 @@ function cleaner(
   });
 }
 
-/** Host ports are told to the kernel with the tool that the node's Service rules are written with. */
-function hostPorts({ settings, network, clock }: NodesOptions, place: NodePlace): HostPorts {
+/** The tool for rules beside those of Services. */
+function ruleTool({ proxyMode }: StackSettings): "nftables" | "iptables" {
+  return proxyMode === "nftables" ? "nftables" : "iptables";
+}
+
+/** Host ports are told to the kernel with the tool that the node's Service rules are written with, or that ipvs has beside it. */
+function hostPorts(
+  { settings, network, clock, log }: NodesOptions,
+  place: NodePlace,
+  told: boolean,
+): HostPorts & Partial<Disposable> {
   if (settings.network === "loopback") {
     const effectivePort = (port: number) => network.effectivePort(port);
     return userspaceHostPorts({ nodeAddresses: place.addresses, effectivePort, clock });
   }
   const foreign = settings.ranges.flatMap(({ services, loadBalancers }) => [services, loadBalancers]);
-  return kernelHostPorts({
-    tool: settings.proxyMode === "nftables" ? "nftables" : "iptables",
+  const families = familiesOfRanges(settings.ranges);
+  const events = told ? eventsOf(network.place({ node: place.name })?.netns, families) : undefined;
+  const ports = kernelHostPorts({
+    tool: ruleTool(settings),
     run: runOn(network, place),
-    families: familiesOfRanges(settings.ranges),
+    families,
     foreign: (family) => foreign.filter((range) => range.includes(":") === (family === 6)),
+    ...{ events, clock },
+    log: log.child("host ports", { node: place.name }),
   });
+  return {
+    ...ports,
+    dispose() {
+      ports.dispose();
+      events?.dispose();
+    },
+  };
+}
+
+/** Changes of the rules of any of these families; undefined where the kernel tells none. */
+function eventsOf(netns: string | undefined, families: readonly IpFamily[]): NftEvents | undefined {
+  const all = families.flatMap((family) => nftEvents(netns, family) ?? []);
+  const dispose = () => {
+    for (const one of all) one.dispose();
+  };
+  if (all.length < families.length) {
+    dispose();
+    return undefined;
+  }
+  // Each is asked, so that none keeps what it heard for the next look.
+  return { changed: () => all.filter((one) => one.changed()).length > 0, dispose };
 }
 
 /** Connection tracking as kube-proxy sets it up. A kernel that has not all of it is told of, and works on as it is. */

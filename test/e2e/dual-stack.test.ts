@@ -287,6 +287,48 @@ describe.skipIf(!isRoot).each([
     await cluster.delete("Pod", "alone");
   }, 60_000);
 
+  test("serves host ports at the node's address of each family, also after their rules were flushed", async () => {
+    const [port, own] = [
+      8086,
+      "containers: [{name: main, image: example/web, ports: [{containerPort: 8080, hostPort: 8086}]}]",
+    ];
+    await cluster.apply(podYaml("host-port", { node: "node-2" }).replace(/containers: .*/, own));
+    await cluster.ready("host-port");
+    for (const [at, address] of (await nodeAddresses("node-2")).entries()) {
+      for (const from of ["default/client", "node/node-1", "host"])
+        await answers(from, address, port, ["host-port"], "http");
+      const own = await addressesOf("client");
+      expect((await cluster.http("default/client", address, port)).client).toBe(own[at]);
+      // A pod that reaches itself sees the node.
+      expect((await cluster.http("default/host-port", address, port)).client).not.toBe(
+        (await addressesOf("host-port"))[at],
+      );
+      const six = families[at] === 6;
+      const [list, flush] =
+        mode === "nftables"
+          ? [
+              ["nft", "list", "table", six ? "ip6" : "ip", "cni_hostport"],
+              ["nft", "flush", "map", six ? "ip6" : "ip", "cni_hostport", "hostports"],
+            ]
+          : [
+              [six ? "ip6tables" : "iptables", "-t", "nat", "-S", "CNI-HOSTPORT-DNAT"],
+              [six ? "ip6tables" : "iptables", "-t", "nat", "-F", "CNI-HOSTPORT-DNAT"],
+            ];
+      const rules = async () => (await cluster.exec("node/node-2", ...list!)).out;
+      const before = await rules();
+      expect(before).toContain(String(port));
+      expect((await cluster.exec("node/node-2", ...flush!)).code).toBe(0);
+      const flushed = performance.now();
+      expect(await eventually(rules, (now) => now === before, 15_000)).toBe(before);
+      console.log(`host ports were back after ${Math.round(performance.now() - flushed)} ms`);
+      await answers("host", address, port, ["host-port"], "http");
+    }
+    await cluster.delete("Pod", "host-port");
+    await cluster.gone("Pod", "host-port");
+    for (const address of await nodeAddresses("node-2"))
+      expect(await cluster.http("host", address, port)).toBe("ECONNREFUSED");
+  }, 60_000);
+
   test("has the API server and DNS at addresses of each family", async () => {
     const api = (await cluster.get("Service", "kubernetes")).spec;
     const dns = (await cluster.get("Service", "kube-dns", "kube-system")).spec;

@@ -80,12 +80,79 @@ describe("as rules", () => {
   });
 
   test("a load takes out the chains of pods that are gone, and adds the jumps once", () => {
-    const text = iptables.loadText([ports], 4, ["10.97.0.0/16"], [iptables.podChain("a"), "CNI-DN-old"], true);
+    const text = iptables.loadText(
+      [ports],
+      4,
+      ["10.97.0.0/16"],
+      [iptables.podChain("a"), "CNI-DN-old"],
+      [...["PREROUTING", "OUTPUT", "POSTROUTING"]],
+    );
     expect(text).toContain("-X CNI-DN-old\n");
     expect(text).not.toContain(`-X ${iptables.podChain("a")}`);
     expect(text).toContain("-A CNI-HOSTPORT-DNAT -d 10.97.0.0/16 -j RETURN");
     expect(text).not.toContain("-A PREROUTING");
-    expect(iptables.loadText([], 4, [], [], false)).toContain("-A PREROUTING -m addrtype --dst-type LOCAL");
+    expect(iptables.loadText([], 4, [], [], ["OUTPUT"])).toContain("-A PREROUTING -m addrtype --dst-type LOCAL");
+  });
+
+  test("are told to be whole or not from what the tools list", () => {
+    const rules = iptables.loadText([ports], 4, [], [], []).replace("-I POSTROUTING", "-A POSTROUTING");
+    expect(iptables.ownRules(rules, [ports], 4, [])).toContain("--dports 8080");
+    expect(iptables.ownRules(`-A INPUT -j ACCEPT\n${rules}`, [ports], 4, [])).toBe(
+      iptables.ownRules(rules, [ports], 4, []),
+    );
+    for (const line of rules.match(/^-A .*\n/gm)!)
+      expect(iptables.ownRules(rules.replace(line, ""), [ports], 4, [])).toBeUndefined();
+    const jumps = iptables.readChains(rules.replace(/^-A OUTPUT .*\n/m, "")).jumps;
+    expect([...jumps].sort()).toEqual(["POSTROUTING", "PREROUTING"]);
+    const listing = (hostports: string) => `table ip cni_hostport {
+	comment "CNI portmap plugin"
+	map hostports {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { ${hostports} }
+	}
+
+	map hostip_hostports {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { 192.0.2.1 . udp . 53 : 10.0.0.2 . 53 }
+	}
+
+	set pods {
+		type ipv4_addr
+		elements = { 10.0.0.2 }
+	}
+
+	set hairpin {
+		type ipv4_addr . ipv4_addr
+		elements = { 10.0.0.2 . 10.0.0.2 }
+	}
+
+	chain to-pods {
+		dnat ip to ip daddr . meta l4proto . th dport map @hostip_hostports
+		dnat ip to meta l4proto . th dport map @hostports
+	}
+
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		fib daddr type local jump to-pods
+	}
+
+	chain output {
+		type nat hook output priority -100; policy accept;
+		fib daddr type local jump to-pods
+	}
+
+	chain masquerading {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr . ip daddr @hairpin masquerade
+		ip saddr 127.0.0.1 ip daddr @pods masquerade
+	}
+}
+`;
+    const whole = listing("tcp . 8080 : 10.0.0.2 . 80");
+    expect(nftables.ownRules(whole, [ports], 4, [])).toContain("tcp . 8080 : 10.0.0.2 . 80");
+    expect(nftables.ownRules(whole, [], 4, [])).toBeUndefined();
+    expect(nftables.ownRules(whole.replace(/.*@hairpin masquerade\n/, ""), [ports], 4, [])).toBeUndefined();
+    expect(nftables.ownRules(whole.replace(/\telements = .*\n/, ""), [ports], 4, [])).toBeUndefined();
   });
 
   test("nftables has an element a port, in the map of its kind", () => {

@@ -13,15 +13,22 @@ export function podChain(uid: string): string {
   return `CNI-DN-${createHash("sha512").update(uid).digest("hex").slice(0, 21)}`;
 }
 
+const local = "-m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT";
+/** What leads from the built-in chains to ours. */
+const jumpsToOurs: Readonly<Record<string, string>> = {
+  PREROUTING: `-A PREROUTING ${local}`,
+  OUTPUT: `-A OUTPUT ${local}`,
+  POSTROUTING: '-I POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ',
+};
+
 /** All of them, in one transaction that leaves no moment without rules. `stale` are pods' chains that are to go. */
 export function loadText(
   pods: readonly PodHostPorts[],
   family: 4 | 6,
   foreign: readonly string[],
   stale: readonly string[],
-  jumpsThere: boolean,
+  jumpsThere: readonly string[],
 ): string {
-  const local = "-m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT";
   const wanted = new Set(pods.map(({ uid }) => podChain(uid)));
   return restore([
     ...["CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"].map((chain) => `:${chain} - [0:0]`),
@@ -29,13 +36,7 @@ export function loadText(
     `-A CNI-HOSTPORT-MASQ -m mark --mark ${mark} -j MASQUERADE`,
     // Addresses that are local to the node for other reasons than being its own.
     ...foreign.map((range) => `-A CNI-HOSTPORT-DNAT -d ${range} -j RETURN`),
-    ...(jumpsThere
-      ? []
-      : [
-          `-A PREROUTING ${local}`,
-          `-A OUTPUT ${local}`,
-          '-I POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ',
-        ]),
+    ...Object.entries(jumpsToOurs).flatMap(([chain, rule]) => (jumpsThere.includes(chain) ? [] : [rule])),
     ...addLines(pods, family),
     ...stale.filter((chain) => !wanted.has(chain)).flatMap((chain) => [`-F ${chain}`, `-X ${chain}`]),
   ]);
@@ -56,13 +57,28 @@ export function removeText(pods: readonly PodHostPorts[], family: 4 | 6): string
   );
 }
 
-/** The pods' chains in what `iptables -t nat -S` prints, and whether the jumps to ours are there. */
-export function readChains(text: string): { readonly chains: readonly string[]; readonly jumps: boolean } {
-  const lines = text.split("\n");
+/** The pods' chains in what `iptables -t nat -S` prints, and the built-in chains that lead to ours. */
+export function readChains(text: string): { readonly chains: readonly string[]; readonly jumps: readonly string[] } {
+  const jumps = text.matchAll(/^-A (PREROUTING|OUTPUT|POSTROUTING) .*-j CNI-HOSTPORT-(?:DNAT|MASQ)$/gm);
   return {
-    chains: lines.filter((line) => line.startsWith("-N CNI-DN-")).map((line) => line.slice(3).trim()),
-    jumps: lines.some((line) => line.startsWith("-A PREROUTING ") && line.includes("CNI-HOSTPORT-DNAT")),
+    chains: text
+      .split("\n")
+      .filter((line) => line.startsWith("-N CNI-DN-"))
+      .map((line) => line.slice(3).trim()),
+    jumps: [...jumps].map(([, chain = ""]) => chain),
   };
+}
+
+/** Of what `iptables -t nat -S` prints, the rules that are ours; undefined when it is not all that these pods ask for. */
+export function ownRules(
+  text: string,
+  pods: readonly PodHostPorts[],
+  family: 4 | 6,
+  foreign: readonly string[],
+): string | undefined {
+  const found = text.split("\n").filter((line) => line.startsWith("-A ") && line.includes("CNI-"));
+  const wanted = loadText(pods, family, foreign, [], []).match(/^-[AI] /gm) ?? [];
+  return found.length === wanted.length ? found.join("\n") : undefined;
 }
 
 function addLines(pods: readonly PodHostPorts[], family: 4 | 6): readonly string[] {

@@ -1,7 +1,12 @@
 // Host ports in a node's kernel: the edge that runs what `iptables.ts` or `nftables.ts` say, one change after another. After
 // each, stale UDP entries of connection tracking go, as portmap does it: a client that keeps sending would never see the change.
 
+import type { Clock } from "../../base/clock.ts";
+import type { Disposable } from "../../base/disposal.ts";
+import { messageOf } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
 import { Batcher } from "../batcher.ts";
+import { watchRules } from "../rules-watch.ts";
 import type { Run } from "../service-rules.ts";
 import { type HostPorts, HostPortTable, type PodHostPorts } from "./host-ports.ts";
 import * as iptables from "./iptables.ts";
@@ -16,9 +21,14 @@ export interface KernelHostPortsOptions {
   readonly families: readonly (4 | 6)[];
   /** Ranges whose addresses are local to the node without being its own (load balancers, Services). */
   readonly foreign: (family: 4 | 6) => readonly string[];
+  /** Tells whether anybody changed rules in the node since it was asked last. */
+  readonly events?: { changed(): boolean } | undefined;
+  readonly clock: Clock;
+  readonly log: Logger;
 }
 
-export function kernelHostPorts({ tool, run, families, foreign }: KernelHostPortsOptions): HostPorts {
+export function kernelHostPorts(options: KernelHostPortsOptions): HostPorts & Disposable {
+  const { tool, run, families, foreign, events, clock, log } = options;
   const [addText, removeText] =
     tool === "nftables" ? [nftables.addText, nftables.removeText] : [iptables.addText, iptables.removeText];
   const table = new HostPortTable();
@@ -27,10 +37,42 @@ export function kernelHostPorts({ tool, run, families, foreign }: KernelHostPort
   const adding = new Batcher<PodHostPorts>((pods) => change(pods, addText));
   const removing = new Batcher<PodHostPorts>((pods) => change(pods, removeText));
   let last: Promise<unknown> = Promise.resolve();
+  let underWay = 0;
+
+  const servedPods = () => [...served].flatMap((uid) => table.get(uid) ?? []);
+  const watch = watchRules({
+    what: "host ports",
+    settled: () => underWay === 0 && served.size > 0,
+    async list() {
+      const pods = servedPods();
+      const found = await Promise.all(families.map((family) => ownRules(family, pods)));
+      return found.includes(undefined) ? undefined : found.join("\n---\n");
+    },
+    repair() {
+      const pods = servedPods();
+      load(pods)
+        .then(() => forgetUdp(pods))
+        .catch((error) => log.warn("host ports were not put back", { error: messageOf(error) }));
+    },
+    ...{ events, clock, log },
+  });
+
+  async function ownRules(family: 4 | 6, pods: readonly PodHostPorts[]): Promise<string | undefined> {
+    const argv =
+      tool === "nftables"
+        ? ["nft", "list", "table", family === 4 ? "ip" : "ip6", "cni_hostport"]
+        : [family === 4 ? "iptables" : "ip6tables", "-w", "5", "-t", "nat", "-S"];
+    const { code, stdout } = await run(argv);
+    return code === 0
+      ? (tool === "nftables" ? nftables : iptables).ownRules(stdout, pods, family, foreign(family))
+      : undefined;
+  }
 
   /** One transaction at a time, in the order of the calls. */
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = last.then(work);
+    underWay++;
+    watch.wrote();
+    const result = last.then(work).finally(() => underWay--);
     last = result.catch(() => {});
     return result;
   }
@@ -120,6 +162,7 @@ export function kernelHostPorts({ tool, run, families, foreign }: KernelHostPort
       if (served.delete(uid)) await removing.add(pod);
       table.remove(uid);
     },
+    dispose: watch.dispose,
   };
 
   async function leftOvers(): Promise<boolean> {

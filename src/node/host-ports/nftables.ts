@@ -40,6 +40,25 @@ export function removeText(pods: readonly PodHostPorts[], family: 4 | 6): string
   return lines(pods.flatMap((pod) => elements("delete", pod, family)));
 }
 
+/** What `nft list table` prints of ours, elements in order; undefined when it is not all that these pods ask for. */
+export function ownRules(
+  text: string,
+  pods: readonly PodHostPorts[],
+  family: 4 | 6,
+  foreign: readonly string[],
+): string | undefined {
+  const wanted = loadText(pods, family, foreign);
+  const counted = (some: string, what: RegExp) => some.match(what)?.length ?? 0;
+  let found = 0;
+  const sorted = text.replace(/elements = \{([^}]*)\}/g, (_, list: string) => {
+    const all = list.split(",").map((one) => one.trim());
+    found += all.length;
+    return all.sort().join();
+  });
+  const rules = counted(text, /^\s*(?!iif|type|elements).*\b(dnat|jump to-pods|masquerade)\b/gm);
+  return found === counted(wanted, /^add element /gm) && rules === counted(wanted, /^add rule /gm) ? sorted : undefined;
+}
+
 function elements(verb: "add" | "delete", pod: PodHostPorts, family: 4 | 6): readonly string[] {
   const ports = pod.ports.filter((port) => port.family === family);
   const command = `${verb} element ${word(family)} cni_hostport`;

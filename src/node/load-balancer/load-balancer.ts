@@ -11,6 +11,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Collection } from "../../collections/collection.ts";
 import { type BalancedPort, balancedPort } from "../../services/balanced-ports.ts";
 import type { ServicePort } from "../../services/service-table.ts";
+import { watchRules } from "../rules-watch.ts";
 import type { Run } from "../service-rules.ts";
 import { comparable, isWhole, listCommands } from "./balancer-listing.ts";
 import {
@@ -39,15 +40,6 @@ export interface LoadBalancerOptions {
   readonly log: Logger;
 }
 
-/** Milliseconds between looks whether the rules are still there. */
-const checkEvery = 500;
-
-/** Where the kernel tells of no changes, looks take at most one part in so many of the time. */
-const checkShare = 20;
-
-/** How often they are read though no event says so. */
-const unaskedEvery = 10_000;
-
 export interface LoadBalancer extends Disposable {
   /** Resolves when what the tables say now is in force; at once while the rules cannot be written. */
   settled(): Promise<void>;
@@ -63,16 +55,6 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   const dirty = new Set<string>();
   let known = false;
   let begun = false;
-  /** What the tools listed after the last write; undefined until they were asked. */
-  let listed: string | undefined;
-  let writes = 0;
-  let checking = false;
-  let unasked = clock.now() + unaskedEvery;
-  let notBefore = 0;
-  /** Somebody may have changed rules since they were listed last. */
-  let foreign = false;
-  /** Repairs after which the rules were not as they should be either. */
-  let inVain = 0;
   let attempt = 0;
   let complaint: string | undefined;
   let retry: Disposable | undefined;
@@ -90,8 +72,7 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   async function write(changes: readonly PortChange[]): Promise<void> {
     const fresh = !begun;
     begun = false;
-    listed = undefined;
-    writes++;
+    watch.wrote();
     if (tool === "nftables") {
       const text = `${fresh ? nftBase : ""}${nftChanges(changes)}`;
       if (text !== "") await tell(["nft", "-f", "-"], text);
@@ -165,41 +146,24 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
     }
   }
 
-  /** Rules that somebody else changed are written anew, all of them in one transaction. */
-  async function check(): Promise<void> {
-    foreign ||= events?.changed() ?? true;
-    if (disposed || working || checking || !begun || clock.now() < notBefore) return;
-    if (!foreign && listed !== undefined && clock.now() < unasked) return;
-    checking = true;
-    foreign = false;
-    unasked = clock.now() + unaskedEvery;
-    const [before, ports, at] = [listed, [...written.values()], writes];
-    const began = performance.now();
-    try {
+  const watch = watchRules({
+    what: "the load balancer",
+    settled: () => begun && !working && !disposed,
+    async list() {
+      const ports = [...written.values()];
       const outputs = await Promise.all(listCommands(tool, families).map((argv) => run(argv)));
-      // Written meanwhile: the next look is about that.
-      if (disposed || working || writes !== at) return;
       const whole = outputs.every(({ code, stdout }, number) => {
         const family = tool === "iptables" ? families[number] : undefined;
         return code === 0 && isWhole(tool, family, stdout, ports);
       });
-      const now = outputs.map(({ stdout }) => comparable(stdout)).join("");
-      if (whole && (before === undefined || now === before)) {
-        listed = now;
-        inVain = 0;
-        return;
-      }
-      log.warn("the load balancer's rules were changed by somebody else; putting them back");
+      return whole ? outputs.map(({ stdout }) => comparable(stdout)).join("") : undefined;
+    },
+    repair() {
       begun = false;
-      if (inVain++ > 0) notBefore = clock.now() + backoff(inVain, { initial: 500, max: 60_000 });
       start();
-    } catch (error) {
-      log.debug("the load balancer's rules could not be read", { error: messageOf(error) });
-    } finally {
-      checking = false;
-      if (!events) notBefore = Math.max(notBefore, clock.now() + (performance.now() - began) * checkShare);
-    }
-  }
+    },
+    ...{ events, clock, log },
+  });
 
   function start(): void {
     if (disposed || working || !known) return;
@@ -245,7 +209,6 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
   }
 
   const subscriptions = nodes.map((_, at) => follow(at));
-  const timer = clock.every(checkEvery, () => void check());
   // What an earlier run wrote stays until it is known what is in force on the nodes.
   waiting++;
   void Promise.all(nodes.map(({ settled }) => settled())).then(() => {
@@ -261,7 +224,7 @@ export function startLoadBalancer(options: LoadBalancerOptions): LoadBalancer {
     nodesOf: (key) => written.get(key)?.nodes,
     dispose() {
       disposed = true;
-      timer.dispose();
+      watch.dispose();
       retry?.dispose();
       for (const one of subscriptions) one.dispose();
       for (const done of waiters) done();
