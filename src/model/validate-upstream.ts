@@ -80,7 +80,7 @@ class Numbers<T extends object> {
 
 export function checkUpstream(problems: Problems, backend: Backend): void {
   const { limits, retryBudget, locality, outlierDetection, failureAccrual, healthCheck, tls } = backend;
-  new Numbers(problems, "", backend).time(["connectTimeout"], Number.MIN_VALUE);
+  new Numbers(problems, "", backend).time(["connectTimeout"]);
   new Numbers(problems, "", backend).number(["panicPercent"], 0, 100);
   checkBalance(problems, backend.balance);
   if (limits) {
@@ -147,7 +147,7 @@ function checkBalance(problems: Problems, balance: Balance): void {
   const numbers = new Numbers(problems, "balance.slowStart.", slowStart);
   numbers.time(["window"]);
   numbers.number(["minPercent"], 0, 100);
-  numbers.number(["aggression"], Number.MIN_VALUE);
+  numbers.number(["aggression"], 0.01, 1_000);
 }
 
 function isPrime(number: number): boolean {

@@ -1,0 +1,129 @@
+import { expect, test } from "bun:test";
+import type { Backend, Rule, Secret } from "./model.ts";
+import { emptyModel } from "./model.ts";
+import { Redacted } from "./redacted.ts";
+import type { HealthCheck, Retry } from "./upstream-policies.ts";
+import { validateModel, validateResource, validateRule } from "./validate.ts";
+
+const from = { kind: "Test", name: "test", field: "" };
+
+function backend(more: Partial<Backend> = {}): Backend {
+  return { name: "b", from, protocol: "http1", balance: { kind: "roundRobin" }, connectTimeout: 1_000, ...more };
+}
+
+const problemsOf = (more: Partial<Backend>) =>
+  validateResource("backends", backend(more)).map(({ field, message }) => `${field} ${message}`);
+
+const detection = {
+  consecutive5xx: 5,
+  consecutiveGatewayErrors: 0,
+  interval: 10_000,
+  baseEjection: 30_000,
+  maxEjection: 300_000,
+  maxEjectionPercent: 10,
+  alwaysEjectOne: true,
+} satisfies Backend["outlierDetection"];
+
+const check = (more: HealthCheck["check"]): HealthCheck => ({
+  check: more,
+  interval: 1_000,
+  timeout: 500,
+  unhealthyThreshold: 2,
+  healthyThreshold: 1,
+});
+
+test("everything that a backend may say is well when it makes sense", () => {
+  expect(
+    problemsOf({
+      protocol: "h2c",
+      balance: { kind: "leastRequest", choices: 3, slowStart: { window: 30_000, minPercent: 10, aggression: 1.5 } },
+      limits: { connections: 1, pending: 0, requests: 1, retries: 0, requestsPerConnection: 1, idleTimeout: 1 },
+      retryBudget: { kind: "concurrent", percent: 20, minimum: 3 },
+      locality: { zonePreference: { minimum: 0 }, overprovisioningPercent: 140 },
+      outlierDetection: { ...detection, successRate: { minimumHosts: 5, requestVolume: 100, deviationFactor: 1.9 } },
+      failureAccrual: { maxFailures: 7, minPenalty: 1_000, maxPenalty: 60_000, jitterRatio: 0.5 },
+      healthCheck: check({ kind: "grpc", service: "" }),
+      panicPercent: 50,
+      tls: { authorities: "system", serverName: "orders.example.com", minVersion: "1.2", maxVersion: "1.3" },
+    }),
+  ).toEqual([]);
+});
+
+test("numbers out of their range are named with it", () => {
+  const cases: [Partial<Backend>, string][] = [
+    [{ connectTimeout: 0 }, "connectTimeout 0 is no number of milliseconds of 1 to 2147483647"],
+    [{ limits: { connections: 0 } }, "limits.connections 0 is no whole number of at least 1"],
+    [{ limits: { retries: -1 } }, "limits.retries -1 is no whole number of at least 0"],
+    [{ limits: { idleTimeout: Number.NaN } }, "limits.idleTimeout NaN is no number of milliseconds of 1 to 2147483647"],
+    [{ panicPercent: 101 }, "panicPercent 101 is no number of 0 to 100"],
+    [{ balance: { kind: "maglev", tableSize: 65_536 } }, "balance.tableSize 65536 is no prime"],
+    [{ balance: { kind: "ringHash", minSize: 10, maxSize: 5 } }, "balance.minSize is above maxSize"],
+    [{ balance: { kind: "magic" as "random" } }, 'balance.kind "magic" is no way to balance'],
+    [
+      { retryBudget: { kind: "ratio", ratio: -1, minPerSecond: 0, ttl: 1 } },
+      "retryBudget.ratio -1 is no number of 0 to 1000",
+    ],
+    [
+      { outlierDetection: { ...detection, interval: 0 } },
+      "outlierDetection.interval 0 is no number of milliseconds of 1 to 2147483647",
+    ],
+    [
+      { failureAccrual: { maxFailures: 1, minPenalty: 2, maxPenalty: 1, jitterRatio: 0 } },
+      "failureAccrual.minPenalty is above maxPenalty",
+    ],
+    [
+      { healthCheck: check({ kind: "http", path: "ready" }) },
+      'healthCheck.check.path path "ready" does not begin with "/"',
+    ],
+    [
+      { healthCheck: check({ kind: "http", path: "/", expected: [{ first: 300, last: 200 }] }) },
+      "healthCheck.check.expected[0] 300 to 200 is no range of statuses (100 to 599)",
+    ],
+    [
+      { healthCheck: check({ kind: "grpc", service: "" }) },
+      "healthCheck.check is of gRPC, which needs a backend of protocol h2c",
+    ],
+    [{ tls: { authorities: "system", serverName: "a b" } }, 'tls.serverName "a b" is no server name'],
+    [{ tls: { authorities: "system", names: [] } }, "tls.names lists no name; leave it out for the server name"],
+  ];
+  for (const [more, expected] of cases) expect(problemsOf(more)).toEqual([expected]);
+});
+
+const retry: Retry = { attempts: 2, on: ["5xx"], statuses: [429], backoff: { base: 25, max: 250 }, elsewhere: true };
+
+function problemsOfRule(more: Partial<Rule>): string[] {
+  const rule: Rule = { from, name: "r", match: {}, filters: [], action: { kind: "forward", to: [] }, ...more };
+  return validateRule(rule).map(({ field, message }) => `${field} ${message}`);
+}
+
+test("a rule's retries, hash and persistence", () => {
+  expect(problemsOfRule({ retry, hash: [{ kind: "source" }], timeouts: { idle: 0 } })).toEqual([]);
+  const cases: [Partial<Rule>, string][] = [
+    [{ retry: { ...retry, attempts: 101 } }, "retry.attempts 101 is no whole number of 0 to 100"],
+    [{ retry: { ...retry, statuses: [99] } }, "retry.statuses[0] 99 is no HTTP status (100 to 599)"],
+    [{ retry: { ...retry, backoff: { base: 2, max: 1 } } }, "retry.backoff.base is above max"],
+    [{ retry: { ...retry, methods: ["GET "] } }, 'retry.methods[0] "GET " is no method'],
+    [{ hash: [{ kind: "header", name: "X-User" }] }, 'hash[0].name header name "X-User" must be in lower case'],
+    [
+      { persistence: { carrier: { kind: "cookie", name: "s", path: "/;x" }, keeps: "backend" } },
+      'persistence.carrier.path "/;x" is no path',
+    ],
+    [{ timeouts: { idle: -1 } }, "timeouts.idle -1 is no number of milliseconds of 0 to 2147483647"],
+  ];
+  for (const [more, expected] of cases) expect(problemsOfRule(more)).toEqual([expected]);
+});
+
+test("secrets of TLS must be there and hold what they are named for", () => {
+  const own: Secret = {
+    ...{ name: "own", from, fingerprint: "0".repeat(64) },
+    content: { kind: "certificate", certificate: "", privateKey: new Redacted("") },
+  };
+  const model = {
+    ...emptyModel,
+    secrets: new Map([["own", own]]),
+    backends: new Map([["b", backend({ tls: { authorities: "own", certificate: "gone" } })]]),
+  };
+  const problems = validateModel(model).map(({ field, message }) => `${field} ${message}`);
+  expect(problems).toContain("tls.authorities secret own holds certificate, not authorities");
+  expect(problems).toContain("tls.certificate secret gone is not known");
+});
