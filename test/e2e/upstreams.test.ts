@@ -2,6 +2,7 @@
 // privileges.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { constants, createServer, type ServerHttp2Stream } from "node:http2";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import type { Backend, Rule } from "../../src/model/model.ts";
@@ -497,6 +498,94 @@ describe("who is asked", () => {
     const before = slow.count;
     for (let index = 0; index < 10; index++) await get();
     expect(slow.count).toBe(before);
+  });
+});
+
+describe("over HTTP/2 to the backend", () => {
+  /** Answers what `answer` does, as streams of how many sessions. */
+  async function http2Server(answer: (stream: ServerHttp2Stream, count: number, path: string) => void) {
+    const made = createServer();
+    const one = { port: 0, count: 0, sessions: 0 };
+    made.on("session", () => one.sessions++);
+    made.on("stream", (stream, headers) => {
+      stream.on("error", () => {});
+      answer(stream, ++one.count, headers[":path"]!);
+    });
+    await new Promise<void>((done) => made.listen(0, "127.0.0.1", done));
+    ends.push(() => made.close());
+    one.port = (made.address() as { port: number }).port;
+    return one;
+  }
+
+  const ok = (stream: ServerHttp2Stream, text = "ok") => {
+    stream.respond({ ":status": 200 });
+    stream.end(text);
+  };
+
+  test("statuses, timeouts and resets are tried again, bodies and all", async () => {
+    const one = await http2Server((stream, count, path) => {
+      if (count % 3 === 0) {
+        const parts: Buffer[] = [];
+        stream.on("data", (part) => parts.push(part));
+        stream.on("end", () => ok(stream, Buffer.concat(parts).toString()));
+      } else if (path === "/status") {
+        stream.respond({ ":status": 503 });
+        stream.end("no");
+      } else if (path === "/reset") stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    });
+    await serve(
+      [one],
+      { protocol: "h2c" },
+      { retry: { ...retry, on: ["5xx", "reset"] }, timeouts: { perTry: 500, request: 30_000 } },
+    );
+    for (const path of ["/status", "/reset", "/silent"]) {
+      const answer = await get(path, { method: "POST", body: `for ${path}` });
+      expect([answer.status, await answer.text()]).toEqual([200, `for ${path}`]);
+    }
+    expect(one.count).toBe(9);
+  });
+
+  test("limits of requests, and of requests of one connection", async () => {
+    const held: ServerHttp2Stream[] = [];
+    const one = await http2Server((stream, _, path) => (path === "/held" ? held.push(stream) : ok(stream)));
+    await serve([one], { protocol: "h2c", limits: { requests: 2, requestsPerConnection: 3 } });
+    const under = [get("/held"), get("/held")];
+    await until(async () => held.length === 2);
+    expect((await get()).headers.get("x-fairlead-reason")).toBe("overflow");
+    for (const stream of held) ok(stream);
+    for (const answer of await Promise.all(under)) expect(answer.status).toBe(200);
+    for (let index = 0; index < 7; index++) expect((await get()).status).toBe(200);
+    expect(one.sessions).toBe(3);
+  });
+
+  test("an endpoint that fails is taken out, and idle exchanges end", async () => {
+    const bad = await http2Server((stream) => {
+      stream.respond({ ":status": 503 }, { endStream: true });
+    });
+    const good = await http2Server((stream, _, path) => void (path === "/silent" || ok(stream)));
+    await serve(
+      [bad, good],
+      { protocol: "h2c", outlierDetection: { ...detection, consecutive5xx: 2 } },
+      { timeouts: { idle: 300 } },
+    );
+    for (let index = 0; index < 8; index++) await get();
+    expect(bad.count).toBe(2);
+    const answer = await get("/silent");
+    expect([answer.status, answer.headers.get("x-fairlead-reason")]).toEqual([504, "upstream_idle"]);
+  });
+});
+
+test("shares follow weights within three standard deviations", async () => {
+  const servers = [server(), server(), server()];
+  await serve(servers);
+  const weights = [1, 2, 3];
+  const weighted = servers.map((one, index) => ({ address: "127.0.0.1", port: one.port, weight: weights[index]! }));
+  await proxy.control.update({ endpoints: [{ backend: "one", from, endpoints: weighted }] });
+  const all = 600;
+  for (let index = 0; index < all; index += 20) await Promise.all(Array.from({ length: 20 }, () => get()));
+  servers.forEach(({ count }, index) => {
+    const share = weights[index]! / 6;
+    expect(Math.abs(count - all * share)).toBeLessThan(3 * Math.sqrt(all * share * (1 - share)));
   });
 });
 
