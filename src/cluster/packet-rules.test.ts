@@ -1,5 +1,5 @@
 // What `explain --packet` says equals what the rules do: all endpoints × policies × source ranges × affinity × protocols × families
-// × sources × addresses of a Service, walked through the text of the iptables and ipvs rules. The cases are those of upstream's
+// × sources × addresses of a Service, walked through the text of the iptables, nftables and ipvs rules. The cases are those of upstream's
 // packet-flow tables (pkg/proxy/iptables/proxier_test.go: TestClusterIPGeneral, TestLoadBalancer, TestNodePorts,
 // TestExternalTrafficPolicyLocal/Cluster, TestInternalTrafficPolicy, TestTerminatingEndpointsTrafficPolicy…,
 // TestInternalExternalMasquerade, TestNoEndpointsReject) and their products, as data of our own.
@@ -8,8 +8,10 @@ import { describe, expect, test } from "bun:test";
 import type { Endpoint, EndpointSlice, Service } from "../api/kinds.ts";
 import { render as renderIptables } from "../node/iptables/renderer.ts";
 import { render as renderIpvs } from "../node/ipvs/renderer.ts";
-import { traceIptables } from "../node/testing/trace-iptables.ts";
+import { render as renderNftables } from "../node/nftables/renderer.ts";
+import { type IptablesTrace, traceIptables } from "../node/testing/trace-iptables.ts";
 import { traceIpvs } from "../node/testing/trace-ipvs.ts";
+import { traceNftables } from "../node/testing/trace-nftables.ts";
 import type { Protocol } from "../services/objects.ts";
 import { explainPacket, type PacketDecision } from "../services/packet.ts";
 import { resolveService } from "../services/resolved-service.ts";
@@ -22,7 +24,10 @@ const places = {
     node: "10.98.0.1",
     pods: "10.244.0.0/16",
     ownPods: "10.244.0.0/24",
+    services: "10.96.0.0/16",
     clusterIP: "10.96.0.20",
+    /** A Service address that no Service has. */
+    nobody: "10.96.0.21",
     externalIP: "198.51.100.7",
     balancer: "10.97.0.3",
     loopback: "127.0.0.1",
@@ -35,7 +40,9 @@ const places = {
     node: "fd98::1",
     pods: "fd00:244::/56",
     ownPods: "fd00:244::/64",
+    services: "fd00:96::/112",
     clusterIP: "fd00:96::20",
+    nobody: "fd00:96::21",
     externalIP: "2001:db8:100::7",
     balancer: "fd00:97::3",
     loopback: "::1",
@@ -134,6 +141,8 @@ function casesOf(family: Family): readonly Case[] {
   return [...plain, ...narrow, ...others, ...some.map((one) => ({ ...one, affinity: true }))];
 }
 
+type TracedBy = Parameters<typeof traceIptables>[1];
+
 interface Packet {
   readonly source: string;
   readonly destination: string;
@@ -141,9 +150,10 @@ interface Packet {
 }
 
 function packetsOf(family: Family): readonly Packet[] {
-  const { node, clusterIP, externalIP, balancer, loopback, sources } = places[family];
+  const { node, clusterIP, nobody, externalIP, balancer, loopback, sources } = places[family];
   const targets = [
     ...[clusterIP, externalIP, balancer].flatMap((destination) => [80, 81].map((port) => ({ destination, port }))),
+    { destination: nobody, port: 80 },
     ...[nodePort, nodePort + 1].map((port) => ({ destination: node, port })),
   ];
   return [
@@ -153,12 +163,12 @@ function packetsOf(family: Family): readonly Packet[] {
 }
 
 function decide(
-  mode: "iptables" | "ipvs",
+  mode: "iptables" | "nftables" | "ipvs",
   { family, protocol }: Case,
   rows: readonly ServicePort[],
   packet: Packet,
 ): PacketDecision {
-  const { node, pods, ownPods } = places[family];
+  const { node, pods, ownPods, services } = places[family];
   return explainPacket(
     {
       protocol,
@@ -169,6 +179,7 @@ function decide(
     { values: () => rows },
     {
       ...{ mode, names: ruleNames(mode), podRanges: [pods] },
+      serviceRanges: [services],
       ...(mode === "iptables" ? { localhostNodePorts: family === 4 } : { nodePortAddresses: [node] }),
     },
   );
@@ -196,23 +207,37 @@ describe.each([4, 6] as const)("in IPv%i", (family) => {
   const { node, pods, loopback } = places[family];
   const detector = { kind: "cidr", cidr: pods } as const;
 
-  test("what explain says equals what the iptables rules do", () => {
+  const isLocal = (address: string) => address === node || address === loopback;
+  const common = { family, localDetector: detector, nodeAddress: node } as const;
+  const walks: Readonly<
+    Record<"iptables" | "nftables", (rows: readonly ServicePort[]) => (packet: TracedBy) => IptablesTrace>
+  > = {
+    iptables(rows) {
+      const rules = renderIptables({ values: () => rows }, { ...common, localhostNodePorts: true, dropInvalid: true });
+      return (packet) => traceIptables(rules, packet, { isLocal });
+    },
+    nftables(rows) {
+      const rules = renderNftables(
+        { values: () => rows },
+        { ...common, nodePortAddresses: [node], serviceCidrs: [places[family].services] },
+      );
+      return (packet) => traceNftables(rules, packet, { isLocal });
+    },
+  };
+
+  test.each(["iptables", "nftables"] as const)("what explain says equals what the %s rules do", (mode) => {
     const wrong: string[] = [];
     const seen = new Set<string>();
     let packets = 0;
-    const isLocal = (address: string) => address === node || address === loopback;
     for (const one of casesOf(family)) {
       const rows = rowsOf(one);
-      const rules = renderIptables(
-        { values: () => rows },
-        { family, localDetector: detector, localhostNodePorts: true, dropInvalid: true, nodeAddress: node },
-      );
+      const walk = walks[mode](rows);
       for (const packet of packetsOf(family)) {
-        const traced = traceIptables(rules, { ...packet, protocol: one.protocol.toLowerCase() }, { isLocal });
+        const traced = walk({ ...packet, protocol: one.protocol.toLowerCase() });
         const list = traced.endpoints.map(({ address, port, probability, masqueraded }) => {
           return { to: written(address, port), share: probability, masqueraded };
         });
-        const [does, says] = [shown(traced.outcome, list), said(decide("iptables", one, rows, packet))];
+        const [does, says] = [shown(traced.outcome, list), said(decide(mode, one, rows, packet))];
         packets++;
         seen.add(traced.outcome);
         if (does !== says)
