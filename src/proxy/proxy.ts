@@ -37,6 +37,9 @@ export interface ProxyOptions {
   readonly maxConnections: number;
 }
 
+/** Milliseconds that idle connections stay at most while the process drains. */
+const longestGrace = 1_500;
+
 /** What the program logs, changed over the admin socket. */
 export interface CurrentLogLevel {
   current: LogLevel;
@@ -81,6 +84,7 @@ export class ProxyProcess {
       accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,
+      idleGrace: 0,
       connections: { open: 0, accepted: 0, refused: 0, most: options.maxConnections },
     };
     this.listeners = new Listeners(this.runtime);
@@ -139,6 +143,7 @@ export class ProxyProcess {
     // Another process may have taken over: it is told what changes, and it keeps the configuration, from now on.
     this.#control?.dispose();
     await this.#state?.end();
+    this.runtime.idleGrace = Math.min(longestGrace, deadline / 20);
     this.listeners.drain();
     flushWritten();
     const { clock, connections } = this.runtime;

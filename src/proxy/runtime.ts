@@ -25,6 +25,8 @@ export interface ProxyRuntime {
   /** The series of requests that no rule took. */
   readonly unrouted: number;
   readonly clientTimeouts: ClientTimeouts;
+  /** Milliseconds that idle connections stay when the process drains. */
+  idleGrace: number;
   /** Of clients. `most`: further ones are closed at once. */
   readonly connections: { open: number; accepted: number; refused: number; readonly most: number };
 }

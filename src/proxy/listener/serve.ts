@@ -11,7 +11,7 @@ import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
 import { type ListenerTelemetry, watch } from "../telemetry/watched.ts";
-import { turn } from "../wire.ts";
+import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
 import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "./served.ts";
 
@@ -104,10 +104,24 @@ export class ServedChain implements ClientServer, Served {
     if (this.connections.delete(connection)) this.#runtime.connections.open--;
   }
 
-  /** Connections close as soon as they owe no answer; new requests of a pipeline are not begun. */
+  /**
+   * Connections close as soon as they owe no answer; new requests of a pipeline are not begun. Those of HTTP/1 that are idle stay
+   * for the process' grace: their clients may be sending a request just now, and it is answered with `connection: close`. HTTP/2
+   * has GOAWAY for that.
+   */
   drain(): void {
     this.draining = true;
+    const { idleGrace, clock } = this.#runtime;
+    for (const connection of [...this.connections.keys()]) {
+      if (idleGrace === 0 || connection instanceof Http2Downstream) connection.closeWhenIdle();
+    }
+    if (idleGrace > 0 && this.connections.size > 0) clock.after(idleGrace, () => this.#closeIdle());
+  }
+
+  #closeIdle(): void {
+    beginTurn();
     for (const connection of [...this.connections.keys()]) connection.closeWhenIdle();
+    endTurn();
   }
 
   terminate(): void {
