@@ -14,6 +14,8 @@ const selection = [
   "should support externalTrafficPolicy=Local for type=NodePort",
   "should be rejected when no endpoints exist",
   "should only target nodes with endpoints",
+  "should not break a connection when a Deployment is rolled",
+  "should serve a host port beside the rules of ipvs",
 ];
 
 report("selected", selection);
@@ -29,6 +31,7 @@ const named = (kind: string) =>
   );
 report("passed", named("pass"));
 report("failed cases", [...new Set(named("fail"))]);
+for (const line of text.match(/^rolled under .*/gm) ?? []) report("rolled", [line]);
 if ((await child.exited) !== 0) console.log(text);
 report("done", Math.round(performance.now()));
 process.exit(0);

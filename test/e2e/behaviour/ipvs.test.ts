@@ -20,6 +20,7 @@ if (machine?.booted && (step("failed cases").length > 0 || !machine.steps.has("d
 
 describe.skipIf(skipped !== undefined)("Services [ipvs] in User-Mode Linux", () => {
   test("all that were selected pass", () => {
+    console.log(step("rolled").join());
     expect(step("failed cases")).toEqual([]);
     expect(step("passed")).toHaveLength(step("selected").length);
     expect(step("selected").length).toBeGreaterThan(5);
