@@ -22,7 +22,8 @@ export async function wrk(
   options: { seconds: number; connections: number; tls?: boolean; script?: string },
 ): Promise<Run> {
   const before = cpuTime(pid);
-  const fields = [`host: ${host}`, agent, accept, `x-api-version: ${apiVersion}`];
+  // With a capital: wrk knows its own Host field only by that.
+  const fields = [`Host: ${host}`, agent, accept, `x-api-version: ${apiVersion}`];
   const text = await output([
     "wrk",
     "-t1",
