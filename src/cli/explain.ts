@@ -139,7 +139,7 @@ async function explainPacket(words: Words, packet: string): Promise<number> {
   return 0;
 }
 
-function parseHeader(text: string): readonly [string, string] {
+export function parseHeader(text: string): readonly [string, string] {
   const colon = text.indexOf(":");
   if (colon > 0) return [text.slice(0, colon).trim(), text.slice(colon + 1).trim()];
   throw new UserError(`-H '${text}': not a header`, { remedy: "Write it as -H 'Name: value'.", exitCode: 2 });

@@ -13,6 +13,8 @@ const commands: Readonly<Record<string, () => Promise<{ command: Command }>>> = 
   explain: () => import("./explain.ts"),
   rules: () => import("./rules.ts"),
   proxy: () => import("./proxy.ts"),
+  "proxy run": () => import("./proxy-run.ts"),
+  "proxy explain": () => import("./proxy-explain.ts"),
   dns: () => import("./dns.ts"),
   apply: () => import("./apply.ts"),
   get: () => import("./get.ts"),
@@ -24,10 +26,13 @@ const commands: Readonly<Record<string, () => Promise<{ command: Command }>>> = 
 };
 
 async function main(argv: readonly string[]): Promise<number> {
-  const [name, ...words] = argv;
+  // A command's name has one word or two.
+  const two = Object.hasOwn(commands, argv.slice(0, 2).join(" ")) && argv.length > 1;
+  const name = two ? argv.slice(0, 2).join(" ") : argv[0];
+  const words = argv.slice(two ? 2 : 1);
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-    const wanted = name === "help" ? words[0] : undefined;
-    if (wanted !== undefined) print(commandHelp(await find(wanted)));
+    const wanted = name === "help" ? words.join(" ") : "";
+    if (wanted !== "") print(commandHelp(await find(wanted)));
     else print(overview(await Promise.all(Object.keys(commands).map(find))));
     return 0;
   }

@@ -197,7 +197,8 @@ function parentPath(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf(".")));
 }
 
-function fieldLines(root: Node, lines: LineCounter): Readonly<Record<string, number>> {
+/** The line of each field below a node, by its path. */
+export function fieldLines(root: Node, lines: LineCounter): Readonly<Record<string, number>> {
   const fields: Record<string, number> = {};
   let count = 0;
   // Breadth first, so that the bound cuts off the deepest fields.
@@ -249,7 +250,8 @@ function asKubectlReads(tags: Tags): Tags {
     });
 }
 
-async function filesOf(path: string): Promise<readonly string[]> {
+/** The files that `-f` names: directories are looked through. Throws a UserError. */
+export async function filesOf(path: string): Promise<readonly string[]> {
   if (path === "-") return [path];
   if (/^https?:\/\//.test(path)) {
     throw new UserError(`${path} is a URL; only files are read`, { remedy: "download it, then name the file" });
@@ -266,7 +268,8 @@ async function filesOf(path: string): Promise<readonly string[]> {
   }
 }
 
-async function readText(file: string, options: ReadOptions): Promise<string> {
+/** The text of one of them. Throws a UserError. */
+export async function readText(file: string, options: ReadOptions): Promise<string> {
   if (file === "-") return (options.stdin ?? (() => Bun.stdin.text()))();
   try {
     const { size } = await stat(file);
