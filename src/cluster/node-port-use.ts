@@ -1,6 +1,6 @@
 // Tells of node ports that a program on the node listens on, too. kube-proxy reserved node ports by listening on them until 1.23
-// and logged what it could not have; since then, here as there, rules take the connections before any program sees them. Nobody
-// would notice but the one who waits for connections in vain, so the Service gets an Event.
+// and logged what it could not have (kubernetes#108496 ended that); since then, here as there, rules take the connections before
+// any program sees them. Nobody would notice but the one who waits in vain, so the Service gets an Event.
 
 import type { Clock } from "../base/clock.ts";
 import { type Disposable, disposeAll } from "../base/disposal.ts";

@@ -21,7 +21,7 @@ export type Fragment = ReadonlyMap<string, readonly string[]>;
 
 /**
  * How an endpoint is drawn: from a map in one rule, as kube-proxy does, or by a rule for each endpoint. Both are even. The kernel
- * looks through all sets of a table to name each map that a rule has, so that many of them take long to load (`docs/services.md`).
+ * looks through all sets of a table to name each map that a rule has, so that many of them take long to load (`docs/services-nftables.md`).
  */
 export type Draw = "maps" | "rules";
 
