@@ -16,6 +16,7 @@ type Draft = Record<string, unknown>;
 export function applyDefaults(scheme: Scheme, resource: Resource, object: KubeObject): KubeObject {
   const entry = scheme.entry(resource);
   if (entry.custom) return defaultBySchema(object, entry.schema, true) as KubeObject;
+  if (resource.group === "autoscaling" && resource.version === "v1") return hpaV1(object);
   return byKind[resourceKey(resource)]?.(object) ?? object;
 }
 
@@ -343,11 +344,14 @@ const namespace: Defaults = (object) =>
       }
     : object;
 
-const cpuTarget = {
+/** What is aimed at where nothing else is said. */
+export const defaultCpuMetric = {
   type: "Resource",
   resource: { name: "cpu", target: { type: "Utilization", averageUtilization: 80 } },
 };
-const hpa: Defaults = spec((given) => fill(given, { minReplicas: 1, metrics: [cpuTarget] }));
+const hpa: Defaults = spec((given) => fill(given, { minReplicas: 1, metrics: [defaultCpuMetric] }));
+/** The metrics are filled in when it is converted: only then is it known whether annotations have any. */
+const hpaV1: Defaults = spec((given) => fill(given, { minReplicas: 1 }));
 
 /** Fields of an Event that Go always writes. */
 const event: Defaults = (object) => ({

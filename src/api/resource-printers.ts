@@ -2,6 +2,7 @@
 // (pkg/printers/internalversion/printers.go).
 
 import { age, name, type Printer } from "./cells.ts";
+import { convertTo } from "./conversion.ts";
 
 const modes: Readonly<Record<string, string>> = {
   ReadWriteOnce: "RWO",
@@ -91,13 +92,16 @@ export const resourcePrinters: Readonly<Record<string, Printer>> = {
     pairs(object.status?.used, object.status?.hard ?? object.spec?.hard, true),
     age(object, now),
   ],
-  "horizontalpodautoscalers.autoscaling": (object, now) => [
-    name(object),
-    `${object.spec?.scaleTargetRef?.kind ?? ""}/${object.spec?.scaleTargetRef?.name ?? ""}`,
-    targets(object.spec?.metrics ?? [], object.status?.currentMetrics ?? []),
-    object.spec?.minReplicas === undefined ? "<unset>" : String(object.spec.minReplicas),
-    String(object.spec?.maxReplicas ?? 0),
-    String(object.status?.currentReplicas ?? 0),
-    age(object, now),
-  ],
+  "horizontalpodautoscalers.autoscaling": (given, now) => {
+    const object = convertTo(given, "autoscaling/v2");
+    return [
+      name(object),
+      `${object.spec?.scaleTargetRef?.kind ?? ""}/${object.spec?.scaleTargetRef?.name ?? ""}`,
+      targets(object.spec?.metrics ?? [], object.status?.currentMetrics ?? []),
+      object.spec?.minReplicas === undefined ? "<unset>" : String(object.spec.minReplicas),
+      String(object.spec?.maxReplicas ?? 0),
+      String(object.status?.currentReplicas ?? 0),
+      age(object, now),
+    ];
+  },
 };

@@ -164,7 +164,7 @@ export class Scheme {
       columns: custom ? customColumns(columns) : columns.map(builtinColumn),
       subresources: (subresources ?? []).map((one) => ({ ...one, ...kindGroups[one.kind] })),
       custom: custom ?? false,
-      storage: custom ? (storage ?? false) : true,
+      storage: storage ?? !custom,
       listKind: `${names.kind}List`,
     });
   }
@@ -191,9 +191,9 @@ export class Scheme {
 export function builtinScheme(): Scheme {
   const scheme = new Scheme();
   for (const row of generated<Row[]>("resources.json")) {
-    // autoscaling/v1 autoscalers would need conversion to v2, in which they are kept; its Scale is served as a subresource.
-    if (row.group === "autoscaling" && row.version === "v1") continue;
-    if (row.type || row.custom) scheme.addRow(row);
+    // Autoscalers are kept in autoscaling/v2 (`conversion.ts`).
+    const other = row.group === "autoscaling" && row.version === "v1";
+    if (row.type || row.custom) scheme.addRow(other ? { ...row, storage: false } : row);
   }
   return scheme;
 }

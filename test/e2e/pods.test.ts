@@ -459,6 +459,58 @@ describe.skipIf(why !== undefined)("workloads as kubectl shows them", () => {
     );
   }, 60_000);
 
+  test("kubectl autoscale makes an autoscaler, by whatever version kubectl speaks, and v1 loses nothing of v2", async () => {
+    await apply(stack, deployment("auto", 1));
+    const made = await kubectl("autoscale", "deployment", "auto", "--min=2", "--max=3", "--cpu-percent=70");
+    expect(made).toBe("horizontalpodautoscaler.autoscaling/auto autoscaled\n");
+    await eventually(
+      () => stack.list("pods", "-l", "app=auto"),
+      (pods) => pods.length === 2,
+    );
+    const get = async (version: string) =>
+      JSON.parse(await kubectl("get", `horizontalpodautoscalers.${version}.autoscaling`, "auto", "-o", "json"));
+    const scaled = await eventually(
+      () => get("v2"),
+      ({ status }) => status.conditions?.length > 0,
+    );
+    const cpu = {
+      type: "Resource",
+      resource: { name: "cpu", target: { type: "Utilization", averageUtilization: 70 } },
+    };
+    expect(scaled.spec).toMatchObject({ minReplicas: 2, maxReplicas: 3, metrics: [cpu] });
+    const more = {
+      metrics: [
+        cpu,
+        { type: "Pods", pods: { metric: { name: "queue" }, target: { type: "AverageValue", averageValue: "5" } } },
+      ],
+      behavior: { scaleDown: { stabilizationWindowSeconds: 60 } },
+    };
+    await kubectl("patch", "hpa", "auto", "--type=merge", "-p", JSON.stringify({ spec: more }));
+    const first = await get("v1");
+    expect(first.apiVersion).toBe("autoscaling/v1");
+    expect(first.spec.targetCPUUtilizationPercentage).toBe(70);
+    expect(JSON.parse(first.metadata.annotations["autoscaling.alpha.kubernetes.io/metrics"])).toEqual([
+      { type: "Pods", pods: { metricName: "queue", targetAverageValue: "5" } },
+    ]);
+    expect(first.metadata.annotations["autoscaling.alpha.kubernetes.io/behavior"]).toContain(
+      '"StabilizationWindowSeconds":60',
+    );
+    expect(first.metadata.annotations["autoscaling.alpha.kubernetes.io/conditions"]).toContain("AbleToScale");
+    // Written back as v1 with another bound, the rest stays.
+    await kubectl("replace", "-f", await file({ ...first, spec: { ...first.spec, maxReplicas: 5 } }));
+    const second = await get("v2");
+    expect(second.spec.maxReplicas).toBe(5);
+    expect(second.spec.metrics).toEqual(expect.arrayContaining(more.metrics));
+    expect(second.spec.behavior.scaleDown.stabilizationWindowSeconds).toBe(60);
+    expect(second.metadata.annotations ?? {}).toEqual({});
+    expect(second.status.conditions).toEqual(
+      expect.arrayContaining([expect.objectContaining({ type: "AbleToScale" })]),
+    );
+    expect(await kubectl("get", "horizontalpodautoscalers.v1.autoscaling", "auto", "--no-headers")).toMatch(
+      /cpu: <unknown>\/70%/,
+    );
+  }, 60_000);
+
   test("a pod that asks for more than a node has stays Pending with the scheduler's reason", async () => {
     const resources = { requests: { cpu: "1000" } };
     const spec = { containers: [{ name: "app", image: "web", resources }] };

@@ -1,6 +1,7 @@
 // Reading: selections (namespace, labels, fields), lists at a revision and in pages, and what a watch has to see first.
 // Semantics of resourceVersion and continue follow the Kubernetes API concepts page and apiserver storage.GetList.
 
+import { convertTo } from "../../api/conversion.ts";
 import { type KubeObject, objectName } from "../../api/object.ts";
 import { apiVersionOf, type Resource, resourceKey } from "../../api/resource.ts";
 import type { Scheme } from "../../api/scheme.ts";
@@ -36,13 +37,13 @@ export function matcher(scheme: Scheme, resource: Resource, selection: Selection
   return tests.length === 1 ? tests[0]! : (object) => tests.every((test) => test(object));
 }
 
-/** How a client of one version sees a stored object. Versions differ in name only (conversion strategy None). */
+/** How a client of one version sees a stored object. */
 export function presenter(resource: Resource): (object: KubeObject) => KubeObject {
   const apiVersion = apiVersionOf(resource);
   return (object) =>
     object.apiVersion === apiVersion || object.kind !== resource.kind
       ? object
-      : Object.freeze({ ...object, apiVersion });
+      : Object.freeze(convertTo(object, apiVersion));
 }
 
 /** A resourceVersion as a number; undefined when it was left out. */

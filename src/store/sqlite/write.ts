@@ -2,8 +2,9 @@
 // and one commit (apiserver registry/generic/registry.Store and registry/rest.BeforeCreate/BeforeUpdate). Patches and
 // subresources end in `writeUpdate` too, so that there is one way into the store.
 
+import { convertTo } from "../../api/conversion.ts";
 import type { KubeObject } from "../../api/object.ts";
-import { type Resource, resourceKey } from "../../api/resource.ts";
+import { apiVersionOf, type Resource, resourceKey } from "../../api/resource.ts";
 import { StatusError } from "../../api/status-error.ts";
 import { prepareCreate, prepareUpdate } from "../../api/strategy.ts";
 import type { ObjectKey } from "../store.ts";
@@ -58,10 +59,11 @@ export function createDecoded(
 
   for (let attempt = 1; ; attempt++) {
     const transaction = begin(engine);
-    const prepared = inStorage(
-      storage,
-      prepareCreate(scheme, resource, managed, { now: clock.now(), uid: crypto.randomUUID(), namespace }),
-    );
+    const prepared = prepareCreate(scheme, resource, convertTo(managed, apiVersionOf(storage)), {
+      now: clock.now(),
+      uid: crypto.randomUUID(),
+      namespace,
+    });
     const { name } = prepared.metadata;
     if (namespace !== undefined) {
       const namespaces = scheme.byKey("namespaces")!;
@@ -141,7 +143,7 @@ export function writeUpdate(
   const managed = apply
     ? decoded
     : manageFields(engine, resource, presenter(resource)(old), decoded, subresource, options);
-  const prepared = inStorage(storage, prepareUpdate(scheme, resource, managed, old, { subresource }));
+  const prepared = prepareUpdate(scheme, resource, convertTo(managed, apiVersionOf(storage)), old, { subresource });
 
   const transaction = begin(engine);
   const admit = admission(engine, transaction, options);
@@ -157,10 +159,4 @@ export function writeUpdate(
   }
   transaction.put(key, mutated);
   return finish(engine, transaction, target, options.dryRun)!;
-}
-
-/** The object in the version it is kept in (versions of a custom resource differ in name only). */
-function inStorage(storage: Resource, object: KubeObject): KubeObject {
-  const apiVersion = storage.group === "" ? storage.version : `${storage.group}/${storage.version}`;
-  return object.apiVersion === apiVersion ? object : { ...object, apiVersion };
 }
