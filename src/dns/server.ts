@@ -190,7 +190,10 @@ function shuffled(reply: Reply, random: () => number): Reply {
 /** As Bun's own node:dgram asks for SO_REUSEPORT; its types do not name it. */
 const reusePort: object = { flags: 4 };
 
-/** Opens both sockets on each address. Rejects with a UserError when an address or the port cannot be had. */
+/** How many ports are tried when any will do. */
+const maxPortAttempts = 20;
+
+/** Opens both sockets on each address; port 0 is any that is free on all of them. Rejects with a UserError when an address or the port cannot be had. */
 export async function startDnsServer(options: DnsServerOptions): Promise<DnsServer> {
   const { addresses, port = 53, bind = <T>(open: () => T) => open(), shared = false, log } = options;
   const current = typeof options.answering === "function" ? options.answering : () => options.answering as Answering;
@@ -235,9 +238,20 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
   let opening = addresses[0] ?? "";
   try {
     let opened = port;
-    for (const address of addresses) {
-      opening = address;
-      opened = await open(address, opened);
+    for (let attempt = 1; ; attempt++) {
+      const before = parts.length;
+      try {
+        for (const address of addresses) {
+          opening = address;
+          opened = await open(address, opened);
+        }
+        break;
+      } catch (error) {
+        // The port that UDP was given may be somebody's over TCP, or on the next address: another one then.
+        if (port !== 0 || attempt === maxPortAttempts) throw error;
+        for (const part of parts.splice(before).reverse()) part.dispose();
+        opened = 0;
+      }
     }
     return {
       port: opened,
