@@ -38,6 +38,10 @@ export interface Listener {
   readonly address: string;
   readonly port: number;
   readonly transport: "tcp" | "udp";
+  /** Path of the network namespace that it listens in (`/run/netns/x`, `/proc/PID/ns/net`); absent: the proxy's own. */
+  readonly namespace?: string;
+  /** The kernel's rules send connections here (REDIRECT): each is asked where it wanted to go. */
+  readonly originalDestination?: boolean;
   /** Connections begin with a PROXY header (version 1 or 2), and their source is what it says. */
   readonly proxyProtocol?: boolean;
   /** Addresses in front of us (CIDRs) whose `x-forwarded-*` and `Forwarded` are believed; none: nobody's. */
@@ -61,6 +65,8 @@ export interface FilterChain {
     | {
         readonly tcp: readonly WeightedBackend[] /** Without a byte either way; absent: one hour, of UDP one minute. */;
         readonly idleTimeout?: number;
+        /** To where the client wanted to go, from the listener's namespace; only with `originalDestination`, and `tcp` is empty. */
+        readonly original?: boolean;
       };
 }
 

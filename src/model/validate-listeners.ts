@@ -22,17 +22,26 @@ export function checkListener(
   listener.trusted?.forEach((range, i) => {
     if (!parseCidr(range)) problems.add(`trusted[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
   });
+  const { namespace, originalDestination } = listener;
+  if (namespace !== undefined && !/^(\/[^/\0]+)+$/.test(namespace))
+    problems.add("namespace", `"${namespace}" is no path of a network namespace (like /run/netns/x)`);
   if (chains.length === 0) problems.add("chains", "has none: nothing could be served");
   if (transport === "udp") checkUdp(problems, listener);
   chains.forEach((chain, i) => {
     checkChain(problems, `chains[${i}]`, chain, checkShare);
+    if (!("original" in chain.serve && chain.serve.original)) return;
+    if (!originalDestination) {
+      problems.add(`chains[${i}].serve.original`, "needs originalDestination of its listener", chain.from);
+    }
+    if (chain.serve.tcp.length > 0) problems.add(`chains[${i}].serve.tcp`, "is beside original", chain.from);
   });
 }
 
-function checkUdp(problems: Problems, { address, chains, proxyProtocol }: Listener): void {
+function checkUdp(problems: Problems, { address, chains, proxyProtocol, originalDestination }: Listener): void {
   if (address === "0.0.0.0" || address === "::") {
     problems.add("address", "of a udp listener must be one address: answers must come from the one that was asked");
   }
+  if (originalDestination) problems.add("originalDestination", "is for connections, and a udp listener has none");
   if (proxyProtocol) problems.add("proxyProtocol", "is for connections, and a udp listener has none");
   if (chains.length > 1) problems.add("chains", "of a udp listener can only be one: datagrams do not say more");
   for (const { when, serve, from } of chains) {

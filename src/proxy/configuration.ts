@@ -406,6 +406,8 @@ function listenProblem(error: unknown, listener: Listener): string {
   const where = `${listener.address}:${listener.port}`;
   if (code === "EADDRINUSE") return `${where} is in use by another process`;
   if (code === "EADDRNOTAVAIL") return `${listener.address} is no address of this machine`;
+  if (code === "ENOENT" && listener.namespace !== undefined)
+    return `network namespace ${listener.namespace} does not exist`;
   if (code === "EACCES") return `${where} may not be opened by this user (ports below 1024 need privileges)`;
   return messageOf(error);
 }

@@ -62,6 +62,7 @@ export const reasons = {
   // What upstream did.
   connect_failed: row(503, "UF", 14, "no connection to the backend could be made"),
   connect_timeout: row(503, "UF", 14, "the backend did not accept a connection in time"),
+  not_relayed: row(503, "UF", 14, "a relay cannot connect to the backend as that asks for (TLS, PROXY headers)"),
   handshake_failed: row(503, "UF", 14, "TLS with the backend failed"),
   backend_not_trusted: row(
     503,
@@ -78,9 +79,11 @@ export const reasons = {
   request_timeout: row(504, "UT", 4, "the request took longer than its timeout"),
   try_timeout: row(504, "UT", 4, "the backend did not answer in time"),
   upstream_idle: row(504, "SI", 4, "the backend stopped sending"),
+  no_destination: row(0, "NR", 12, "the connection was not sent here by a rule of the kernel"),
   idle: row(0, "-", 4, "nothing came for too long, from either side"),
   // The proxy itself.
   draining: row(503, "-", 14, "the proxy is shutting down"),
+  overloaded: row(503, "OM", 8, "the proxy has more to do than it can"),
   too_many_connections: row(503, "OM", 8, "the proxy has too many connections"),
 } as const satisfies Record<string, ReasonRow>;
 

@@ -278,7 +278,7 @@ test("an endpoint that takes no connections is passed by; without any the connec
   ).toBe("UO");
   expect(await flagOf(() => put({ listeners: [listener({ when: plain, serve: tcp(forwardTo("a", 0)) })] }))).toBe("NR");
   for (const socket of held) socket.destroy();
-});
+}, 30_000);
 
 test("a connection on which nothing is said is closed after its time", async () => {
   const silent = await serve(() => {});

@@ -1,6 +1,7 @@
 // The sockets that a proxy listens on. A change opens and closes only what differs: a listener whose address and kind stay
 // keeps its socket and, chain by chain, its connections; those of a chain that went are drained.
 
+import { inNetns } from "../../base/setns.ts";
 import type { Listener, ListenerName, WeightedBackend } from "../../model/model.ts";
 import { addressSet } from "../address-set.ts";
 import type { RouteTableRuntime } from "../compile.ts";
@@ -10,6 +11,7 @@ import { Shares } from "../tcp/shares.ts";
 import { listenUdp } from "../udp/listen.ts";
 import { ServedUdp } from "../udp/served.ts";
 import { misdirection } from "./misdirected.ts";
+import { checkOriginalDestination } from "./original-destination.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
 import { type Chain, Reception, type TlsCounts } from "./reception.ts";
 import { ServedChain } from "./serve.ts";
@@ -25,7 +27,7 @@ export interface ResolvedListener {
 export interface ResolvedChain extends Pick<Chain, "when" | "termination"> {
   readonly serve:
     | { readonly table: RouteTableRuntime }
-    | { readonly tcp: readonly WeightedBackend[]; readonly idleTimeout?: number };
+    | { readonly tcp: readonly WeightedBackend[]; readonly idleTimeout?: number; readonly original?: boolean };
 }
 
 /** What serves a chain, while it can be reached and until its last connection is gone. */
@@ -142,25 +144,29 @@ export class Listeners {
         chain.configure(shares, serve.idleTimeout);
         return { key, served: chain };
       }
-      const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener.name);
-      chain.configure(shares, serve.idleTimeout);
+      const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener);
+      chain.configure(serve.original ? "original" : shares, serve.idleTimeout);
       receiving.push({ when, termination, served: chain });
       return { key, served: chain };
     });
-    open.reception.set(receiving, listener.proxyProtocol === true);
+    open.reception.set(receiving, listener);
     for (const served of before.values()) this.#leave(served);
   }
 
   async #listen(listener: Listener, { reception, chains }: Open): Promise<Accepting> {
-    const { address, port } = listener;
-    switch (socketKind(listener)) {
-      case "udp":
-        return await listenUdp(address, port, chains[0]!.served as ServedUdp);
-      case "stream":
-        return await listenStream(address, port, reception);
-      case "plain":
-        return listenPlain(address, port, reception);
-    }
+    const { address, port, namespace, originalDestination } = listener;
+    if (originalDestination) checkOriginalDestination();
+    // All three make their sockets before they return, also those that promise one: it is in the namespace then.
+    return await inNetns(namespace, () => {
+      switch (socketKind(listener)) {
+        case "udp":
+          return listenUdp(address, port, chains[0]!.served as ServedUdp);
+        case "stream":
+          return listenStream(address, port, reception);
+        case "plain":
+          return listenPlain(address, port, reception);
+      }
+    });
   }
 
   remove(name: ListenerName): void {
@@ -198,7 +204,7 @@ export class Listeners {
 }
 
 function sameAddress(a: Listener, b: Listener): boolean {
-  return a.address === b.address && a.port === b.port && a.transport === b.transport;
+  return a.address === b.address && a.port === b.port && a.transport === b.transport && a.namespace === b.namespace;
 }
 
 /** Sockets on which TLS can be ended cost more than others. */

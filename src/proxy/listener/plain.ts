@@ -26,7 +26,7 @@ export function listenPlain(address: string, port: number, reception: Reception)
         socket.setNoDelay(true);
         const seat: Seat = { connection: undefined };
         socket.data = seat;
-        const peer = { address: socket.remoteAddress, port: socket.remotePort };
+        const peer = reception.peer(socket.remoteAddress, socket.remotePort, (socket as { fd?: number }).fd);
         beginTurn();
         if (!reception.receive(seat, socket, peer, undefined)) socket.terminate();
         endTurn();

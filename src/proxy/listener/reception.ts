@@ -1,13 +1,14 @@
 // How the connections of one listener find their chains: at once where there is one chain for all of them, else by what their
 // first bytes say. Knows nothing of how sockets are made; TLS is terminated by who has the socket (`stream.ts`).
 
-import type { ChainCondition } from "../../model/model.ts";
+import type { ChainCondition, Listener } from "../../model/model.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { chainFor } from "./chains.ts";
 import type { ClientHello } from "./client-hello.ts";
 import type { Introduction, Wanted } from "./first-bytes.ts";
 import { Opening, type OpeningProblem } from "./opening.ts";
+import { originalDestination } from "./original-destination.ts";
 import type { Accepted, ListenerWire, Seat, Served } from "./served.ts";
 import type { Termination } from "./termination.ts";
 
@@ -50,6 +51,8 @@ export class Reception {
   #chains: readonly Chain[] = [];
   #plain: Chain | undefined = undefined;
   #wanted: Wanted = { proxyHeader: false, hello: false };
+  /** Connections are asked where they wanted to go. */
+  #original = false;
   readonly #openings = new Set<Opening>();
 
   constructor(runtime: ProxyRuntime, counts: TlsCounts) {
@@ -58,10 +61,20 @@ export class Reception {
   }
 
   /** For connections from now on. */
-  set(chains: readonly Chain[], proxyHeader: boolean): void {
+  set(chains: readonly Chain[], listener: Listener): void {
     this.#chains = chains;
+    this.#original = listener.originalDestination === true;
     this.#plain = chains.find(({ when }) => when.kind === "plain");
-    this.#wanted = { proxyHeader, hello: chains.some(({ when }) => when.kind !== "plain") };
+    this.#wanted = {
+      proxyHeader: listener.proxyProtocol === true,
+      hello: chains.some(({ when }) => when.kind !== "plain"),
+    };
+  }
+
+  /** Who connected, on a socket of this descriptor. */
+  peer(address: string, port: number, fd: number | undefined): Peer {
+    if (!this.#original || fd === undefined) return { address, port };
+    return { address, port, destination: originalDestination(fd, address) };
   }
 
   /** A connection was accepted. False: there are too many, and the caller closes it. */

@@ -44,7 +44,8 @@ export class ServedChain implements ClientServer, Served {
     return this.connections.size;
   }
 
-  accept(seat: Seat, wire: ListenerWire, { source, protocol, client }: Accepted): boolean {
+  accept(seat: Seat, wire: ListenerWire, accepted: Accepted): boolean {
+    const { source, protocol, client } = accepted;
     const counts = this.#runtime.connections;
     if (counts.open >= counts.most) {
       counts.refused++;
@@ -57,8 +58,16 @@ export class ServedChain implements ClientServer, Served {
     seat.since = turn.now;
     const connection = new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme);
     if (client) connection.forwardingLines.client = client;
+    connection.forwardingLines.addresses = this.#addresses(accepted);
     this.#seat(seat, connection);
     return true;
+  }
+
+  /** A listener on all addresses does not know which it was: the header says so by 0.0.0.0 or ::. */
+  #addresses({ source, sourcePort, destination }: Accepted): ProxyAddresses {
+    const any = source.includes(":") ? "::" : "0.0.0.0";
+    const { address, port } = destination ?? { address: any, port: this.#port };
+    return { source, sourcePort, destination: address, destinationPort: port };
   }
 
   #seat(seat: Seat, connection: ClientConnection): void {
@@ -81,6 +90,7 @@ export class ServedChain implements ClientServer, Served {
     this.connections.delete(connection);
     const { deadlines } = this.#runtime;
     const successor = new Http2Downstream(connection.wire, this, deadlines, connection.head.source, this.#scheme);
+    successor.forwardingLines.addresses = connection.forwardingLines.addresses!;
     this.#seat(seat, successor);
     successor.onData(bytes);
     return true;

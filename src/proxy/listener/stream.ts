@@ -14,7 +14,8 @@ export function listenStream(address: string, port: number, reception: Reception
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const seat: Seat = { connection: undefined };
     const wire = new StreamWire(socket);
-    const peer = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
+    const { fd } = (socket as { _handle?: { fd?: number } })._handle ?? {};
+    const peer = reception.peer(socket.remoteAddress ?? "", socket.remotePort ?? 0, fd);
     const unbind = bind(socket, wire, seat, reception);
     const terminate: Terminate = (chain, hello, rest, accepted) => {
       const protocol = protocolFor(chain.termination!, hello.protocols);

@@ -2,17 +2,14 @@
 // receive (half-close). The endpoint is chosen when the connection comes, because many protocols let the server speak first.
 
 import type { Socket } from "bun";
+import { inNetns } from "../../base/setns.ts";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import type { Accepted, ListenerWire } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ClientConnection } from "../server.ts";
-import type { BackendRuntime } from "../upstream/backend.ts";
-import type { EndpointPool } from "../upstream/pool.ts";
 import { beginTurn, endTurn, Outlet, turn } from "../wire.ts";
 import type { RelayCount } from "./counts.ts";
-
-/** Endpoints that are tried for one connection, the first included. */
-const maxAttempts = 3;
+import type { Target, Targets } from "./targets.ts";
 
 /** What is said of a connection when it is over. */
 export interface RelayEnd {
@@ -33,8 +30,6 @@ export interface RelayOwner {
   /** Milliseconds without a byte either way; 0: no limit. */
   readonly idleTimeout: number;
   count(backend: string): RelayCount;
-  /** What an endpoint is to be sent first. */
-  preface(backend: BackendRuntime, accepted: Accepted, socket: Socket<TcpRelay>): Buffer | undefined;
   /** Called once. */
   ended(relay: TcpRelay, end: RelayEnd): void;
 }
@@ -103,14 +98,13 @@ export class TcpRelay extends Deadline implements ClientConnection {
   readonly #owner: RelayOwner;
   readonly #client: Side;
   readonly #began = turn.now;
-  #backend: BackendRuntime | undefined = undefined;
+  #targets: Targets | undefined = undefined;
   #count: RelayCount | undefined = undefined;
-  #pool: EndpointPool | undefined = undefined;
+  #target: Target | undefined = undefined;
   #reached = "";
   #upstream: Side | undefined = undefined;
   /** The attempt under way; events of those before it are nobody's. */
   #dialing: Dial | undefined = undefined;
-  readonly #avoid: EndpointPool[] = [];
   #attempts = 0;
   /** When the attempt under way began, by `turn.now`. */
   #dialed = 0;
@@ -129,32 +123,33 @@ export class TcpRelay extends Deadline implements ClientConnection {
     this.#client = new Side(wire, () => this.#upstream?.resume());
   }
 
-  /** Connects to an endpoint of the backend; a reason instead ends it at once. */
-  begin(backend: BackendRuntime | Reason): void {
-    if (typeof backend === "string") {
-      this.#end(backend);
+  /** Connects to one of the targets; a reason instead ends it at once. */
+  begin(targets: Targets | Reason): void {
+    if (typeof targets === "string") {
+      this.#end(targets);
       return;
     }
-    this.#backend = backend;
-    this.#count = this.#owner.count(backend.name);
+    this.#targets = targets;
+    this.#count = this.#owner.count(targets.name);
     this.#count.opened++;
     this.#count.open++;
     this.#client.pause();
-    this.#dial();
+    this.#dial("no_endpoints");
   }
 
-  #dial(): void {
-    const backend = this.#backend!;
-    const pool = backend.reserve(this.#avoid);
-    if (typeof pool === "string") {
-      this.#end(pool);
+  /** Tries the next target; when there is none, it ends for this reason. */
+  #dial(otherwise: Reason): void {
+    const target = this.#targets!.next();
+    if (target === undefined || typeof target === "string") {
+      this.#end(target ?? otherwise);
       return;
     }
     this.#attempts++;
     this.#dialed = turn.now;
-    this.#pool = pool;
-    this.#owner.deadlines.arm(this, backend.connectTimeout);
-    this.#dialing = new Dial(this, pool);
+    this.#target = target;
+    this.#reached = `${target.address}:${target.port}`;
+    this.#owner.deadlines.arm(this, target.connectTimeout);
+    this.#dialing = new Dial(this, target);
   }
 
   // ------------------------------------------------------------------------------------------------- from the endpoint
@@ -164,16 +159,11 @@ export class TcpRelay extends Deadline implements ClientConnection {
       socket.terminate();
       return;
     }
-    const pool = this.#pool!;
-    this.#reached = `${pool.address}:${pool.port}`;
-    // A connection is all that health can be told of.
-    this.#backend!.watch?.answered(pool, 200, turn.now - this.#dialed);
+    this.#target!.connected(turn.now - this.#dialed);
     socket.setNoDelay(true);
     const upstream = new Side(socket, () => this.#client.resume());
     this.#upstream = upstream;
     this.#active = turn.now;
-    const preface = this.#owner.preface(this.#backend!, this.accepted, socket as never);
-    if (preface) upstream.bytes(preface, 0, preface.length);
     for (const bytes of this.#early) this.#toUpstream(bytes);
     this.#early = [];
     this.#client.resume();
@@ -183,19 +173,13 @@ export class TcpRelay extends Deadline implements ClientConnection {
 
   notOpened(dial: Dial, reason: Reason): void {
     if (dial !== this.#dialing || this.#over) return;
-    const pool = this.#pool!;
+    const target = this.#target!;
     this.#dialing = undefined;
-    this.#pool = undefined;
+    this.#target = undefined;
     dial.abandon();
-    this.#backend!.connectFailures++;
-    this.#backend!.watch?.failed(pool, "connectFailure", turn.now - this.#dialed);
-    this.#backend!.release(pool);
-    this.#avoid.push(pool);
-    if (this.#attempts < maxAttempts && this.#backend!.usable > this.#avoid.length) this.#dial();
-    else {
-      this.#reached = `${pool.address}:${pool.port}`;
-      this.#end(reason);
-    }
+    target.failed(turn.now - this.#dialed);
+    target.release();
+    this.#dial(reason);
   }
 
   upstreamData(dial: Dial, bytes: Buffer): void {
@@ -339,11 +323,11 @@ export class TcpRelay extends Deadline implements ClientConnection {
       this.#upstream?.cut();
       dial?.abandon();
     }
-    if (this.#pool) this.#backend!.release(this.#pool);
+    this.#target?.release();
     if (this.#count) this.#count.open--;
     this.#owner.ended(this, {
       reason,
-      backend: this.#backend?.name ?? "",
+      backend: this.#targets?.name ?? "",
       endpoint: this.#reached,
       received: this.#received,
       sent: this.#sent,
@@ -363,9 +347,11 @@ class Dial {
   #socket: Socket<Dial> | undefined = undefined;
   #abandoned = false;
 
-  constructor(relay: TcpRelay, { address, port }: EndpointPool) {
+  constructor(relay: TcpRelay, { address, port, namespace }: Target) {
     this.relay = relay;
-    Bun.connect<Dial>({ hostname: address, port, allowHalfOpen: true, data: this, socket: handlers }).catch(() => {
+    const connect = () =>
+      Bun.connect<Dial>({ hostname: address, port, allowHalfOpen: true, data: this, socket: handlers });
+    connectIn(namespace, connect).catch(() => {
       // Told through `connectError`, or here when there is not even an attempt (no such address).
       beginTurn();
       relay.notOpened(this, "connect_failed");
@@ -383,6 +369,11 @@ class Dial {
     this.#abandoned = true;
     this.#socket?.terminate();
   }
+}
+
+/** A namespace that is gone is a connection that cannot be made. */
+async function connectIn<T>(namespace: string | undefined, connect: () => Promise<T>): Promise<T> {
+  return await inNetns(namespace, connect);
 }
 
 function inTurn(run: () => void): void {

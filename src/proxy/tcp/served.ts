@@ -1,30 +1,34 @@
 // What serves the connections of a chain that is passed through: backends by weight, and the connections that it has.
 
+import type { Listener } from "../../model/model.ts";
 import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "../listener/served.ts";
-import { reasons } from "../reason.ts";
+import { type Reason, reasons } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { turn } from "../wire.ts";
 import type { RelayCount } from "./counts.ts";
 import { type RelayEnd, type RelayOwner, TcpRelay } from "./relay.ts";
 import type { Shares } from "./shares.ts";
+import { BackendTargets, OriginalTarget, type Targets } from "./targets.ts";
+
+const isAny = (address: string) => address === "0.0.0.0" || address === "::";
 
 /** Envoy's default for connections, too. */
 const defaultIdle = 3_600_000;
 
 export class ServedTcp implements Served, RelayOwner {
   idleTimeout = defaultIdle;
-  #shares: Shares | undefined = undefined;
+  #shares: Shares | "original" | undefined = undefined;
   readonly #runtime: ProxyRuntime;
-  readonly #listener: string;
+  readonly #listener: Listener;
   readonly #relays = new Map<TcpRelay, Seat>();
 
-  constructor(runtime: ProxyRuntime, listener: string) {
+  constructor(runtime: ProxyRuntime, listener: Listener) {
     this.#runtime = runtime;
     this.#listener = listener;
   }
 
   /** For connections from now on; the time, in milliseconds, for all (undefined is the default). */
-  configure(shares: Shares, idleTimeout: number | undefined): void {
+  configure(shares: Shares | "original", idleTimeout: number | undefined): void {
     this.#shares = shares;
     this.idleTimeout = idleTimeout ?? defaultIdle;
   }
@@ -56,15 +60,24 @@ export class ServedTcp implements Served, RelayOwner {
     const relay = new TcpRelay(this, wire, accepted);
     seat.connection = relay;
     this.#relays.set(relay, seat);
-    relay.begin(this.#shares?.next() ?? "no_backend");
+    relay.begin(this.#targets(accepted));
     return true;
+  }
+
+  #targets({ destination }: Accepted): Targets | Reason {
+    if (this.#shares !== "original") {
+      const backend = this.#shares?.next() ?? "no_backend";
+      return typeof backend === "string" ? backend : new BackendTargets(backend);
+    }
+    const { address, port, namespace } = this.#listener;
+    // One that wanted to come here would go round in circles.
+    const here = destination?.port === port && (destination.address === address || isAny(address));
+    return destination === undefined || here ? "no_destination" : new OriginalTarget(destination, namespace);
   }
 
   count(backend: string): RelayCount {
     return this.#runtime.relays.of("tcp", backend);
   }
-
-  preface(): undefined {}
 
   ended(relay: TcpRelay, end: RelayEnd): void {
     this.#relays.delete(relay);
@@ -77,7 +90,7 @@ export class ServedTcp implements Served, RelayOwner {
     accessLog.write({
       time: new Date(clock.now()).toISOString(),
       protocol: "TCP",
-      listener: this.#listener,
+      listener: this.#listener.name,
       serverName: serverName ?? "",
       reason: reason ?? "-",
       flag: reason ? reasons[reason].flag : "-",
