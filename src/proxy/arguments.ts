@@ -2,10 +2,12 @@
 
 import { UserError } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
+import { usualMemory } from "./overload.ts";
 import type { ProxyOptions } from "./proxy.ts";
 
 export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
-             [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N] [--drain MILLISECONDS] [--log-level LEVEL]`;
+             [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N]
+             [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL]`;
 
 export interface Arguments extends ProxyOptions {
   /** Milliseconds that a SIGTERM leaves to what is in flight. */
@@ -23,6 +25,8 @@ const known = new Set([
   "state",
   "access-log",
   "max-connections",
+  "max-requests",
+  "max-memory",
   "drain",
   "log-level",
 ]);
@@ -61,6 +65,8 @@ export function parseArguments(args: readonly string[]): Arguments {
     ...optional("state", "state"),
     ...optional("access-log", "accessLog"),
     maxConnections: number("max-connections", 65_536),
+    maxRequests: number("max-requests", 100_000),
+    maxMemory: number("max-memory", usualMemory()),
     drain: number("drain", 30_000),
     logLevel: level as LogLevel,
   };

@@ -68,6 +68,8 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #answerBytes = 0;
   readonly #watched: Watched | undefined;
   #over = false;
+  /** Among the requests under way. */
+  #counted = false;
   /** Milliseconds by the wheel; 0 when there is none. */
   #requestDue = 0;
   #tryDue = 0;
@@ -92,6 +94,11 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   // ------------------------------------------------------------------------------------------------------- the way in
 
   begin(table: RouteTableRuntime, port: number): void {
+    this.#counted = this.#runtime.overload.enter();
+    if (!this.#counted) {
+      this.#answer("overloaded");
+      return;
+    }
     const head = this.#down.head;
     const router = table.router;
     if (router === undefined) {
@@ -532,6 +539,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #finish(reason: Reason | undefined): void {
     if (this.#over) return;
     this.#over = true;
+    if (this.#counted) this.#runtime.overload.leave();
     if (this.wheel) this.#runtime.deadlines.disarm(this);
     this.#filtering?.over();
     this.#attempts?.end();

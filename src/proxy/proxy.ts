@@ -9,6 +9,7 @@ import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FilterRuntime } from "./filters/runtime.ts";
 import { Listeners } from "./listener/listeners.ts";
+import { Overload } from "./overload.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { defaultClientTimeouts } from "./server.ts";
 import { StateFile } from "./state-file.ts";
@@ -33,8 +34,11 @@ export interface ProxyOptions {
   readonly accessLog?: string;
   /** Where the proxy is, for backends that prefer endpoints of the same zone. */
   readonly zone?: string;
-  /** Most client connections. */
+  /** Most client connections, and requests under way. */
   readonly maxConnections: number;
+  readonly maxRequests: number;
+  /** Bytes; 0: no bound. */
+  readonly maxMemory: number;
 }
 
 /** Milliseconds that idle connections stay at most while the process drains. */
@@ -72,6 +76,12 @@ export class ProxyProcess {
       log: log.child("upstream"),
       ...(options.zone === undefined ? {} : { zone: options.zone }),
     });
+    const connections = { open: 0, accepted: 0, refused: 0, most: options.maxConnections };
+    const limits = {
+      connections: options.maxConnections,
+      requests: options.maxRequests,
+      memory: options.maxMemory,
+    };
     this.runtime = {
       clock,
       log,
@@ -85,7 +95,8 @@ export class ProxyProcess {
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,
       idleGrace: 0,
-      connections: { open: 0, accepted: 0, refused: 0, most: options.maxConnections },
+      connections,
+      overload: new Overload(limits, connections, clock, log.child("overload")),
     };
     this.listeners = new Listeners(this.runtime);
     this.configuration = new Configuration(this.runtime, this.listeners, options.scopes);

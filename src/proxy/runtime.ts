@@ -4,6 +4,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { FilterRuntime } from "./filters/runtime.ts";
+import type { Overload } from "./overload.ts";
 import type { ClientTimeouts } from "./server.ts";
 import type { RelayCounts } from "./tcp/counts.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
@@ -27,6 +28,7 @@ export interface ProxyRuntime {
   readonly clientTimeouts: ClientTimeouts;
   /** Milliseconds that idle connections stay when the process drains. */
   idleGrace: number;
-  /** Of clients. `most`: further ones are closed at once. */
-  readonly connections: { open: number; accepted: number; refused: number; readonly most: number };
+  /** Of clients. `most`: further ones are closed at once; `overload` sets it. */
+  readonly connections: { open: number; accepted: number; refused: number; most: number };
+  readonly overload: Overload;
 }

@@ -361,3 +361,67 @@ describe("what a proxy tells of its requests", () => {
     expect(await refuse({ path: "/no/such/folder/x.log", format: { text: "x" } })).toContain("/no/such/folder/x.log");
   }, 20_000);
 });
+
+describe("a proxy with too much to do", () => {
+  const cleanups: (() => unknown)[] = [];
+  afterAll(async () => {
+    for (const clean of cleanups.reverse()) await clean();
+  });
+
+  async function started(...options: string[]): Promise<{ proxy: ProxyUnderTest; port: number; release: () => void }> {
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const origin = Bun.serve({
+      ...{ hostname: "127.0.0.1", port: 0 },
+      async fetch(request) {
+        if (request.url.endsWith("/held")) await held;
+        return new Response("hello");
+      },
+    });
+    const proxy = new ProxyUnderTest();
+    cleanups.push(
+      () => origin.stop(true),
+      () => proxy.stop(),
+    );
+    await proxy.start(...options);
+    const port = freePort();
+    await proxy.control.update({
+      backends: [backend("one")],
+      endpoints: [endpoints("one", origin.port!)],
+      routeTables: [routeTable([rule("all")])],
+      listeners: [plainListener(port)],
+    });
+    return { proxy, port, release };
+  }
+
+  test("refuses requests above its most, and takes others when they have ended", async () => {
+    const { proxy, port, release } = await started("--max-requests", "1");
+    const first = fetch(`http://127.0.0.1:${port}/held`);
+    await eventually(
+      async () => (await (await proxy.get("/status")).json()) as { requests: { active: number } },
+      ({ requests }) => requests.active === 1,
+    );
+    const second = await fetch(`http://127.0.0.1:${port}/`);
+    expect(second.status).toBe(503);
+    expect(second.headers.get("x-fairlead-reason")).toBe("overloaded");
+    expect((await proxy.get("/healthz")).status).toBe(200);
+    release();
+    expect((await first).status).toBe(200);
+    expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(200);
+    const { requests } = (await (await proxy.get("/status")).json()) as { requests: object };
+    expect(requests).toMatchObject({ active: 0, refused: 1 });
+  }, 20_000);
+
+  test("accepts nothing above its memory bound, and still says how it is", async () => {
+    const { proxy, port } = await started("--max-memory", "1000000");
+    const answers = () =>
+      fetch(`http://127.0.0.1:${port}/`).then(
+        ({ status }) => status,
+        () => undefined,
+      );
+    expect(await eventually(answers, (status) => status === undefined)).toBe(undefined);
+    expect(await (await proxy.get("/healthz")).text()).toBe("ok, but memory is short\n");
+  }, 20_000);
+});

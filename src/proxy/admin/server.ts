@@ -61,7 +61,11 @@ export function serveAdmin(proxy: ProxyProcess, drain: (deadline: number) => voi
 
 function handlersOf(proxy: ProxyProcess, drain: (deadline: number) => void): Readonly<Record<string, Handler>> {
   return {
-    "GET /healthz": () => (proxy.draining ? new Response("draining\n", { status: 503 }) : new Response("ok\n")),
+    // A proxy that refuses some lives: who ends it for that makes it worse for all.
+    "GET /healthz": () =>
+      proxy.draining
+        ? new Response("draining\n", { status: 503 })
+        : new Response(proxy.runtime.overload.short ? "ok, but memory is short\n" : "ok\n"),
     "GET /metrics": () =>
       new Response(prometheusText(proxy.runtime, proxy.listeners), {
         headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },

@@ -22,6 +22,7 @@ export interface StatusView {
   readonly rejections: number;
   readonly memoryBytes: number;
   readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
+  readonly requests: { readonly active: number; readonly refused: number; readonly memoryIsShort: boolean };
 }
 
 export interface ListenerView {
@@ -106,6 +107,11 @@ export function statusView(proxy: ProxyProcess): StatusView {
     rejections: configuration.rejections,
     memoryBytes: process.memoryUsage.rss(),
     connections: { ...runtime.connections },
+    requests: {
+      active: runtime.overload.active,
+      refused: runtime.overload.refused,
+      memoryIsShort: runtime.overload.short,
+    },
   };
 }
 

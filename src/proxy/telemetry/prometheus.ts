@@ -56,6 +56,12 @@ export function prometheusText(runtime: ProxyRuntime, listeners: Listeners): str
     "Client connections closed because there were too many.",
   );
   out.push(`fairlead_proxy_connections_refused_total ${connections.refused}`);
+  family("fairlead_proxy_requests_under_way", "gauge", "Requests that have begun and not ended.");
+  out.push(`fairlead_proxy_requests_under_way ${runtime.overload.active}`);
+  family("fairlead_proxy_requests_refused_total", "counter", "Requests refused because there was too much to do.");
+  out.push(`fairlead_proxy_requests_refused_total ${runtime.overload.refused}`);
+  family("fairlead_proxy_memory_bytes", "gauge", "Resident memory.");
+  out.push(`fairlead_proxy_memory_bytes ${process.memoryUsage.rss()}`);
   const { handshakes, failures, unknownNames } = listeners.tlsCounts;
   family("fairlead_proxy_tls_handshakes_total", "counter", "TLS handshakes by result.");
   out.push(`fairlead_proxy_tls_handshakes_total{result="ok"} ${handshakes}`);
