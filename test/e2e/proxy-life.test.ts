@@ -417,7 +417,7 @@ describe("a proxy with too much to do", () => {
   test("accepts nothing above its memory bound, and still says how it is", async () => {
     const { proxy, port } = await started("--max-memory", "1000000");
     const answers = () =>
-      fetch(`http://127.0.0.1:${port}/`).then(
+      fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } }).then(
         ({ status }) => status,
         () => undefined,
       );
