@@ -1,7 +1,7 @@
 // How a command that takes a container's place is run: in the pod's network, with the container's environment, and with its
 // volumes at their paths where that can be done.
 
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Container, Pod } from "../api/kinds.ts";
 import type { CommandSpec } from "./command-process.ts";
@@ -59,7 +59,7 @@ function withVolumes(
   cwd: string,
 ): readonly string[] {
   const target = { pod: pod.metadata.uid ?? "" };
-  const run = (what: readonly string[]) => network.command(target, withResolvConf(pod, files, network.kind, what));
+  const run = (what: readonly string[]) => network.command(target, what);
   if (!container.volumeMounts?.length) return run(argv);
   if (network.kind !== "netns") {
     const message = "volumes are not mounted without privileges; the command finds them by $FAIRLEAD_VOLUME_<NAME>";
@@ -74,21 +74,4 @@ function withVolumes(
   mkdirSync(root, { recursive: true });
   const mounts = mountsOf(pod, container, folderOf, env);
   return run(mountedArgv({ argv, mounts, root, cwd, visible: ownTopMounts() }));
-}
-
-/** Keeps the text for {@link commandSpec}: a namespace that pods share has one `/etc/resolv.conf`, theirs differ by dnsPolicy. */
-export function writeResolvConf({ folder, resolvConf }: PodFiles, text: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  writeFileSync(resolvConf, text);
-}
-
-/** `ip netns exec` gives each command mounts of its own, so that this one is seen by nobody else. */
-function withResolvConf(
-  pod: Pod,
-  { resolvConf }: PodFiles,
-  network: PodNetwork["kind"],
-  argv: readonly string[],
-): readonly string[] {
-  if (network !== "netns" || !pod.spec?.hostNetwork || !existsSync(resolvConf)) return argv;
-  return ["/bin/sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', resolvConf, ...argv];
 }

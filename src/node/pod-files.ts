@@ -9,8 +9,6 @@ export interface PodFiles {
   /** Output as it came: what commands write. */
   commandLog(container: string, attempt: number): string;
   pidFile(container: string): string;
-  /** `/etc/resolv.conf` of a pod that shares its node's namespace. */
-  readonly resolvConf: string;
 }
 
 export function podsFolder(stateDir: string): string {
@@ -21,7 +19,6 @@ export function podFiles(stateDir: string, uid: string): PodFiles {
   const folder = join(podsFolder(stateDir), uid);
   return {
     folder,
-    resolvConf: join(folder, "resolv.conf"),
     standInLog: (container, attempt) => join(folder, container, `${attempt}.log`),
     commandLog: (container, attempt) => join(folder, container, `${attempt}.out`),
     pidFile: (container) => join(folder, container, "pid"),

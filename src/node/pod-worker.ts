@@ -10,7 +10,7 @@ import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { deepEqual } from "../collections/equal.ts";
 import { claimRetry, hasClaims, linkClaims } from "./claim-folders.ts";
-import { commandSpec, writeResolvConf } from "./command-spec.ts";
+import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer } from "./container.ts";
 import { environmentOf } from "./environment.ts";
 import { podHostPorts } from "./host-ports/host-ports.ts";
@@ -205,7 +205,6 @@ export class PodWorker implements ContainerHost {
           resolvConf: text,
           hosts: hostsFile(this.pod(), addresses),
         });
-        if (hostNetwork) writeResolvConf(this.#files, text);
         await this.#mapHostPorts(addresses);
         this.#podIPs = addresses;
         return !this.#ending;

@@ -144,10 +144,13 @@ describe.skipIf(why !== undefined).each(["iptables", "nftables"])("host ports wi
     expect(await podOf(curl(`http://${node}:9090/`))).toBe("host");
   }, 30_000);
 
-  test("its dnsPolicy decides whether it asks the host's name servers or the cluster's", async () => {
+  test("its dnsPolicy decides whether it asks the host's name servers or the cluster's, in all that runs in it", async () => {
     const show = (name: string, dnsPolicy: string) => {
       const metadata = { name, annotations: { "fairlead.dev/command": "cat /etc/resolv.conf; exec sleep 1000" } };
-      const spec = { hostNetwork: true, dnsPolicy, containers: [{ name: "c", image: "x" }] };
+      // The verdict of a probe that looks at the same file.
+      const command = ["sh", "-c", "grep -q svc.cluster.local /etc/resolv.conf"];
+      const readinessProbe = { exec: { command }, periodSeconds: 1, timeoutSeconds: 5 };
+      const spec = { hostNetwork: true, dnsPolicy, containers: [{ name: "c", image: "x", readinessProbe }] };
       return JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata, spec });
     };
     await apply(stack, `${show("default", "ClusterFirst")}\n---\n${show("cluster", "ClusterFirstWithHostNet")}`);
@@ -158,6 +161,12 @@ describe.skipIf(why !== undefined).each(["iptables", "nftables"])("host ports wi
       );
     expect(await log("cluster")).toContain("search default.svc.cluster.local svc.cluster.local cluster.local");
     expect(await log("default")).not.toContain("svc.cluster.local");
+    await kubectl("wait", "--for=condition=Ready", "pod/cluster", "--timeout=30s");
+    const seen = async (target: string) => (await stack.exec(target, "cat", "/etc/resolv.conf")).out;
+    expect(await seen("default/cluster")).toContain("search default.svc.cluster.local");
+    expect(await seen("default/default")).not.toContain("svc.cluster.local");
+    expect(await seen("node/node-1")).not.toContain("svc.cluster.local");
+    expect((await stack.get("pods", "default")).status.containerStatuses[0].ready).toBe(false);
   }, 30_000);
 });
 
