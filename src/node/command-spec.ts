@@ -1,7 +1,7 @@
 // How a command that takes a container's place is run: in the pod's network, with the container's environment, and with its
 // volumes at their paths where that can be done.
 
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Container, Pod } from "../api/kinds.ts";
 import type { CommandSpec } from "./command-process.ts";
