@@ -182,7 +182,7 @@ export class Configuration {
     };
     const each = <T extends ResourceType>(type: T, more: (resource: ResourceOf[T]) => string | undefined) => {
       for (const wire of upsert[type] ?? []) {
-        let name = typeof wire["name"] === "string" ? wire["name"] : String(wire["backend"] ?? "");
+        let name = typeof wire?.["name"] === "string" ? wire["name"] : String(wire?.["backend"] ?? "");
         try {
           const resource = fromWire(type, wire);
           name = resourceName(type, resource);
