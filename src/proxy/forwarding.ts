@@ -19,6 +19,7 @@ import { addForwardingHeaders } from "./filters/forwarded.ts";
 import { grpcTimeout, tellTimeout } from "./grpc-timeout.ts";
 import type { HeaderBlock } from "./headers.ts";
 import { grpcAnswer, grpcEnd, isGrpc, localAnswer } from "./local-answer.ts";
+import type { ProxyAddresses } from "./listener/proxy-protocol.ts";
 import { OneTry } from "./one-try.ts";
 import { keptBy, tokenFor } from "./persistence.ts";
 import { type Reason, reasons } from "./reason.ts";
@@ -223,6 +224,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     }
     if (this.#requestDone) connection.end(this.#trailers);
     else if (goOn) this.upstreamDrained();
+  }
+
+  addresses(): ProxyAddresses {
+    return this.#down.forwardingLines.addresses!;
   }
 
   notConnected(reason: Reason, pool: EndpointPool | undefined): void {

@@ -4,14 +4,13 @@
 import type { Backend, RouteTable, WeightedBackend } from "../model/model.ts";
 import { isKnownFilter } from "./filters/order.ts";
 
-type Names<T> = readonly (keyof T)[];
-
-const ofBackend: Names<Backend> = ["proxyProtocol"];
-
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {
   if (backend.protocol === "tcp" && backend.tls) return said("tls of protocol tcp");
-  return firstOf(backend, ofBackend, "");
+  if (backend.protocol === "tcp" && backend.proxyProtocol) return said("proxyProtocol of protocol tcp");
+  // The header comes before the handshake, where no socket lets us write.
+  if (backend.tls && backend.proxyProtocol) return said("proxyProtocol with tls");
+  return undefined;
 }
 
 /** Why a route table cannot be taken. */
@@ -25,11 +24,6 @@ export function unsupportedTable(table: RouteTable): string | undefined {
     }
   }
   return undefined;
-}
-
-function firstOf<T extends object>(of: T | undefined, names: Names<T>, prefix: string): string | undefined {
-  const name = names.find((one) => of?.[one] !== undefined);
-  return name === undefined ? undefined : said(`${prefix}${String(name)}`);
 }
 
 function said(what: string): string {

@@ -7,6 +7,7 @@
 import type { RequestHead } from "../exchange.ts";
 import { Kind } from "../headers.ts";
 import type { ClientIdentity } from "../listener/client-identity.ts";
+import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { forwardedElement } from "./trusted-hops.ts";
 
 /** The fields of a request that are written here. */
@@ -35,6 +36,8 @@ export interface ForwardingLines {
   lines: string;
   /** Who the connection's client is, by its certificate. */
   client?: ClientIdentity;
+  /** Where the connection comes from and wanted to go, for PROXY headers to backends. */
+  addresses?: ProxyAddresses;
 }
 
 /**

@@ -13,6 +13,7 @@ import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.t
 import { type ListenerTelemetry, watch } from "../telemetry/watched.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
+import type { ProxyAddresses } from "./proxy-protocol.ts";
 import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "./served.ts";
 
 const nobody = () => false;

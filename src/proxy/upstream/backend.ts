@@ -46,6 +46,11 @@ export interface Selection {
   took(pool: EndpointPool): void;
 }
 
+interface Queued {
+  readonly waiter: Waiter;
+  readonly selection: Selection | undefined;
+}
+
 export class BackendRuntime implements PoolOwner {
   readonly name: BackendName;
   readonly deadlines: Deadlines;
@@ -73,7 +78,7 @@ export class BackendRuntime implements PoolOwner {
   #choice: EndpointChoice<EndpointPool> | undefined;
   /** Made when first asked for. */
   #tokens: Map<string, EndpointPool> | undefined = undefined;
-  #queue: Waiter[] = [];
+  #queue: Queued[] = [];
   #checks: HealthChecks | undefined = undefined;
 
   constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts, surroundings: Surroundings = {}) {
@@ -89,6 +94,10 @@ export class BackendRuntime implements PoolOwner {
 
   get protocol(): Backend["protocol"] {
     return this.#config?.protocol ?? "http1";
+  }
+
+  get proxyProtocol(): Backend["proxyProtocol"] {
+    return this.#config?.proxyProtocol;
   }
 
   get isFull(): boolean {
@@ -141,7 +150,7 @@ export class BackendRuntime implements PoolOwner {
     const now = this.deadlines.now();
     for (const pool of this.#pools.values()) {
       pool.health.configure(config, before, now);
-      if (!before || before.protocol !== config.protocol || !same(before.tls, config.tls)) pool.renew();
+      if (!before || !same(wayOf(before), wayOf(config))) pool.renew();
     }
     this.#watch(config, before);
   }
@@ -162,7 +171,7 @@ export class BackendRuntime implements PoolOwner {
   /** Checks go on as before where nothing of theirs has changed. */
   #check(config: Backend | undefined, before: Backend | undefined): void {
     const healthCheck = config?.healthCheck;
-    const way = ({ healthCheck, protocol, tls }: Backend) => [healthCheck, protocol, tls];
+    const way = (backend: Backend) => [backend.healthCheck, wayOf(backend)];
     if (config && before && this.#checks && same(way(config), way(before))) return;
     this.#checks?.dispose();
     this.#checks = undefined;
@@ -253,7 +262,7 @@ export class BackendRuntime implements PoolOwner {
         return undefined;
       }
       if (this.pending >= (limits?.pending ?? defaultPending)) return this.#overflow();
-      this.#queue.push(waiter);
+      this.#queue.push({ waiter, selection });
       return undefined;
     }
     if (limits?.pending !== undefined && this.pending >= limits.pending) return this.#overflow();
@@ -284,8 +293,8 @@ export class BackendRuntime implements PoolOwner {
    */
   reserve(avoid: readonly EndpointPool[]): EndpointPool | Reason {
     if (this.#config === undefined) return "no_backend";
-    // Relays do not speak TLS, and what should be encrypted must not go in clear.
-    if (this.tls) return "handshake_failed";
+    // Relays speak neither, and what should be encrypted must not go in clear.
+    if (this.tls || this.proxyProtocol) return "not_relayed";
     if (this.isFull) return this.#overflow();
     const pool = this.#endpointChoice().next(this.deadlines.now(), undefined, avoid);
     if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
@@ -304,7 +313,7 @@ export class BackendRuntime implements PoolOwner {
 
   /** The waiter wants no connection any more. */
   forget(waiter: Waiter): void {
-    const index = this.#queue.indexOf(waiter);
+    const index = this.#queue.findIndex((one) => one.waiter === waiter);
     if (index >= 0) this.#queue.splice(index, 1);
     for (const pool of this.#pools.values()) pool.forget(waiter);
   }
@@ -313,18 +322,18 @@ export class BackendRuntime implements PoolOwner {
     if (this.#queue.length === 0) return false;
     if (source) {
       pool.began();
-      this.#queue.shift()!.connected(source.open(), pool);
+      this.#queue.shift()!.waiter.connected(source.open(), pool);
       return true;
     }
-    const next = this.isFull ? undefined : this.#choose(undefined);
-    next?.connect(this.#queue.shift()!);
+    const next = this.isFull ? undefined : this.#choose(this.#queue[0]!.selection);
+    if (next) next.connect(this.#queue.shift()!.waiter);
     return false;
   }
 
   #failQueue(reason: Reason): void {
     const queue = this.#queue;
     this.#queue = [];
-    for (const waiter of queue) waiter.notConnected(reason, undefined);
+    for (const { waiter } of queue) waiter.notConnected(reason, undefined);
   }
 }
 
@@ -377,6 +386,11 @@ export class Backends {
     for (const backend of this.#byName.values()) for (const pool of backend.pools) pool.sweep();
     endTurn();
   }
+}
+
+/** What connections of a backend depend on. */
+function wayOf({ protocol, tls, proxyProtocol }: Backend): unknown {
+  return [protocol, tls, proxyProtocol];
 }
 
 function same(a: unknown, b: unknown): boolean {

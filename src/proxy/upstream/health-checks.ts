@@ -54,6 +54,7 @@ export interface CheckedBackend {
   readonly deadlines: Deadlines;
   readonly protocol: Backend["protocol"];
   readonly tls: TlsClient | undefined;
+  readonly proxyProtocol: Backend["proxyProtocol"];
 }
 
 export interface Checked {
@@ -248,6 +249,10 @@ class CheckConnections implements PoolOwner {
 
   get tls(): TlsClient | undefined {
     return this.#backend.tls;
+  }
+
+  get proxyProtocol(): Backend["proxyProtocol"] {
+    return this.#backend.proxyProtocol;
   }
 
   acquire(waiter: Waiter): undefined {

@@ -5,6 +5,7 @@ import type { Backend } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
+import { type ProxyAddresses, writeProxyHeader } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
 import { Connecting, type ConnectingOwner } from "./connecting.ts";
 import {
@@ -16,6 +17,7 @@ import {
 } from "./connections.ts";
 import type { Choosable } from "./endpoint-choice.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
+import { LoneConnection, type LoneOwner } from "./lone-connection.ts";
 import type { TlsClient } from "./tls.ts";
 
 /** Who wants to send a request. */
@@ -23,7 +25,12 @@ export interface Waiter {
   connected(connection: Upstream, pool: EndpointPool): void;
   /** Nothing was sent. */
   notConnected(reason: Reason, pool: EndpointPool | undefined): void;
+  /** Whom it speaks for, where endpoints are told so by a PROXY header; absent: for the proxy itself. */
+  addresses?(): ProxyAddresses;
 }
+
+/** Of nobody: the header then says that the connection is the proxy's own. */
+const unknownAddresses: ProxyAddresses = { source: "", sourcePort: 0, destination: "", destinationPort: 0 };
 
 /** What the pools of one backend share. */
 export interface PoolOwner {
@@ -32,6 +39,8 @@ export interface PoolOwner {
   readonly protocol: Backend["protocol"];
   /** Undefined: connections are plain. */
   readonly tls: TlsClient | undefined;
+  /** Connections begin with a PROXY header of this version. */
+  readonly proxyProtocol: Backend["proxyProtocol"];
   /** Milliseconds. */
   readonly connectTimeout: number;
   /** No more connections are allowed. */
@@ -49,7 +58,7 @@ export interface PoolOwner {
   connectFailures: number;
 }
 
-export class EndpointPool implements ConnectionsOwner, Choosable {
+export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
   readonly key: string;
   readonly address: string;
   readonly port: number;
@@ -63,6 +72,7 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
   readonly #owner: PoolOwner;
   #connections: Connections;
   #waiters: Waiter[] = [];
+  readonly #lone = new Map<Waiter, LoneConnection>();
   #connecting = 0;
   /** Connections that were begun under another policy are not used when they are there. */
   #generation = 0;
@@ -77,8 +87,8 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
     this.#connections = this.#newConnections();
   }
 
-  #newConnections(): Connections {
-    return this.#owner.protocol === "h2c" ? new Http2Connections(this) : new Http1Connections(this);
+  #newConnections(owner: ConnectionsOwner = this): Connections {
+    return this.#owner.protocol === "h2c" ? new Http2Connections(owner) : new Http1Connections(owner);
   }
 
   /** The backend speaks another protocol now, or is trusted otherwise: what is under way is finished as before. */
@@ -87,6 +97,7 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
     this.#connections = this.#newConnections();
     before.retireAll();
     this.#generation++;
+    for (const lone of this.#lone.values()) lone.outdated = true;
   }
 
   get scheme(): "http" | "https" {
@@ -142,9 +153,38 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
 
   /** Sees that a connection is made; the waiter gets it, or one that becomes free before. */
   connect(waiter: Waiter): void {
-    this.#waiters.push(waiter);
     this.#owner.waiting++;
-    this.#connect();
+    if (this.#owner.proxyProtocol === undefined) {
+      this.#waiters.push(waiter);
+      this.#connect();
+    } else this.#connectAlone(waiter, this.#owner.proxyProtocol);
+  }
+
+  #connectAlone(waiter: Waiter, version: 1 | 2): void {
+    const { deadlines, connectTimeout, tls } = this.#owner;
+    const preface = writeProxyHeader(version, waiter.addresses?.() ?? unknownAddresses);
+    const lone = new LoneConnection(this, waiter, preface, (owner) => this.#newConnections(owner));
+    this.#lone.set(waiter, lone);
+    this.#owner.connections++;
+    new Connecting(lone, deadlines, this.address, this.port, connectTimeout, tls);
+  }
+
+  loneServes(waiter: Waiter, source: Reusable): void {
+    this.#lone.delete(waiter);
+    this.#owner.waiting--;
+    this.began();
+    waiter.connected(source.open(), this);
+  }
+
+  loneRefused(waiter: Waiter | undefined, reason: Reason): void {
+    this.#owner.connections--;
+    this.#owner.connectFailures++;
+    if (waiter) {
+      this.#lone.delete(waiter);
+      this.#owner.waiting--;
+    }
+    this.#owner.offer(this, undefined);
+    waiter?.notConnected(reason, this);
   }
 
   /** Those that are left wait for what becomes free when no more connections are allowed. */
@@ -169,6 +209,12 @@ export class EndpointPool implements ConnectionsOwner, Choosable {
 
   /** The waiter wants no connection any more. */
   forget(waiter: Waiter): void {
+    const lone = this.#lone.get(waiter);
+    if (lone) {
+      this.#lone.delete(waiter);
+      this.#owner.waiting--;
+      lone.forget();
+    }
     const index = this.#waiters.indexOf(waiter);
     if (index < 0) return;
     this.#waiters.splice(index, 1);
