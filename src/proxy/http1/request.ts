@@ -43,6 +43,7 @@ export function parseRequestHead(bytes: Buffer, at: number, head: Http1RequestHe
   const end = bytes.length;
   let start = at;
   while (start + 1 < end && bytes[start] === 13 && bytes[start + 1] === 10) start += 2;
+  if (start + 1 === end && bytes[start] === 13) return more;
   const result = parse(bytes, start, end, head);
   if (result === more && end - start > maxHeadBytes) return fail(head, "head_too_large");
   if (result > 0 && result - start > maxHeadBytes) return fail(head, "head_too_large");
