@@ -7,12 +7,18 @@ import type { ProxyOptions } from "./proxy.ts";
 
 export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
              [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N]
-             [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL]`;
+             [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL] [--workers N]`;
+
+const mostWorkers = 256;
 
 export interface Arguments extends ProxyOptions {
   /** Milliseconds that a SIGTERM leaves to what is in flight. */
   readonly drain: number;
   readonly logLevel: LogLevel;
+  /** Processes on the same ports; 1: this one alone. */
+  readonly workers: number;
+  /** The process without which this one ends. */
+  readonly parent?: number;
 }
 
 const known = new Set([
@@ -29,6 +35,8 @@ const known = new Set([
   "max-memory",
   "drain",
   "log-level",
+  "workers",
+  "parent",
 ]);
 
 /** Throws a UserError for anything that is not understood. */
@@ -55,6 +63,8 @@ export function parseArguments(args: readonly string[]): Arguments {
   if (!["debug", "info", "warn", "error"].includes(level)) throw wrong("--log-level is debug, info, warn or error");
   const optional = (name: string, as: "program" | "zone" | "state" | "accessLog") =>
     values.has(name) ? { [as]: values.get(name)! } : {};
+  const workers = number("workers", 1);
+  if (workers < 1 || workers > mostWorkers) throw wrong(`--workers is a number from 1 to ${mostWorkers}`);
   return {
     control: required("control"),
     name: required("name"),
@@ -69,6 +79,8 @@ export function parseArguments(args: readonly string[]): Arguments {
     maxMemory: number("max-memory", usualMemory()),
     drain: number("drain", 30_000),
     logLevel: level as LogLevel,
+    workers,
+    ...(values.has("parent") ? { parent: number("parent", 0) } : {}),
   };
 }
 

@@ -6,6 +6,10 @@ import { messageOf, UserError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
 import { parseArguments } from "./arguments.ts";
 import { ProxyProcess } from "./proxy.ts";
+import { runWorkers } from "./workers.ts";
+
+/** Milliseconds between looks at the process without which this one ends. */
+const parentInterval = 500;
 
 async function main(): Promise<void> {
   const options = parseArguments(process.argv.slice(2));
@@ -15,6 +19,10 @@ async function main(): Promise<void> {
     () => level.current,
     { proxy: options.name },
   );
+  if (options.workers > 1) {
+    await runWorkers(import.meta.path, options, systemClock, log.child("workers"));
+    process.exit(0);
+  }
   const proxy = new ProxyProcess(options, systemClock, log, level);
   // A fault in one exchange's timer must not cost all the others: it is told, and the rest goes on.
   process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
@@ -28,6 +36,14 @@ async function main(): Promise<void> {
   const drain = () => void proxy.drain(options.drain).then(ended);
   process.on("SIGTERM", drain);
   process.on("SIGINT", drain);
+  if (options.parent !== undefined) {
+    // Killed, it could not say so; its successor starts workers of its own.
+    const watch = setInterval(() => {
+      if (process.ppid === options.parent) return;
+      clearInterval(watch);
+      drain();
+    }, parentInterval);
+  }
   await proxy.start(ended).catch((error) => {
     process.stderr.write(`proxy: ${messageOf(error)}\n`);
     process.exit(1);

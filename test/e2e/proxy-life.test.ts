@@ -7,6 +7,10 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ProxyStatus, StackStatus } from "../../src/cluster/control-api.ts";
+import { createGraph } from "../../src/collections/graph.ts";
+import { Distribution, listenerStateSource } from "../../src/distribution/distribution.ts";
+import { serveProxies } from "../../src/distribution/proxy-server.ts";
+import { modelSources } from "../../src/distribution/testing/model-sources.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
 import { eventually, isRoot, type Result, root, run, TestStack } from "./stack.ts";
 
@@ -424,4 +428,76 @@ describe("a proxy with too much to do", () => {
     expect(await eventually(answers, (status) => status === undefined)).toBe(undefined);
     expect(await (await proxy.get("/healthz")).text()).toBe("ok, but memory is short\n");
   }, 20_000);
+});
+
+describe("several workers of one proxy", () => {
+  const folder = mkdtempSync(join(tmpdir(), "fl-t-workers-"));
+  const admin = join(folder, "admin.sock");
+  const cleanups: (() => unknown)[] = [() => rmSync(folder, { recursive: true, force: true })];
+  afterAll(async () => {
+    for (const clean of cleanups.reverse()) await clean();
+  });
+
+  const asked = (path: string) => fetch(`http://proxy${path}`, { unix: admin });
+  const status = async () =>
+    (await (await asked("/status")).json()) as { workers: { pid: number; connections: { accepted: number } }[] };
+
+  test("share the ports and are one to look at; who dies is started anew, and none outlives the composition", async () => {
+    const graph = createGraph();
+    const model = modelSources(graph);
+    const distribution = new Distribution(model, { listenerStates: listenerStateSource({ graph }) });
+    const control = serveProxies({ path: join(folder, "control.sock"), distribution });
+    const origin = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("hello") });
+    const port = freePort();
+    model.backends.set("one", backend("one"));
+    model.endpoints.set("one", endpoints("one", origin.port!));
+    model.routeTables.set("main", routeTable([rule("all")]));
+    model.listeners.set("http", plainListener(port));
+    const composition = Bun.spawn(
+      [
+        ...[process.execPath, join(root, "src/proxy/main.ts"), "--control", join(folder, "control.sock")],
+        ...["--name", "test", "--scopes", "gateway", "--admin", admin, "--state", join(folder, "state.json")],
+        ...["--workers", "2", "--log-level", "error"],
+      ],
+      { stdin: "ignore", stdout: "ignore", stderr: "inherit" },
+    );
+    cleanups.push(
+      () => composition.kill("SIGKILL"),
+      () => origin.stop(true),
+      () => control.dispose(),
+      () => distribution.dispose(),
+    );
+    const synced = () =>
+      distribution.proxyStates().filter((state) => state.connected && state.types.listeners.count === 1);
+    await eventually(
+      async () => synced().map(({ proxy }) => proxy),
+      (names) => names.length === 2,
+    );
+    expect(synced().map(({ proxy }) => proxy)).toEqual(["test/1", "test/2"]);
+
+    const get = () => fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } });
+    for (let turn = 0; turn < 64; turn++) expect((await get()).status).toBe(200);
+    const { workers } = await status();
+    // By the hash of 64 client ports: that one gets none has a chance of 1 in 10^19.
+    expect(workers.every(({ connections }) => connections.accepted > 0)).toBe(true);
+    expect(workers.reduce((sum, { connections }) => sum + connections.accepted, 0)).toBe(64);
+    expect(await (await asked("/metrics")).text()).toContain(
+      'fairlead_proxy_requests_total{route="all",backend="one",code="2xx"} 64',
+    );
+
+    process.kill(workers[0]!.pid, "SIGKILL");
+    const after = await eventually(
+      async () => (await status()).workers.map(({ pid }) => pid),
+      (pids) => pids.length === 2 && !pids.includes(workers[0]!.pid),
+    );
+    expect(after).toContain(workers[1]!.pid);
+    expect((await eventually(get, ({ ok }) => ok)).status).toBe(200);
+
+    composition.kill("SIGKILL");
+    await eventually(
+      async () => after.filter((pid) => existsSync(`/proc/${pid}`)),
+      (running) => running.length === 0,
+    );
+    expect(after.filter((pid) => existsSync(`/proc/${pid}`))).toEqual([]);
+  }, 40_000);
 });

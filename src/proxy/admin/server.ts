@@ -1,65 +1,26 @@
 // The admin interface: HTTP on a Unix socket that only its owner may open. Shows what is in force and the figures, takes a log level
 // and a drain, and makes CPU profiles. Not part of the data plane: it runs on Bun's own HTTP server.
 
-import { linkSync, renameSync, rmSync, statSync } from "node:fs";
-import { messageOf, UserError } from "../../base/errors.ts";
 import { type LogLevel, logLevels } from "../../base/log.ts";
 import { resourceTypes } from "../../model/model.ts";
 import type { ProxyProcess } from "../proxy.ts";
 import { prometheusText } from "../telemetry/prometheus.ts";
+import { type AdminHandlers, defaultDrain, listenAdmin, wholeNumber } from "./listen.ts";
 import { cpuProfile, longestProfile } from "./profile.ts";
 import { clusterViews, connectionViews, listenerViews, routeViews, seriesViews, statusView } from "./views.ts";
 
-const defaultDrain = 30_000;
 const defaultProfile = 5;
 const help = `GET /healthz, /metrics, /status, /config[?type=TYPE], /listeners, /routes, /clusters, /connections, /stats, /log-level
 PUT /log-level (debug, info, warn, error)
-POST /drain?deadline=MILLISECONDS, /profile?seconds=SECONDS
+POST /drain?deadline=MILLISECONDS, /profile?seconds=SECONDS, /reopen-logs
 `;
 
-type Handler = (url: URL, request: Request) => Response | Promise<Response>;
-
-/**
- * Listens at the proxy's admin path, also when another process of ours still does: that one is left its socket and loses the
- * name. Throws an Error when the socket cannot be made.
- */
+/** Throws an Error when the socket cannot be made. */
 export function serveAdmin(proxy: ProxyProcess, drain: (deadline: number) => void): { stop(): void } {
-  const path = proxy.options.admin;
-  const beside = `${path}.${process.pid}`;
-  rmSync(beside, { force: true });
-  const handlers = handlersOf(proxy, drain);
-  // By the mask rather than by chmod afterwards, so that there is no moment in which others could connect.
-  const mask = process.umask(0o177);
-  // A profile takes longer than Bun's ten idle seconds; its types know the option for TCP only.
-  const forever = { idleTimeout: 0 } as object;
-  const server = Bun.serve({
-    unix: beside,
-    ...forever,
-    async fetch(request) {
-      const url = new URL(request.url);
-      const handler = handlers[`${request.method} ${url.pathname}`];
-      if (!handler) return new Response(help, { status: 404 });
-      try {
-        return await handler(url, request);
-      } catch (error) {
-        return new Response(`${messageOf(error)}\n`, { status: error instanceof UserError ? 409 : 500 });
-      }
-    },
-  });
-  process.umask(mask);
-  const { ino } = statSync(beside);
-  linkSync(beside, `${beside}.new`);
-  renameSync(`${beside}.new`, path);
-  rmSync(beside, { force: true });
-  return {
-    stop() {
-      void server.stop(true);
-      if (statSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true });
-    },
-  };
+  return listenAdmin(proxy.options.admin, handlersOf(proxy, drain), help);
 }
 
-function handlersOf(proxy: ProxyProcess, drain: (deadline: number) => void): Readonly<Record<string, Handler>> {
+function handlersOf(proxy: ProxyProcess, drain: (deadline: number) => void): AdminHandlers {
   return {
     // A proxy that refuses some lives: who ends it for that makes it worse for all.
     "GET /healthz": () =>
@@ -97,17 +58,16 @@ function handlersOf(proxy: ProxyProcess, drain: (deadline: number) => void): Rea
       drain(deadline);
       return new Response("draining\n", { status: 202 });
     },
+    "POST /reopen-logs": () => {
+      proxy.runtime.telemetry.files.reopen();
+      return new Response("reopened\n");
+    },
     "POST /profile": async (url) => {
       const seconds = wholeNumber(url, "seconds", defaultProfile, longestProfile);
       if (!seconds) return new Response(`seconds is a number from 1 to ${longestProfile}\n`, { status: 400 });
       return Response.json(await cpuProfile(seconds));
     },
   };
-}
-
-function wholeNumber(url: URL, name: string, otherwise: number, most: number): number | undefined {
-  const value = Number(url.searchParams.get(name) ?? otherwise);
-  return Number.isInteger(value) && value >= 0 && value <= most ? value : undefined;
 }
 
 function stats(proxy: ProxyProcess): object {

@@ -91,6 +91,8 @@ export interface SeriesView {
   readonly p50: number | null;
   readonly p90: number | null;
   readonly p99: number | null;
+  /** Requests by bucket of the durations' histogram. */
+  readonly buckets: readonly number[];
 }
 
 export function statusView(proxy: ProxyProcess): StatusView {
@@ -176,6 +178,20 @@ function endpointViews(backend: BackendRuntime, now: number): EndpointView[] {
   }));
 }
 
+/** Of requests by bucket. */
+export function quantiles(buckets: readonly number[]): Pick<SeriesView, "p50" | "p90" | "p99"> {
+  const requests = buckets.reduce((sum, count) => sum + count, 0);
+  const at = (share: number) => {
+    let seen = 0;
+    for (let bucket = 0; bucket < bounds.length; bucket++) {
+      seen += buckets[bucket]!;
+      if (seen >= share * requests) return bounds[bucket]!;
+    }
+    return null;
+  };
+  return { p50: at(0.5), p90: at(0.9), p99: at(0.99) };
+}
+
 export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[] {
   const views: SeriesView[] = [];
   metrics.series.forEach((series, slot) => {
@@ -188,14 +204,7 @@ export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[
       requests += count;
     }
     if (requests === 0) return;
-    const at = (share: number) => {
-      let seen = 0;
-      for (let bucket = 0; bucket < bounds.length; bucket++) {
-        seen += metrics.bucket(slot, bucket);
-        if (seen >= share * requests) return bounds[bucket]!;
-      }
-      return null;
-    };
+    const buckets = Array.from({ length: bounds.length + 1 }, (_, bucket) => metrics.bucket(slot, bucket));
     views.push({
       ...series,
       requests,
@@ -203,7 +212,8 @@ export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[
       flags: metrics.flags(slot),
       requestBytes: metrics.requestBytes.sum(slot),
       responseBytes: metrics.responseBytes.sum(slot),
-      ...{ p50: at(0.5), p90: at(0.9), p99: at(0.99) },
+      buckets,
+      ...quantiles(buckets),
     });
   });
   return views;
