@@ -1,5 +1,5 @@
 // Which resources a resource names: listeners their route tables, secrets and backends; route tables their backends and what
-// their filters name; a backend its endpoints. These edges decide what a proxy is sent. They have no cycles.
+// their filters name; a backend its endpoints and secrets. These edges decide what a proxy is sent. They have no cycles.
 
 import { filterReferences } from "../model/filter-references.ts";
 import type { Backend, Listener, ResourceOf, ResourceType, RouteTable, Rule, WeightedBackend } from "../model/model.ts";
@@ -26,8 +26,16 @@ export function referencesOf<T extends ResourceType>(
   if (resource === undefined) return none;
   if (type === "listeners") return ofListener(resource as Listener);
   if (type === "routeTables") return ofRouteTable(resource as RouteTable);
-  if (type === "backends") return new Set([resourceId("endpoints", (resource as Backend).name)]);
+  if (type === "backends") return ofBackend(resource as Backend);
   return none;
+}
+
+function ofBackend({ name, tls }: Backend): ReadonlySet<ResourceId> {
+  const ids = new Set([resourceId("endpoints", name)]);
+  if (tls?.certificate !== undefined) ids.add(resourceId("secrets", tls.certificate));
+  if (tls && tls.authorities !== "system" && tls.authorities !== "insecure")
+    ids.add(resourceId("secrets", tls.authorities));
+  return ids;
 }
 
 function ofListener(listener: Listener): ReadonlySet<ResourceId> {
@@ -35,6 +43,7 @@ function ofListener(listener: Listener): ReadonlySet<ResourceId> {
   if (listener.tracing) ids.add(resourceId("backends", listener.tracing.backend));
   for (const chain of listener.chains) {
     for (const secret of chain.tls?.certificates ?? []) ids.add(resourceId("secrets", secret));
+    if (chain.tls?.clients) ids.add(resourceId("secrets", chain.tls.clients.authorities));
     if ("routes" in chain.serve) ids.add(resourceId("routeTables", chain.serve.routes));
     else addBackends(ids, chain.serve.tcp);
   }

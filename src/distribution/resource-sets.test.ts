@@ -44,6 +44,25 @@ describe("resource sets", () => {
     expect(sets.wanted(["gateway"], "secrets/s")).toBeUndefined(); // named, but absent
   });
 
+  test("a scope has the authorities of clients, and what TLS to endpoints is verified and shown with", () => {
+    const model = modelSources(createGraph());
+    const plain = listener("l", { tcp: ["b", "c"], secrets: ["s"] });
+    const chains = plain.chains.map((chain) => ({
+      ...chain,
+      tls: { ...chain.tls!, clients: { mode: "require" as const, authorities: "clients" } },
+    }));
+    model.listeners.set("l", { ...plain, chains });
+    model.backends.set("b", { ...backend("b"), tls: { authorities: "signers", certificate: "mine" } });
+    model.backends.set("c", { ...backend("c"), tls: { authorities: "system" } });
+    const sets = new ResourceSets(model, () => {});
+    expect([...sets.membersOf("gateway")].filter((id) => id.startsWith("secrets/")).toSorted()).toEqual([
+      "secrets/clients",
+      "secrets/mine",
+      "secrets/s",
+      "secrets/signers",
+    ]);
+  });
+
   test("a change tells the scopes that it concerns, once for all batches of a turn", async () => {
     const model = modelSources(createGraph());
     const told: [string, string[]][][] = [];
