@@ -1,7 +1,7 @@
 // One pod on its node, from its binding to its end: sandbox, volumes, init containers, containers; then, when it is deleted,
 // endpoints leave → preStop → SIGTERM → grace → sandbox removed → object removed. Written once, top to bottom.
 
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { type Container, type Pod, type PodStatus, Pods } from "../api/kinds.ts";
 import { describeObject } from "../api/object.ts";
 import { isStatusReason } from "../api/status-error.ts";
@@ -9,7 +9,6 @@ import { backoff } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import { deepEqual } from "../collections/equal.ts";
-import { claimRetry, hasClaims, linkClaims } from "./claim-folders.ts";
 import { commandSpec } from "./command-spec.ts";
 import { CommandRun, type ContainerHost, type RunningContainer } from "./container.ts";
 import { environmentOf } from "./environment.ts";
@@ -21,9 +20,9 @@ import { type PodFiles, podFiles } from "./pod-files.ts";
 import { PodStandIns } from "./pod-stand-ins.ts";
 import { isSidecar, podStatus } from "./pod-status.ts";
 import { PodStatusWriter } from "./pod-status-writer.ts";
+import { PodVolumes } from "./pod-volumes.ts";
 import { StandInRun } from "./stand-in-run.ts";
 import type { StandInState } from "./standin/protocol.ts";
-import { volumeFiles, volumeFolder, writeVolume } from "./volumes.ts";
 import type { WorkerHost } from "./worker-host.ts";
 
 /** Milliseconds that a pod may take to come up before its status says that it is on its way. */
@@ -44,8 +43,7 @@ export class PodWorker implements ContainerHost {
   #over = false;
   /** Resolves when its sandbox is gone before the object is; undefined while it may still run. */
   #finished: Promise<void> | undefined;
-  #pokes: (() => void)[] = [];
-  #volumesWritten = false;
+  readonly #volumes: PodVolumes;
   readonly #standIns: PodStandIns;
   #sandboxing: Promise<boolean> = Promise.resolve(false);
 
@@ -60,6 +58,11 @@ export class PodWorker implements ContainerHost {
     this.#writer = new PodStatusWriter(pod, { store, clock, log, statusOf: (newest) => this.#status(newest) });
     const [files, changed] = [this.#files, () => this.changed()];
     this.#standIns = new PodStandIns({ host, files, pod: () => this.pod(), changed });
+    const failed = (message: string) => {
+      this.event("Warning", "FailedMount", message);
+      changed();
+    };
+    this.#volumes = new PodVolumes({ host, files, pod: () => this.pod(), facts: () => this.#facts(), failed });
   }
 
   pod(): Pod {
@@ -79,7 +82,7 @@ export class PodWorker implements ContainerHost {
       return void this.#end();
     }
     this.#sandboxing = this.#makeSandbox();
-    if (!(await this.#sandboxing) || !(await this.#makeVolumes())) return;
+    if (!(await this.#sandboxing) || !(await this.#volumes.make())) return;
     const initialized = await this.#initialize();
     if (this.#ending) return;
     if (!initialized) return void this.#finish();
@@ -101,7 +104,7 @@ export class PodWorker implements ContainerHost {
     if (this.#ending) return;
     const standInSees = before.metadata.labels !== pod.metadata.labels;
     if (standInSees) this.#standIns.tell();
-    if (this.#volumesWritten && !deepEqual(before.metadata.annotations, pod.metadata.annotations)) this.poke();
+    if (!deepEqual(before.metadata.annotations, pod.metadata.annotations)) this.poke();
     if (pod.metadata.generation !== before.metadata.generation || !deepEqual(before.status, pod.status)) this.changed();
   }
 
@@ -111,7 +114,7 @@ export class PodWorker implements ContainerHost {
     this.#over = true;
     this.#ending = true;
     this.#writer.stop();
-    this.#wake();
+    this.#volumes.stop();
     for (const container of [...this.#init, ...this.#containers]) container.kill();
     await this.#clean();
   }
@@ -120,19 +123,14 @@ export class PodWorker implements ContainerHost {
   release(): void {
     this.#over = true;
     this.#ending = true;
+    this.#volumes.stop();
     this.#writer.stop();
     for (const container of [...this.#init, ...this.#containers]) container.release();
   }
 
   /** A ConfigMap or Secret changed. */
   poke(): void {
-    this.#wake();
-    if (!this.#volumesWritten || this.#ending) return;
-    try {
-      this.#writeVolumes();
-    } catch (error) {
-      this.event("Warning", "FailedMount", messageOf(error));
-    }
+    this.#volumes.refresh();
   }
 
   /** More or fewer ports are wanted of its stand-ins. */
@@ -224,39 +222,6 @@ export class PodWorker implements ContainerHost {
     for (const problem of problems) this.event("Warning", "HostPortNotServed", problem);
   }
 
-  async #makeVolumes(): Promise<boolean> {
-    let told = "";
-    while (!this.#ending) {
-      try {
-        await linkClaims(this.#host.store, this.pod(), this.#files.folder);
-        this.#writeVolumes();
-        this.#volumesWritten = true;
-        return true;
-      } catch (error) {
-        const message = messageOf(error);
-        if (message !== told) this.event("Warning", "FailedMount", message);
-        told = message;
-        this.changed();
-        if (hasClaims(this.pod())) this.clock.after(claimRetry, () => this.#wake());
-        await new Promise<void>((resolve) => this.#pokes.push(resolve));
-      }
-    }
-    return false;
-  }
-
-  #writeVolumes(): void {
-    for (const volume of this.pod().spec?.volumes ?? []) {
-      if (volume.hostPath || volume.persistentVolumeClaim) continue;
-      try {
-        const files = volumeFiles(this.pod(), volume, this.#facts(), this.#host.sources);
-        mkdirSync(this.#files.folder, { recursive: true, mode: 0o700 });
-        writeVolume(volumeFolder(this.#files.folder, volume), files);
-      } catch (error) {
-        throw new Error(`MountVolume.SetUp failed for volume "${volume.name}" : ${messageOf(error)}`);
-      }
-    }
-  }
-
   /** Init containers one after the other; sidecars among them stay. False when the pod has failed by one of them. */
   async #initialize(): Promise<boolean> {
     for (const container of this.#init) {
@@ -305,7 +270,7 @@ export class PodWorker implements ContainerHost {
   async #end(): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    this.#wake();
+    this.#volumes.stop();
     const { clock, endpointsGone, log, standIns } = this.#host;
     const asked = Date.parse(this.pod().metadata.deletionTimestamp ?? "");
     const deadline = Number.isNaN(asked) ? clock.now() + 30_000 : Math.max(asked, clock.now() + 1000);
@@ -391,12 +356,6 @@ export class PodWorker implements ContainerHost {
   #facts(): PodFacts {
     const { place } = this.#host;
     return { podIPs: this.#podIPs, hostIPs: place.addresses, node: place.name };
-  }
-
-  #wake(): void {
-    const waiting = this.#pokes;
-    this.#pokes = [];
-    for (const resolve of waiting) resolve();
   }
 
   #pause(milliseconds: number): Promise<void> {
