@@ -115,7 +115,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     this.#port = port;
     if (rule.choice) this.#share = rule.shares[rule.choice.next()]!;
     const persistence = rule.rule.persistence;
-    const kept = persistence && keptBy(persistence, rule.shares, head);
+    const kept = persistence && this.#share && keptBy(persistence, rule.shares, head);
     if (kept === "gone") {
       if (persistence!.fallback === false) {
         this.#answer("kept_gone");

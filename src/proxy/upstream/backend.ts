@@ -42,7 +42,7 @@ export interface Selection {
   readonly kept: EndpointPool | undefined;
   /** Others than these, if there are any. */
   readonly avoid: readonly EndpointPool[];
-  /** This one was chosen. A connection that becomes free elsewhere may serve all the same. */
+  /** A connection to this one is being made for it. One that becomes free elsewhere may serve all the same. */
   took(pool: EndpointPool): void;
 }
 
@@ -247,7 +247,6 @@ export class BackendRuntime implements PoolOwner {
     if (limits?.requests !== undefined && this.active + this.pending >= limits.requests) return this.#overflow();
     const pool = this.#choose(selection);
     if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
-    selection?.took(pool);
     const connection = pool.take();
     if (connection) {
       waiter.connected(connection, pool);
@@ -266,6 +265,7 @@ export class BackendRuntime implements PoolOwner {
       return undefined;
     }
     if (limits?.pending !== undefined && this.pending >= limits.pending) return this.#overflow();
+    selection?.took(pool);
     pool.connect(waiter);
     return undefined;
   }
@@ -326,7 +326,11 @@ export class BackendRuntime implements PoolOwner {
       return true;
     }
     const next = this.isFull ? undefined : this.#choose(this.#queue[0]!.selection);
-    if (next) next.connect(this.#queue.shift()!.waiter);
+    if (next) {
+      const { waiter, selection } = this.#queue.shift()!;
+      selection?.took(next);
+      next.connect(waiter);
+    }
     return false;
   }
 
