@@ -67,6 +67,8 @@ export interface Downstream extends BodySink {
   resumeBody(): void;
   /** When the request's head was there, by `turn.now`. */
   readonly began: number;
+  /** The client leaves so much lying that the backend's answer should rather wait where it is; `downstreamDrained` follows. */
+  readonly crowded: boolean;
   /** What a connection keeps of its forwarding headers. */
   readonly forwardingLines: ForwardingLines;
 }
@@ -78,8 +80,10 @@ export interface DownstreamEvents {
   requestEnd(trailers: HeaderBlock | undefined): void;
   /** The request's body is malformed, too slow, or its client is gone. */
   requestFailed(reason: Reason): void;
-  /** What `write` had refused has been taken. */
+  /** What `write` had refused has been taken, or the client is not `crowded` any more. */
   downstreamDrained(): void;
+  /** The client has become `crowded` by its other exchanges. */
+  downstreamCrowded(): void;
 }
 
 /** An upstream codec's part of one exchange: takes the request. */
@@ -91,6 +95,8 @@ export interface Upstream extends BodySink {
   cancel(): void;
   pauseBody(): void;
   resumeBody(): void;
+  /** Leaves an answer that has not begun where it is until `resumeBody`; absent where other exchanges share the connection. */
+  holdAnswer?(): void;
 }
 
 /**

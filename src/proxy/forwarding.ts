@@ -18,8 +18,8 @@ import { type FilteredExchange, Filtering, type LocalAnswer } from "./filtering.
 import { addForwardingHeaders } from "./filters/forwarded.ts";
 import { grpcTimeout, tellTimeout } from "./grpc-timeout.ts";
 import type { HeaderBlock } from "./headers.ts";
-import { grpcAnswer, grpcEnd, isGrpc, localAnswer } from "./local-answer.ts";
 import type { ProxyAddresses } from "./listener/proxy-protocol.ts";
+import { grpcAnswer, grpcEnd, isGrpc, localAnswer } from "./local-answer.ts";
 import { OneTry } from "./one-try.ts";
 import { keptBy, tokenFor } from "./persistence.ts";
 import { type Reason, reasons } from "./reason.ts";
@@ -224,6 +224,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     }
     if (this.#requestDone) connection.end(this.#trailers);
     else if (goOn) this.upstreamDrained();
+    if (this.#down.crowded) connection.holdAnswer?.();
   }
 
   addresses(): ProxyAddresses {
@@ -308,6 +309,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   downstreamDrained(): void {
     if (this.#filtering) this.#filtering.responseDrained();
     else this.resumeAnswer();
+  }
+
+  downstreamCrowded(): void {
+    if (!this.#answerCame) this.#connection?.holdAnswer?.();
   }
 
   resumeAnswer(): void {

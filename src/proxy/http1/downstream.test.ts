@@ -77,6 +77,7 @@ class FakeServer implements ClientServer {
       requestFailed: (reason) => {
         record.failed = reason;
       },
+      downstreamCrowded: () => {},
       downstreamDrained: () => {
         record.drained++;
       },

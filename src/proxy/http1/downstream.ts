@@ -40,6 +40,8 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   /** Bytes that were read, and from where on they are not yet used. */
   #input: Buffer | undefined;
   #at = 0;
+  /** It has no other exchange meanwhile. */
+  readonly crowded = false;
   #exchange: DownstreamEvents | undefined;
   #remaining = 0;
   #chunked: ChunkedDecoder | undefined;

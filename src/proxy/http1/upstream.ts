@@ -166,6 +166,10 @@ export class Http1Upstream extends Outlet implements Upstream {
     this.wire.pause();
   }
 
+  holdAnswer(): void {
+    if (this.#state === State.head) this.pauseBody();
+  }
+
   resumeBody(): void {
     if (!this.#held || this.closed) return;
     this.#held = false;

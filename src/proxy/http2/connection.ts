@@ -49,6 +49,8 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   /** What we may send on all streams together. */
   sendWindow = defaultWindow;
   readonly peer: PeerSettings;
+  /** Content of all streams that waits for the peer's windows. */
+  protected held = 0;
   /** The highest stream that the peer began, and that we began. */
   protected lastPeer = 0;
   protected lastOwn = 0;
@@ -403,6 +405,11 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     this.#receiveWindow += this.#consumed;
     this.output.numbers(FrameType.windowUpdate, 0, 0, this.#consumed);
     this.#consumed = 0;
+  }
+
+  /** So many bytes more (or less) wait for the peer's windows. */
+  holds(bytes: number): void {
+    this.held += bytes;
   }
 
   sentData(): void {

@@ -39,6 +39,20 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
     return this.#client.forwardingLines;
   }
 
+  get crowded(): boolean {
+    return this.#client.crowded;
+  }
+
+  /** Of the connection: it has become crowded. */
+  crowds(): void {
+    if (!this.#answered) this.#exchange?.downstreamCrowded();
+  }
+
+  /** Of the connection: it is not crowded any more. */
+  disperses(): void {
+    if (!this.#answered) this.#exchange?.downstreamDrained();
+  }
+
   begin(endStream: boolean): void {
     const tunnel = this.head.upgrade !== undefined;
     if (endStream) this.remoteDone = true;

@@ -44,6 +44,7 @@ interface Seen {
   trailers: [string, string][];
   failed: Reason | undefined;
   drained: number;
+  crowded: number;
 }
 
 /** Keeps what it is told of each request; answers when the test does. */
@@ -67,6 +68,7 @@ class FakeServer implements ClientServer {
       trailers: [],
       failed: undefined,
       drained: 0,
+      crowded: 0,
     };
     this.seen.push(seen);
     if (this.answersAtOnce) answer(down, "hello");
@@ -81,6 +83,9 @@ class FakeServer implements ClientServer {
       },
       requestFailed: (reason) => {
         seen.failed = reason;
+      },
+      downstreamCrowded: () => {
+        seen.crowded++;
       },
       downstreamDrained: () => {
         seen.drained++;
@@ -383,6 +388,30 @@ describe("flow control", () => {
     send(frame(FrameType.windowUpdate, 0, 0, number(100_000)));
     expect([peer.text(1).length, peer.text(3).length]).toEqual([60_000, 60_000]);
     expect(server.seen[1]!.drained).toBe(1);
+  });
+
+  test("a client that leaves much lying gets no further answers begun until it has read half of it", async () => {
+    const { server, peer, send, during } = connect();
+    for (let id = 1; id < 42; id += 2) send(peer.headers(id, get));
+    const late = server.seen[20]!;
+    const size = 512 * 1024;
+    for (const { down } of server.seen.slice(0, 16)) {
+      during(() => {
+        down.respond(localAnswer(200, "", []).head);
+        down.write(Buffer.alloc(size), 0, size);
+      });
+    }
+    expect([late.crowded, late.down.crowded]).toEqual([0, false]);
+    during(() => {
+      server.seen[16]!.down.respond(localAnswer(200, "", []).head);
+      server.seen[16]!.down.write(Buffer.alloc(size), 0, size);
+    });
+    expect([late.crowded, late.drained, late.down.crowded]).toEqual([1, 0, true]);
+    // Those that have begun go on by their own windows.
+    expect(server.seen[3]!.crowded).toBe(0);
+    for (let id = 1; id < 20; id += 2) send(frame(FrameType.rstStream, 0, id, number(ErrorCode.cancel)));
+    await new Promise(setImmediate);
+    expect([late.crowded, late.drained, late.down.crowded]).toEqual([1, 1, false]);
   });
 
   test("a full socket holds answers back until it drains", () => {

@@ -5,7 +5,7 @@ import type { Deadlines } from "../deadlines.ts";
 import type { ForwardingLines } from "../filters/forwarded.ts";
 import type { Reason } from "../reason.ts";
 import type { ClientConnection, ClientServer } from "../server.ts";
-import { turn, type Wire } from "../wire.ts";
+import { beginTurn, endTurn, turn, type Wire } from "../wire.ts";
 import { giveBlock, Http2Connection, lingerMilliseconds } from "./connection.ts";
 import { Http2DownstreamStream } from "./downstream-stream.ts";
 import { ErrorCode, maxWindow, Setting } from "./frame.ts";
@@ -16,6 +16,12 @@ import { streamWindow } from "./stream.ts";
 /** Streams that a client may have open at once. */
 export const maxStreams = 128;
 
+/**
+ * Answers' content that may wait for a client before the backends of its other requests are not listened to either. A stream
+ * holds at most one read of a socket (512 KiB).
+ */
+const maxHeld = 8 * 1024 * 1024;
+
 export class Http2Downstream extends Http2Connection implements ClientConnection {
   readonly server: ClientServer;
   readonly forwardingLines: ForwardingLines = { source: "", scheme: "", authority: "", lines: "" };
@@ -25,6 +31,8 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   /** A drain's first GOAWAY was sent, at this time; 0: not. Its second one was sent: later streams are not ours any more. */
   #drainingSince = 0;
   #lastServed = maxWindow;
+  /** More than `maxHeld` waits, and has since not become less than half of it. */
+  crowded = false;
 
   constructor(wire: Wire, server: ClientServer, deadlines: Deadlines, source: string, scheme: "http" | "https") {
     super(wire, deadlines, false);
@@ -110,6 +118,27 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
     if (this.streams.size > 0) return;
     this.#idleSince = turn.now;
     if (this.#lastServed !== maxWindow) this.finish();
+  }
+
+  override holds(bytes: number): void {
+    super.holds(bytes);
+    if (!this.crowded && this.held > maxHeld) {
+      this.crowded = true;
+      for (const stream of this.streams.values()) (stream as Http2DownstreamStream).crowds();
+    } else if (this.crowded && this.held < maxHeld / 2) {
+      this.crowded = false;
+      // Not from within a stream's write.
+      setImmediate(() => this.#disperse());
+    }
+  }
+
+  #disperse(): void {
+    beginTurn();
+    for (const stream of [...this.streams.values()]) {
+      if (this.crowded || this.closed) break;
+      (stream as Http2DownstreamStream).disperses();
+    }
+    endTurn();
   }
 
   protected greeted(): void {}

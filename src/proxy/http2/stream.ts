@@ -8,13 +8,17 @@ import { defaultFrameSize, ErrorCode, Flag, FrameType } from "./frame.ts";
 
 /** Bytes of one stream that the peer may send before we say more: what one stream may cost us in memory. */
 export const streamWindow = 256 * 1024;
+/** The same of an answer of which less than `streamWindow` has been passed on: its client may never read it. */
+export const firstWindow = 64 * 1024;
 
 interface Piece {
-  readonly bytes: Buffer;
+  bytes: Buffer;
   start: number;
-  readonly end: number;
+  end: number;
 }
 
+/** Content that waits is copied when it keeps a buffer of more than this many times its size alive. */
+const wasteful = 2;
 const nothing = Buffer.alloc(0);
 const noPieces: Piece[] = [];
 
@@ -23,7 +27,7 @@ export abstract class Http2Stream {
   readonly connection: Http2Connection;
   /** What may be sent, and what the peer may send. */
   sendWindow: number;
-  receiveWindow = streamWindow;
+  receiveWindow: number;
   /** END_STREAM has come; END_STREAM has been sent. */
   remoteDone = false;
   localDone = false;
@@ -41,13 +45,18 @@ export abstract class Http2Stream {
   /** Content that was passed on and not taken yet; consumed with what we have not told the peer. */
   #lent = 0;
   #consumed = 0;
+  #window: number;
+  #passed = 0;
   #pending: Piece[] = noPieces;
   #pendingEnd: { trailers: HeaderBlock | undefined } | undefined = undefined;
   /** The last frame, to make it the last of the stream. */
   #lastFrame = -1;
   #lastGeneration = -1;
 
-  constructor(connection: Http2Connection, id: number) {
+  /** `window`: what the peer may send at first, as our settings say. */
+  constructor(connection: Http2Connection, id: number, window = streamWindow) {
+    this.receiveWindow = window;
+    this.#window = window;
     this.connection = connection;
     this.id = id;
     this.sendWindow = connection.peer.window;
@@ -141,7 +150,12 @@ export abstract class Http2Stream {
     this.connection.consumed(bytes);
     if (this.remoteDone || this.gone) return;
     this.#consumed += bytes;
-    if (this.#consumed < streamWindow / 2) return;
+    if (this.#consumed < this.#window / 2) return;
+    this.#passed += this.#consumed;
+    if (this.#window < streamWindow && this.#passed >= streamWindow) {
+      this.#consumed += streamWindow - this.#window;
+      this.#window = streamWindow;
+    }
     this.receiveWindow += this.#consumed;
     this.connection.output.numbers(FrameType.windowUpdate, 0, this.id, this.#consumed);
     this.#consumed = 0;
@@ -156,7 +170,8 @@ export abstract class Http2Stream {
     if (at === end && !this.connection.output.blocked) return true;
     if (at < end) {
       if (this.#pending === noPieces) this.#pending = [];
-      this.#pending.push({ bytes, start: at, end });
+      this.#pending.push(compact({ bytes, start: at, end }));
+      this.connection.holds(end - at);
     }
     this.active = turn.now;
     this.connection.waits(this);
@@ -226,8 +241,12 @@ export abstract class Http2Stream {
     const piece = this.#pending[0];
     if (piece !== undefined) {
       const at = this.#emit(piece.bytes, piece.start, piece.end, true);
-      if (at === piece.start) return false;
+      if (at === piece.start) {
+        compact(piece);
+        return false;
+      }
       this.active = turn.now;
+      this.connection.holds(piece.start - at);
       piece.start = at;
       if (at === piece.end) this.#pending.shift();
     }
@@ -260,9 +279,14 @@ export abstract class Http2Stream {
   /** Nothing more is sent, though not all has been. */
   protected stopSending(): void {
     this.localDone = true;
-    this.#pending = noPieces;
+    this.#dropPending();
     this.#pendingEnd = undefined;
     this.connection.waitsNoMore(this);
+  }
+
+  #dropPending(): void {
+    for (const { start, end } of this.#pending) this.connection.holds(start - end);
+    this.#pending = noPieces;
   }
 
   /** The stream is over: no frames any more, and nothing waits. */
@@ -273,8 +297,19 @@ export abstract class Http2Stream {
     let left = this.#lent;
     for (const { start, end } of this.#received) left += end - start;
     this.#received = noPieces;
-    this.#pending = noPieces;
+    this.#dropPending();
     this.#lent = 0;
     this.connection.left(this, left);
   }
+}
+
+/** What little is left of a large read does not keep all of it. */
+function compact(piece: Piece): Piece {
+  const { bytes, start, end } = piece;
+  if ((end - start) * wasteful < bytes.buffer.byteLength) {
+    piece.bytes = Buffer.from(new Uint8Array(bytes.subarray(start, end)).buffer);
+    piece.start = 0;
+    piece.end = end - start;
+  }
+  return piece;
 }

@@ -11,7 +11,7 @@ import { ErrorCode } from "./frame.ts";
 import { readResponse, readTrailers, responseHead } from "./head.ts";
 import { connectionKinds } from "./hpack/encoder.ts";
 import type { FieldSection } from "./hpack/section.ts";
-import { Http2Stream } from "./stream.ts";
+import { firstWindow, Http2Stream } from "./stream.ts";
 import type { Http2Upstream } from "./upstream.ts";
 
 const dropped = kindSet(Kind.host, ...connectionKinds);
@@ -37,7 +37,7 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
   #block: HeaderBlock | undefined = undefined;
 
   constructor(connection: Http2Upstream) {
-    super(connection, 0);
+    super(connection, 0, firstWindow);
     this.#connection = connection;
   }
 

@@ -7,7 +7,7 @@ import { turn, type Wire } from "../wire.ts";
 import { giveBlock, Http2Connection } from "./connection.ts";
 import { ErrorCode, preface, Setting } from "./frame.ts";
 import { maxListBytes } from "./hpack/section.ts";
-import { type Http2Stream, streamWindow } from "./stream.ts";
+import { firstWindow, type Http2Stream } from "./stream.ts";
 import { Http2UpstreamStream } from "./upstream-stream.ts";
 
 /** Streams that we open at once at most, whatever the endpoint permits: then another connection shares the work. */
@@ -57,7 +57,7 @@ export class Http2Upstream extends Http2Connection {
     this.output.raw(preface);
     this.greet([
       [Setting.enablePush, 0],
-      [Setting.initialWindowSize, streamWindow],
+      [Setting.initialWindowSize, firstWindow],
       [Setting.maxHeaderListSize, maxListBytes],
     ]);
   }
