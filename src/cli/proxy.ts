@@ -82,7 +82,8 @@ export const command: Command = {
   usage: `proxy ${Object.keys(views).join("|")} [PROXY] [options]`,
   description:
     "The columns are those of `istioctl proxy-status` and `proxy-config`, where there are such tables. PROXY is a name that\n" +
-    "`fairlead proxy status` shows; it may be left out where there is only one. Private keys are not shown.",
+    "`fairlead proxy status` shows; it may be left out where there is only one. Private keys are not shown.\n" +
+    "A proxy with no stack, by files: fairlead proxy run --help, fairlead proxy explain --help",
   options: {
     output: { type: "string", short: "o", value: "FORMAT", help: "json: all there is." },
     level: { type: "string", value: "LEVEL", help: "log: sets the level: debug, info, warn or error." },

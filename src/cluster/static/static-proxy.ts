@@ -46,7 +46,9 @@ export interface StaticProxy {
 
 type Sources = { readonly [T in ResourceType]: Source<ResourceOf[T]> };
 
-const program = [process.execPath, join(import.meta.dir, "../../proxy/main.ts")];
+/** Ends the proxy with this process, even when that is killed; where util-linux is missing, it serves on until it is ended. */
+const together = Bun.which("setpriv") ? ["setpriv", "--pdeathsig", "TERM"] : [];
+const program = [...together, process.execPath, join(import.meta.dir, "../../proxy/main.ts")];
 /** Milliseconds between looks at the files. */
 const lookInterval = 500;
 

@@ -1,0 +1,146 @@
+// `fairlead proxy run` from the outside: it follows its files, keeps what it serves when they are wrong, starts nothing that is not
+// good as a whole, and leaves nothing behind. Needs no privileges.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { freePort } from "./proxy-harness.ts";
+
+const fairlead = join(import.meta.dir, "../../bin/fairlead");
+/** Milliseconds for anything that must come about. */
+const patience = 20_000;
+
+let folder: string;
+let file: string;
+let port: number;
+const running: Running[] = [];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "fl-t-static-"));
+  file = join(folder, "proxy.yaml");
+  port = freePort();
+});
+
+afterEach(async () => {
+  for (const one of running.splice(0)) {
+    one.process.kill("SIGKILL");
+    await one.process.exited;
+  }
+  rmSync(folder, { recursive: true });
+});
+
+class Running {
+  readonly process;
+  printed = "";
+  constructor(words: readonly string[], stdin: "ignore" | Blob = "ignore") {
+    this.process = Bun.spawn([fairlead, "proxy", ...words], { cwd: folder, stdin, stdout: "pipe", stderr: "pipe" });
+    running.push(this);
+    for (const stream of [this.process.stdout, this.process.stderr]) void this.#read(stream);
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
+    for await (const chunk of stream) this.printed += Buffer.from(chunk).toString();
+  }
+
+  /** Waits until it has printed this. */
+  async says(what: string): Promise<void> {
+    const until = Date.now() + patience;
+    while (!this.printed.includes(what)) {
+      if (Date.now() > until) throw new Error(`it did not say "${what}", but:\n${this.printed}`);
+      await Bun.sleep(20);
+    }
+  }
+}
+
+/** A listener that answers with `body`. */
+function answering(body: string, more = ""): string {
+  const rule = `{ name: all, action: { kind: respond, status: 200, body: ${JSON.stringify(body)} } }`;
+  return `kind: Listener
+name: web
+port: ${port}
+chains: [{ serve: { routes: main } }]
+---
+kind: RouteTable
+name: main
+hosts: [{ rules: [${rule}] }]
+${more}`;
+}
+
+const get = async () => await (await fetch(`http://127.0.0.1:${port}/`)).text();
+
+/** Resolves when nobody listens any more. */
+async function gone(): Promise<void> {
+  const until = Date.now() + patience;
+  while (
+    await get().then(
+      () => true,
+      () => false,
+    )
+  ) {
+    if (Date.now() > until) throw new Error("it is still served");
+    await Bun.sleep(20);
+  }
+}
+
+describe("fairlead proxy run", () => {
+  test("follows its file; a bad one is told with its line, and what was served stays", async () => {
+    writeFileSync(file, answering("one"));
+    const proxy = new Running(["run", "-f", file]);
+    await proxy.says("ready: ");
+    expect(proxy.printed).toContain(`web listens on 127.0.0.1:${port} (tcp)`);
+    expect(await get()).toBe("one");
+
+    writeFileSync(file, answering("two").replace("status:", "staus:"));
+    await proxy.says("hosts[0].rules[0].action.staus is not known: did you mean status?");
+    expect(proxy.printed).toContain(`${file}:8: RouteTable main: `);
+    expect(await get()).toBe("one");
+
+    writeFileSync(file, answering("two"));
+    await proxy.says("new configuration: ");
+    expect(await get()).toBe("two");
+
+    const admin = /--unix-socket (\S+)/.exec(proxy.printed)![1]!;
+    expect((await fetch("http://proxy/healthz", { unix: admin })).status).toBe(200);
+    proxy.process.kill("SIGTERM");
+    expect(await proxy.process.exited).toBe(0);
+    expect(existsSync(dirname(admin))).toBe(false);
+    await gone();
+  }, 60_000);
+
+  test("starts nothing when one resource is bad, or a port cannot be had", async () => {
+    writeFileSync(file, answering("one", "---\nkind: Backend\nname: lonely\n"));
+    const bad = new Running(["run", "-f", file]);
+    expect(await bad.process.exited).toBe(1);
+    await bad.says(`${file}:11: Backend lonely: name has no document of kind Endpoints`);
+    await bad.says("Nothing was started.");
+
+    writeFileSync(file, answering("one"));
+    const taken = Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } });
+    try {
+      const refused = new Running(["run", "-f", file]);
+      expect(await refused.process.exited).toBe(1);
+      await refused.says(`${file}:1: Listener web: 127.0.0.1:${port} is in use by another process`);
+    } finally {
+      taken.stop(true);
+    }
+  }, 60_000);
+
+  test("reads standard input, only checks with --check, and explains by the same files", async () => {
+    writeFileSync(file, answering("one"));
+    const check = new Running(["run", "-f", file, "--check"]);
+    expect(await check.process.exited).toBe(0);
+    await check.says("good: 1 listener, 1 rule, 0 backends");
+
+    const explained = new Running(["explain", "-f", file, `http://127.0.0.1:${port}/`]);
+    expect(await explained.process.exited).toBe(0);
+    await explained.says(`RouteTable main hosts[0].rules[0]  (proxy.yaml:8)`);
+
+    const piped = new Running(["run", "-f", "-"], new Blob([answering("piped")]));
+    await piped.says("ready: ");
+    expect(await get()).toBe("piped");
+    // Killed without a chance to end its proxy: that drains.
+    piped.process.kill("SIGKILL");
+    await gone();
+  }, 60_000);
+});
