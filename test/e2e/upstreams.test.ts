@@ -636,6 +636,23 @@ describe("PROXY headers to backends", () => {
     );
   });
 
+  test("relayed connections begin with one, too", async () => {
+    const one = recorder();
+    await proxy.start();
+    const to = [{ from, weight: 1, target: { backend: "one" }, filters: [] }];
+    const rejected = await proxy.control.update({
+      backends: [backend("one", { protocol: "tcp", proxyProtocol: 1 })],
+      endpoints: [endpoints("one", one.port)],
+      listeners: [{ ...plainListener(port), chains: [{ from, when: { kind: "plain" }, serve: { tcp: to } }] }],
+    });
+    expect(rejected).toEqual([]);
+    const client = await RawClient.connect(port);
+    client.send("hello");
+    await until(async () => one.seen[0]?.includes("hello"));
+    expect(one.seen[0]!.toString()).toBe(`PROXY TCP4 127.0.0.1 0.0.0.0 ${client.socket.localPort} ${port}\r\nhello`);
+    client.close();
+  });
+
   test("a check says that it is the proxy's own", async () => {
     const one = recorder();
     await serve([one], {

@@ -13,8 +13,14 @@ import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.t
 import { type ListenerTelemetry, watch } from "../telemetry/watched.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
-import type { ProxyAddresses } from "./proxy-protocol.ts";
-import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "./served.ts";
+import {
+  type Accepted,
+  addressesOf,
+  type ListenerWire,
+  type LiveConnection,
+  type Seat,
+  type Served,
+} from "./served.ts";
 
 const nobody = () => false;
 
@@ -59,16 +65,9 @@ export class ServedChain implements ClientServer, Served {
     seat.since = turn.now;
     const connection = new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme);
     if (client) connection.forwardingLines.client = client;
-    connection.forwardingLines.addresses = this.#addresses(accepted);
+    connection.forwardingLines.addresses = addressesOf(accepted, this.#port);
     this.#seat(seat, connection);
     return true;
-  }
-
-  /** A listener on all addresses does not know which it was: the header says so by 0.0.0.0 or ::. */
-  #addresses({ source, sourcePort, destination }: Accepted): ProxyAddresses {
-    const any = source.includes(":") ? "::" : "0.0.0.0";
-    const { address, port } = destination ?? { address: any, port: this.#port };
-    return { source, sourcePort, destination: address, destinationPort: port };
   }
 
   #seat(seat: Seat, connection: ClientConnection): void {

@@ -3,6 +3,7 @@
 import type { ClientConnection } from "../server.ts";
 import type { Wire } from "../wire.ts";
 import type { ClientIdentity } from "./client-identity.ts";
+import type { ProxyAddresses } from "./proxy-protocol.ts";
 
 /** Where a socket's events find its connection, which may be replaced while nothing has been served. */
 export interface Seat {
@@ -38,6 +39,15 @@ export interface Accepted {
   readonly protocol: "h2" | "http/1.1";
   readonly serverName?: string | undefined;
   readonly client?: ClientIdentity | undefined;
+}
+
+/**
+ * What PROXY headers to backends tell of it. `port` is the listener's, which on all addresses does not know which it was: the header
+ * says so by 0.0.0.0 or ::.
+ */
+export function addressesOf({ source, sourcePort, destination }: Accepted, port: number): ProxyAddresses {
+  const there = destination ?? { address: source.includes(":") ? "::" : "0.0.0.0", port };
+  return { source, sourcePort, destination: there.address, destinationPort: there.port };
 }
 
 export interface Served {

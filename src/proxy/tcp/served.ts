@@ -1,7 +1,14 @@
 // What serves the connections of a chain that is passed through: backends by weight, and the connections that it has.
 
 import type { Listener } from "../../model/model.ts";
-import type { Accepted, ListenerWire, LiveConnection, Seat, Served } from "../listener/served.ts";
+import {
+  type Accepted,
+  addressesOf,
+  type ListenerWire,
+  type LiveConnection,
+  type Seat,
+  type Served,
+} from "../listener/served.ts";
 import { type Reason, reasons } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import { turn } from "../wire.ts";
@@ -64,11 +71,14 @@ export class ServedTcp implements Served, RelayOwner {
     return true;
   }
 
-  #targets({ destination }: Accepted): Targets | Reason {
+  #targets(accepted: Accepted): Targets | Reason {
     if (this.#shares !== "original") {
       const backend = this.#shares?.next() ?? "no_backend";
-      return typeof backend === "string" ? backend : new BackendTargets(backend);
+      return typeof backend === "string"
+        ? backend
+        : new BackendTargets(backend, addressesOf(accepted, this.#listener.port));
     }
+    const { destination } = accepted;
     const { address, port, namespace } = this.#listener;
     // One that wanted to come here would go round in circles.
     const here = destination?.port === port && (destination.address === address || isAny(address));

@@ -2,6 +2,7 @@
 // address that the client wanted to go to.
 
 import type { Destination } from "../listener/original-destination.ts";
+import { type ProxyAddresses, writeProxyHeader } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";
 import type { EndpointPool } from "../upstream/pool.ts";
@@ -14,6 +15,8 @@ export interface Target {
   readonly namespace: string | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
+  /** What the connection begins with. */
+  readonly preface?: Buffer | undefined;
   /** Told of what became of it, after so many milliseconds. */
   connected(milliseconds: number): void;
   failed(milliseconds: number): void;
@@ -35,10 +38,13 @@ const defaultConnectTimeout = 5_000;
 
 export class BackendTargets implements Targets {
   readonly #backend: BackendRuntime;
+  readonly #addresses: ProxyAddresses;
   readonly #tried: EndpointPool[] = [];
 
-  constructor(backend: BackendRuntime) {
+  /** `addresses` are the client's, for PROXY headers. */
+  constructor(backend: BackendRuntime, addresses: ProxyAddresses) {
     this.#backend = backend;
+    this.#addresses = addresses;
   }
 
   get name(): string {
@@ -57,6 +63,7 @@ export class BackendTargets implements Targets {
       port: pool.port,
       namespace: undefined,
       connectTimeout: backend.connectTimeout,
+      preface: backend.proxyProtocol && writeProxyHeader(backend.proxyProtocol, this.#addresses),
       // A connection is all that health can be told of.
       connected: (milliseconds) => backend.watch?.answered(pool, 200, milliseconds),
       failed: (milliseconds) => {
