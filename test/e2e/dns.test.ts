@@ -19,7 +19,7 @@ import { startEndpointSliceController } from "../../src/services/endpoint-slice-
 import { serviceInputs } from "../../src/services/inputs.ts";
 import { openSqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
 
-const namespace = "fl-t-dns";
+const namespace = `fl-t-dns${process.pid}`;
 const address = "10.96.0.10";
 const reason =
   process.getuid?.() !== 0 ? "needs root (network namespaces)" : ["ip", "dig"].find((tool) => !Bun.which(tool));

@@ -18,15 +18,21 @@ import { PodLogFiles } from "../../src/node/pod-logs.ts";
 import { StandInProcess } from "../../src/node/standin/stand-ins.ts";
 import { openSqliteStore } from "../../src/store/sqlite/sqlite-store.ts";
 import { hostState } from "./host-state.ts";
+import { takeSlot } from "./stack.ts";
 
 const support = netnsSupport();
 if (!support.ok) console.log(`node e2e skipped: ${support.reason}`);
 
+const slot = takeSlot();
+const byte = {
+  ...{ pods: slot.second, services: slot.second + 1, balancers: slot.second + 2, nodes: slot.second + 3 },
+  other: takeSlot().second,
+};
 const own: NetworkRanges = {
-  pods: "10.144.0.0/16",
-  services: "10.146.0.0/16",
-  loadBalancers: "10.147.0.0/16",
-  nodes: "10.148.0.0/24",
+  pods: `10.${byte.pods}.0.0/16`,
+  services: `10.${byte.services}.0.0/16`,
+  loadBalancers: `10.${byte.balancers}.0.0/16`,
+  nodes: `10.${byte.nodes}.0.0/24`,
 };
 const ranges = [own];
 
@@ -96,7 +102,7 @@ async function startStack(
         clock: systemClock,
         log: silentLogger,
         resolvConf: (pod) => ({
-          text: `nameserver 10.146.0.10\nsearch ${pod.metadata.namespace}.svc.cluster.local\n`,
+          text: `nameserver 10.${byte.services}.0.10\nsearch ${pod.metadata.namespace}.svc.cluster.local\n`,
           problems: [],
         }),
         endpointsGone: async () => {},
@@ -138,7 +144,7 @@ function podOn(
 }
 
 describe.skipIf(!support.ok)("a node of namespaces", () => {
-  const name = "t-node";
+  const name = `t-node-${slot.tag}`;
   const stateDir = mkdtempSync(join(tmpdir(), "fl-t-node-"));
   let before = "";
   let stack: Stack;
@@ -167,14 +173,14 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
     await stack.store.create(Pods, podOn("node-1", "one"));
     await stack.store.create(Pods, podOn("node-2", "two"));
     const [one, two] = [await running("one"), await running("two")];
-    expect(one.status?.podIP).toStartWith("10.144.0.");
-    expect(two.status?.podIP).toStartWith("10.144.1.");
+    expect(one.status?.podIP).toStartWith(`10.${byte.pods}.0.`);
+    expect(two.status?.podIP).toStartWith(`10.${byte.pods}.1.`);
     expect(one.status?.phase).toBe("Running");
-    expect(one.status?.hostIP).toBe("10.148.0.1");
+    expect(one.status?.hostIP).toBe(`10.${byte.nodes}.0.1`);
 
     const answer = (await (await fetch(`http://${two.status?.podIP}/orders?id=7`)).json()) as Record<string, unknown>;
     expect(answer).toMatchObject({ pod: "two", namespace: "default", node: "node-2", version: "v1", method: "GET" });
-    expect(answer).toMatchObject({ path: "/orders?id=7", client: "10.148.0.254", ip: two.status?.podIP });
+    expect(answer).toMatchObject({ path: "/orders?id=7", client: `10.${byte.nodes}.0.254`, ip: two.status?.podIP });
   });
 
   test("a pod sees another pod's own address, across nodes", async () => {
@@ -185,7 +191,7 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
 
   test("a load-balancer address and a Service address without a listener are refused at once", async () => {
     const one = await running("one");
-    for (const address of ["10.147.0.9", "10.146.0.9"]) {
+    for (const address of [`10.${byte.balancers}.0.9`, `10.${byte.services}.0.9`]) {
       const started = performance.now();
       const result = await stack.network.run({ pod: one.metadata.uid! }, ["curl", "-s", "-m5", `http://${address}/`]);
       expect(result.exitCode).toBe(7);
@@ -196,7 +202,7 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
   test("commands in a pod have the cluster's DNS", async () => {
     const one = await running("one");
     const result = await stack.network.run({ pod: one.metadata.uid! }, ["cat", "/etc/resolv.conf"]);
-    expect(result.stdout).toBe("nameserver 10.146.0.10\nsearch default.svc.cluster.local\n");
+    expect(result.stdout).toBe(`nameserver 10.${byte.services}.0.10\nsearch default.svc.cluster.local\n`);
   });
 
   test("a deleted pod finishes what is under way, and is gone with its sandbox", async () => {
@@ -210,7 +216,7 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
       const found = await stack.store.get({ resource: Pods, namespace: "default", name: "leaving" });
       return found ? undefined : true;
     });
-    expect((await Bun.$`ip netns`.text()).includes("p-leaving")).toBe(false);
+    expect((await Bun.$`ip netns`.text()).includes(`fl-${name}.p-leaving`)).toBe(false);
   });
 
   test("a container whose image has a command runs it in the pod", async () => {
@@ -364,7 +370,7 @@ describe.skipIf(!support.ok)("a node of namespaces", () => {
 
 describe.skipIf(!support.ok)("a start that failed half-way", () => {
   test("is removed by name alone", async () => {
-    const name = "t-half";
+    const name = `t-half-${slot.tag}`;
     await removeByName(name);
     const before = await hostState(name);
     await Bun.$`ip netns add fl-${name}.fabric`;
@@ -375,14 +381,14 @@ describe.skipIf(!support.ok)("a start that failed half-way", () => {
   });
 
   test("is finished by the next start", async () => {
-    const name = "t-half";
+    const name = `t-half-${slot.tag}`;
     const stateDir = mkdtempSync(join(tmpdir(), "fl-t-half-"));
     const before = await hostState(name);
     await Bun.$`ip netns add fl-${name}.n-node-1`;
     const network = new NetnsNetwork({ stack: name, stateDir, ranges, log: silentLogger });
     await network.ensureNodes(["node-1"]);
-    const result = await network.run({ node: "node-1" }, ["ip", "route", "get", "10.148.0.254"]);
-    expect(result.stdout).toContain("via 10.148.0.253 dev eth0");
+    const result = await network.run({ node: "node-1" }, ["ip", "route", "get", `10.${byte.nodes}.0.254`]);
+    expect(result.stdout).toContain(`via 10.${byte.nodes}.0.253 dev eth0`);
     await network.remove();
     expect(await hostState(name)).toBe(before);
     rmSync(stateDir, { recursive: true, force: true });
@@ -390,16 +396,19 @@ describe.skipIf(!support.ok)("a start that failed half-way", () => {
 
   test("a range that overlaps a route of the machine is refused before anything is made", async () => {
     const stateDir = mkdtempSync(join(tmpdir(), "fl-t-range-"));
-    await Bun.$`ip route add 10.145.3.0/24 dev lo`;
+    // On a link whose name says that it is a test's: others look at the machine's routes meanwhile.
+    const link = `fl-t-r${slot.tag}`;
+    await Bun.$`ip link add ${link} up type veth peer name ${link}2`;
+    await Bun.$`ip route add 10.${byte.other}.3.0/24 dev ${link}`;
     try {
-      const taken = [{ ...own, pods: "10.145.0.0/16" }];
-      const network = new NetnsNetwork({ stack: "t-range", stateDir, ranges: taken, log: silentLogger });
+      const taken = [{ ...own, pods: `10.${byte.other}.0.0/16` }];
+      const network = new NetnsNetwork({ stack: `t-range-${slot.tag}`, stateDir, ranges: taken, log: silentLogger });
       expect(network.ensureNodes(["node-1"])).rejects.toThrow(
-        "the pod range 10.145.0.0/16 overlaps the route 10.145.3.0/24 dev lo of this machine",
+        `the pod range 10.${byte.other}.0.0/16 overlaps the route 10.${byte.other}.3.0/24 dev ${link} of this machine`,
       );
-      expect(await hostState("t-range")).not.toContain("fl-t-range");
+      expect(await hostState(`t-range-${slot.tag}`)).not.toContain("fl-t-range");
     } finally {
-      await Bun.$`ip route del 10.145.3.0/24 dev lo`;
+      await Bun.$`ip link del ${link}`;
       rmSync(stateDir, { recursive: true, force: true });
     }
   });

@@ -183,7 +183,7 @@ describe.skipIf(reason !== undefined)("Service rules in the kernel", () => {
 });
 
 describe.skipIf(reason !== undefined)("what is read back equals what was rendered", () => {
-  const namespace = "fl-t-svc-read";
+  const namespace = `fl-t-svc-read${process.pid}`;
   beforeAll(async () => {
     Bun.spawnSync(["ip", "netns", "del", namespace], { stderr: "ignore" });
     Bun.spawnSync(["ip", "netns", "add", namespace]);

@@ -39,8 +39,13 @@ export async function run(
 const slots = 23;
 let turn = process.pid;
 
-interface Slot {
-  readonly number: number;
+/** Four ranges and a name that are one test's alone. */
+export interface Slot {
+  /** Goes into names of stacks and namespaces: one character. */
+  readonly tag: string;
+  /** 10.SECOND to 10.(SECOND + 3). */
+  readonly second: number;
+  /** The process's end does it, too. */
   release(): void;
 }
 
@@ -49,24 +54,21 @@ interface Slot {
  * stack live, so that two processes cannot both have it and one that was killed leaves no lock behind. Slots with a route of
  * the machine (a stack that was left over) are passed over.
  */
-function takeSlot(): Slot {
+export function takeSlot(): Slot {
   const routes = Bun.spawnSync(["ip", "route"]).stdout.toString();
   for (let tried = 0; tried < slots; tried++) {
     const number = turn++ % slots;
-    if ([0, 1, 2, 3].some((more) => routes.includes(`10.${secondByte(number) + more}.`))) continue;
+    const second = 160 + 4 * number;
+    if ([0, 1, 2, 3].some((more) => routes.includes(`10.${second + more}.`))) continue;
     try {
       const holder = Bun.listen({ unix: `\0fl-t-ranges-${number}`, socket: { data() {} } });
       holder.unref();
-      return { number, release: () => holder.stop(true) };
+      return { tag: number.toString(36), second, release: () => holder.stop(true) };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
     }
   }
   throw new Error("all ranges of test stacks are taken: end those that are left with `fairlead down`");
-}
-
-function secondByte(slot: number): number {
-  return 160 + 4 * slot;
 }
 
 /** A stack for one test file: `up` is called by the test, `remove` by its afterAll. */
@@ -82,11 +84,11 @@ export class TestStack {
   constructor(name: string, network: "netns" | "loopback" = "netns", families = "ipv4") {
     this.#slot = takeSlot();
     // The same test may run twice at once.
-    this.name = `t-${name}-${this.#slot.number.toString(36)}`;
+    this.name = `t-${name}-${this.#slot.tag}`;
     this.network = network;
     this.home = mkdtempSync(join(tmpdir(), "fl-t-"));
     const first = network === "netns" ? "10" : "127";
-    const second = secondByte(this.#slot.number);
+    const { second } = this.#slot;
     const range = (four: string, six: string) =>
       families
         .split(",")
