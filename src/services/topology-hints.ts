@@ -20,7 +20,7 @@ export type HintOutcome =
 export interface HintedEndpoint {
   readonly address: string;
   readonly zone: string | undefined;
-  /** The zone it is given to now: kept where it can be. */
+  /** The zone it is given to now. */
   readonly hint: string | undefined;
 }
 
@@ -55,53 +55,69 @@ export function topologyHints(endpoints: readonly HintedEndpoint[], nodes: reado
       disabled: `Unable to allocate minimum required endpoints to each zone without exceeding overload threshold (${count} endpoints, ${shares.size} zones)`,
     };
   }
-  return { zones: allocate(endpoints, least, count - needed) };
+  return { zones: allocate(endpoints, least) };
 }
 
-/** Each zone gets at least its minimum and at most `spare` more; what needs no move stays where it is, or in its own zone. */
+/**
+ * Each zone gets at least its minimum, and otherwise its own endpoints: they become ready one after another, and what was given
+ * away while there were few must not stay away. How many each zone gets depends on zones alone; hints only say which ones are
+ * given away, so that the same ones are again.
+ */
 function allocate(
   endpoints: readonly HintedEndpoint[],
   least: ReadonlyMap<string, number>,
-  spare: number,
 ): ReadonlyMap<string, string> {
+  const zones = [...least.keys()].sort();
+  const home = new Map(zones.map((zone) => [zone, 0]));
+  for (const { zone } of endpoints) if (zone !== undefined && home.has(zone)) home.set(zone, home.get(zone)! + 1);
+  const target = targets(home, least, endpoints.length);
+
+  /** How many a zone takes from others, and how many it gives to them. */
+  const takes = new Map(zones.map((zone) => [zone, Math.max(0, target.get(zone)! - home.get(zone)!)]));
+  const gives = new Map(zones.map((zone) => [zone, Math.max(0, home.get(zone)! - target.get(zone)!)]));
   const given = new Map<string, string>();
-  const counts = new Map([...least.keys()].map((zone) => [zone, 0]));
-  const give = (address: string, zone: string) => {
-    given.set(address, zone);
-    counts.set(zone, counts.get(zone)! + 1);
+  /** Endpoints of zones without nodes have to go anywhere. */
+  const mayLeave = ({ zone }: HintedEndpoint) => !home.has(zone!) || gives.get(zone!)! > 0;
+  const giveAway = ({ address, zone }: HintedEndpoint, to: string) => {
+    given.set(address, to);
+    takes.set(to, takes.get(to)! - 1);
+    if (home.has(zone!)) gives.set(zone!, gives.get(zone!)! - 1);
   };
   const sorted = [...endpoints].sort((a, b) => (a.address < b.address ? -1 : 1));
-  const most = (zone: string) => least.get(zone)! + spare;
-  const left: HintedEndpoint[] = [];
-  // Endpoints of their own zone first: only what is over is given away.
+  for (const one of sorted) {
+    const { hint, zone } = one;
+    if (hint !== undefined && hint !== zone && (takes.get(hint) ?? 0) > 0 && mayLeave(one)) giveAway(one, hint);
+  }
+  const rest = sorted.filter(({ address }) => !given.has(address));
   for (const one of [
-    ...sorted.filter((each) => each.hint === each.zone),
-    ...sorted.filter((each) => each.hint !== each.zone),
+    ...rest.filter(({ hint, zone }) => hint !== zone),
+    ...rest.filter((each) => each.hint === each.zone),
   ]) {
-    const zone = one.hint !== undefined && least.has(one.hint) ? one.hint : one.zone!;
-    if (least.has(zone) && counts.get(zone)! < most(zone)) give(one.address, zone);
-    else left.push(one);
+    if (mayLeave(one)) giveAway(one, zones.find((zone) => takes.get(zone)! > 0)!);
+    else given.set(one.address, one.zone!);
   }
-  const shortage = (zone: string) => least.get(zone)! - counts.get(zone)!;
-  const zones = [...least.keys()].sort();
-  const neediest = () => zones.reduce((a, b) => (shortage(b) > shortage(a) ? b : a));
-  for (const one of left) {
-    const own = one.zone!;
-    const room = least.has(own) && counts.get(own)! < most(own) && shortage(neediest()) <= 0;
-    give(one.address, room ? own : neediest());
+  return given;
+}
+
+/** How many endpoints each zone gets: its own, where all have their minimum; the sum is `count`. */
+function targets(
+  home: ReadonlyMap<string, number>,
+  least: ReadonlyMap<string, number>,
+  count: number,
+): ReadonlyMap<string, number> {
+  const zones = [...home.keys()];
+  const target = new Map(zones.map((zone) => [zone, Math.max(home.get(zone)!, least.get(zone)!)]));
+  const over = (zone: string) => target.get(zone)! - least.get(zone)!;
+  let sum = [...target.values()].reduce((a, b) => a + b, 0);
+  for (; sum > count; sum--) {
+    const richest = zones.reduce((a, b) => (over(b) > over(a) ? b : a));
+    target.set(richest, target.get(richest)! - 1);
   }
-  // Zones that are still short take from the one that has most over its minimum.
-  for (;;) {
-    const poor = neediest();
-    if (shortage(poor) <= 0) return given;
-    const rich = zones.reduce((a, b) => (shortage(b) < shortage(a) ? b : a));
-    const candidates = sorted.filter((one) => given.get(one.address) === rich);
-    // Better one that is at home in the poor zone, then one that is not at home where it is.
-    const moved =
-      candidates.find((one) => one.zone === poor) ?? candidates.find((one) => one.zone !== rich) ?? candidates.at(-1)!;
-    counts.set(rich, counts.get(rich)! - 1);
-    give(moved.address, poor);
+  for (; sum < count; sum++) {
+    const poorest = zones.reduce((a, b) => (over(b) < over(a) ? b : a));
+    target.set(poorest, target.get(poorest)! + 1);
   }
+  return target;
 }
 
 /** Each zone's part of all CPUs, or why there is none. */
