@@ -17,8 +17,6 @@ export interface Arguments extends ProxyOptions {
   readonly logLevel: LogLevel;
   /** Processes on the same ports; 1: this one alone. */
   readonly workers: number;
-  /** The process without which this one ends. */
-  readonly parent?: number;
 }
 
 const known = new Set([

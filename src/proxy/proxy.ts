@@ -2,12 +2,14 @@
 // the admin socket; and its end, the drain.
 
 import type { Clock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Logger, LogLevel } from "../base/log.ts";
 import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FilterRuntime } from "./filters/runtime.ts";
+import { divert } from "./listener/divert.ts";
 import { Listeners } from "./listener/listeners.ts";
 import { Overload } from "./overload.ts";
 import type { ProxyRuntime } from "./runtime.ts";
@@ -34,6 +36,8 @@ export interface ProxyOptions {
   readonly accessLog?: string;
   /** Where the proxy is, for backends that prefer endpoints of the same zone. */
   readonly zone?: string;
+  /** The process without which this one ends: it is one of several workers. */
+  readonly parent?: number;
   /** Most client connections, and requests under way. */
   readonly maxConnections: number;
   readonly maxRequests: number;
@@ -43,6 +47,9 @@ export interface ProxyOptions {
 
 /** Milliseconds that idle connections stay at most while the process drains. */
 const longestGrace = 1_500;
+
+/** Milliseconds for handshakes of connections that still come here when others go to the next process already. */
+const longestHandshake = 250;
 
 /** What the program logs, changed over the admin socket. */
 export interface CurrentLogLevel {
@@ -148,12 +155,26 @@ export class ProxyProcess {
     return this.#drained;
   }
 
+  /** Lets the next process, if there is one, have what connects from now on. */
+  async #divert(milliseconds: number): Promise<void> {
+    // Among workers the second of a port's sockets is not the next process.
+    if (this.options.parent !== undefined) return;
+    try {
+      divert(new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port)));
+    } catch (error) {
+      this.#log.warn("connections that are being made just now may be reset", { reason: messageOf(error) });
+      return;
+    }
+    await new Promise<void>((resolve) => void this.runtime.clock.after(milliseconds, resolve));
+  }
+
   async #drain(deadline: number): Promise<void> {
     this.draining = true;
     this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
     // Another process may have taken over: it is told what changes, and it keeps the configuration, from now on.
     this.#control?.dispose();
     await this.#state?.end();
+    await this.#divert(Math.min(longestHandshake, deadline / 20));
     this.runtime.idleGrace = Math.min(longestGrace, deadline / 20);
     this.listeners.drain();
     flushWritten();

@@ -57,11 +57,13 @@ interface Tally {
   connections: number;
 }
 
+type Place = readonly [address: string, port: number];
+
 /** Requests one after the other until `stop`, on connections that are kept as long as the answers allow, or each on a new one. */
-async function ask(address: string, keep: boolean, tally: Tally, stop: () => boolean): Promise<void> {
+async function ask([address, port]: Place, keep: boolean, tally: Tally, stop: () => boolean): Promise<void> {
   let socket: net.Socket | undefined;
   while (!stop()) {
-    socket ??= await connect(address, tally);
+    socket ??= await connect(address, port, tally);
     if (!socket) continue;
     const closes = await answerOn(socket, keep, tally);
     if (!closes) continue;
@@ -71,9 +73,9 @@ async function ask(address: string, keep: boolean, tally: Tally, stop: () => boo
   socket?.destroy();
 }
 
-function connect(address: string, tally: Tally): Promise<net.Socket | undefined> {
+function connect(address: string, port: number, tally: Tally): Promise<net.Socket | undefined> {
   return new Promise((resolve) => {
-    const socket = net.connect(80, address);
+    const socket = net.connect(port, address);
     tally.connections++;
     socket.once("connect", () => resolve(socket));
     socket.once("error", (error) => {
@@ -112,10 +114,10 @@ function answerOn(socket: net.Socket, keep: boolean, tally: Tally): Promise<bool
 }
 
 /** Asks from eight clients until `work` is done. */
-async function whileAsked(address: string, work: () => Promise<void>): Promise<Tally> {
+async function whileAsked(place: Place, work: () => Promise<void>): Promise<Tally> {
   const tally: Tally = { answered: 0, failures: [], connections: 0 };
   let over = false;
-  const clients = Array.from({ length: 8 }, (_, index) => ask(address, index % 2 === 0, tally, () => over));
+  const clients = Array.from({ length: 8 }, (_, index) => ask(place, index % 2 === 0, tally, () => over));
   await eventually(
     async () => tally.answered,
     (answered) => answered > 200,
@@ -170,7 +172,7 @@ describe.if(isRoot)("a stack's proxy", () => {
   test("restart hands it over, and no request of thousands fails; what has begun is finished by the process before", async () => {
     const before = await proxyOf();
     const slow = fetch(`http://${address}/cart/slow?delay=3s`, { headers: { host: "shop.example.com" } });
-    const tally = await whileAsked(address, async () => {
+    const tally = await whileAsked([address, 80], async () => {
       for (let turn = 0; turn < 3; turn++) {
         const { code, err } = await fairlead("proxy", "restart");
         expect(err).toBe("");
@@ -193,7 +195,7 @@ describe.if(isRoot)("a stack's proxy", () => {
 
   test("a newer program takes over from the older one's proxy when the control process is started again", async () => {
     const before = await proxyOf();
-    const tally = await whileAsked(address, async () => {
+    const tally = await whileAsked([address, 80], async () => {
       const later = new Date(Date.now() + 60_000);
       utimesSync(join(installed, "src/proxy/main.ts"), later, later);
       const { out } = await fairlead("status", "-o", "json");
@@ -430,6 +432,69 @@ describe("a proxy with too much to do", () => {
   }, 20_000);
 });
 
+/** A distribution with one route to a backend that answers `hello`, and the control socket of proxies. */
+function smallModel(folder: string, port: number) {
+  const graph = createGraph();
+  const model = modelSources(graph);
+  const distribution = new Distribution(model, { listenerStates: listenerStateSource({ graph }) });
+  const control = serveProxies({ path: join(folder, "control.sock"), distribution });
+  const origin = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("hello") });
+  model.backends.set("one", backend("one"));
+  model.endpoints.set("one", endpoints("one", origin.port!));
+  model.routeTables.set("main", routeTable([rule("all")]));
+  model.listeners.set("http", plainListener(port));
+  return {
+    control,
+    synced: () => distribution.proxyStates().filter((state) => state.connected && state.types.listeners.count === 1),
+    stop() {
+      control.dispose();
+      distribution.dispose();
+      void origin.stop(true);
+    },
+  };
+}
+
+/** Where net.ipv4.tcp_migrate_req is the host's, and off by default. */
+test("a proxy on the host's own network hands over without a failure, too", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "fl-t-hand-over-"));
+  const port = freePort();
+  const model = smallModel(folder, port);
+  const start = () =>
+    Bun.spawn(
+      [
+        ...[process.execPath, join(root, "src/proxy/main.ts"), "--control", join(folder, "control.sock")],
+        ...["--name", "test", "--scopes", "gateway", "--admin", join(folder, "admin.sock")],
+        ...["--state", join(folder, "state.json"), "--log-level", "error"],
+      ],
+      { stdin: "ignore", stdout: "ignore", stderr: "inherit" },
+    );
+  const serving = (pid: number) =>
+    eventually(
+      async () => model.synced().some((state) => state.pid === pid),
+      (is) => is,
+    );
+  let current = start();
+  try {
+    expect(await serving(current.pid)).toBe(true);
+    const tally = await whileAsked(["127.0.0.1", port], async () => {
+      for (let turn = 0; turn < 3; turn++) {
+        const next = start();
+        expect(await serving(next.pid)).toBe(true);
+        expect(model.control.drain(30_000, "test", current.pid)).toBe(1);
+        expect(await current.exited).toBe(0);
+        current = next;
+        expect(await (await fetch("http://proxy/healthz", { unix: join(folder, "admin.sock") })).text()).toBe("ok\n");
+      }
+    });
+    expect(tally.failures).toEqual([]);
+    expect(tally.answered).toBeGreaterThan(700);
+  } finally {
+    current.kill("SIGKILL");
+    model.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}, 60_000);
+
 describe("several workers of one proxy", () => {
   const folder = mkdtempSync(join(tmpdir(), "fl-t-workers-"));
   const admin = join(folder, "admin.sock");
@@ -443,16 +508,9 @@ describe("several workers of one proxy", () => {
     (await (await asked("/status")).json()) as { workers: { pid: number; connections: { accepted: number } }[] };
 
   test("share the ports and are one to look at; who dies is started anew, and none outlives the composition", async () => {
-    const graph = createGraph();
-    const model = modelSources(graph);
-    const distribution = new Distribution(model, { listenerStates: listenerStateSource({ graph }) });
-    const control = serveProxies({ path: join(folder, "control.sock"), distribution });
-    const origin = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("hello") });
     const port = freePort();
-    model.backends.set("one", backend("one"));
-    model.endpoints.set("one", endpoints("one", origin.port!));
-    model.routeTables.set("main", routeTable([rule("all")]));
-    model.listeners.set("http", plainListener(port));
+    const { synced, stop } = smallModel(folder, port);
+    cleanups.push(stop);
     const composition = Bun.spawn(
       [
         ...[process.execPath, join(root, "src/proxy/main.ts"), "--control", join(folder, "control.sock")],
@@ -461,14 +519,7 @@ describe("several workers of one proxy", () => {
       ],
       { stdin: "ignore", stdout: "ignore", stderr: "inherit" },
     );
-    cleanups.push(
-      () => composition.kill("SIGKILL"),
-      () => origin.stop(true),
-      () => control.dispose(),
-      () => distribution.dispose(),
-    );
-    const synced = () =>
-      distribution.proxyStates().filter((state) => state.connected && state.types.listeners.count === 1);
+    cleanups.push(() => composition.kill("SIGKILL"));
     await eventually(
       async () => synced().map(({ proxy }) => proxy),
       (names) => names.length === 2,
