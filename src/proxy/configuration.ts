@@ -301,11 +301,23 @@ export class Configuration {
     return certificate;
   }
 
+  /** Lets go of contexts that cannot be asked for any more, and, once there are many, of those that nobody asks for. */
   #forgetCertificates(): void {
     const known = new Set([...this.#inForce.secrets.values()].map(({ fingerprint }) => fingerprint));
     for (const key of this.#certificates.keys()) {
       if (!known.has(key.slice(0, key.indexOf(" ")))) this.#certificates.delete(key);
     }
+    if (this.#certificates.size <= 2 * known.size + 16) return;
+    const { secrets, listeners } = this.#inForce;
+    const used = new Set<string>();
+    for (const { tls } of [...listeners.values()].flatMap(({ chains }) => chains)) {
+      const authorities = tls?.clients && secrets.get(tls.clients.authorities);
+      for (const name of tls?.certificates ?? []) {
+        const secret = secrets.get(name);
+        if (secret) used.add(contextKey(secret, tls!, authorities));
+      }
+    }
+    for (const key of this.#certificates.keys()) if (!used.has(key)) this.#certificates.delete(key);
   }
 
   /** Lets go of tables that are neither known nor named by a listener. */

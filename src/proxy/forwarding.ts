@@ -580,6 +580,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       backend: this.#share?.backend?.name ?? "",
       endpoint: this.#pool ? `${this.#pool.address}:${this.#pool.port}` : "",
       source: head.source,
+      ...(head.client ? { peer: head.client.name } : {}),
       milliseconds: Math.round(milliseconds * 1000) / 1000,
       attempts: this.#tries,
       requestId: head.headers.get("x-request-id") ?? head.headers.tailEnd,

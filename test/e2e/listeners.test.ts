@@ -397,6 +397,7 @@ test("clients are let in by authority and name, and backends are told who they a
   const clients = { mode: "require", authorities: authority.secret.name } as const;
   const names = [{ kind: "uri", match: { kind: "exact", value: "spiffe://fleet/shop" } }] as const;
   const context = { certificates: [server.name], alpn: [] };
+  const template = "%REQUESTED_SERVER_NAME% %DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_URI_SAN%";
   const told = { ...clients, names, tell: ["hash", "subject", "uri", "dns"] } as const;
   await put({
     secrets: [server, authority.secret],
@@ -409,7 +410,7 @@ test("clients are let in by authority and name, and backends are told who they a
         { when: sni("may.example"), tls: { ...context, clients: { ...clients, mode: "optional" } }, serve: routes },
         { when: { kind: "tls" }, tls: context, serve: routes },
       ),
-    ],
+    ].map((one) => ({ ...one, accessLog: { path: join(folder, "text.log"), format: { text: template } } })),
   });
   const forged = (host: string) =>
     get(host).replace("\r\n\r\n", "\r\nX-Forwarded-Client-Cert: URI=spiffe://fleet/admin\r\n\r\n");
@@ -437,6 +438,10 @@ test("clients are let in by authority and name, and backends are told who they a
   // A host that asks for certificates is not to be had over a connection that asked for none.
   const misdirected = (await secure("free.example", get("must.example"))) as Secured;
   expect(misdirected.text).toStartWith("HTTP/1.1 421 ");
+  expect((await log())[0]).toMatchObject({ peer: "spiffe://fleet/shop", status: 200 });
+  const text = () => readFileSync(join(folder, "text.log"), "utf8");
+  while (!text().includes("\n")) await Bun.sleep(20);
+  expect(text()).toStartWith("must.example TLSv1.3 spiffe://fleet/shop\nmay.example TLSv1.3 -\n");
 });
 
 test("versions and ciphers are what the chain permits, and what cannot be had is refused with its name", async () => {

@@ -36,6 +36,9 @@ export interface ForwardingLines {
   lines: string;
   /** Who the connection's client is, by its certificate. */
   client?: ClientIdentity;
+  /** What its TLS was begun for, and which version it is (`TLSv1.3`). */
+  serverName?: string;
+  tlsVersion?: string;
   /** Where the connection comes from and wanted to go, for PROXY headers to backends. */
   addresses?: ProxyAddresses;
 }

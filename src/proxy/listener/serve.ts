@@ -52,7 +52,7 @@ export class ServedChain implements ClientServer, Served {
   }
 
   accept(seat: Seat, wire: ListenerWire, accepted: Accepted): boolean {
-    const { source, protocol, client } = accepted;
+    const { source, protocol, client, serverName, tlsVersion } = accepted;
     const counts = this.#runtime.connections;
     if (counts.open >= counts.most) {
       counts.refused++;
@@ -64,8 +64,11 @@ export class ServedChain implements ClientServer, Served {
     seat.source = source;
     seat.since = turn.now;
     const connection = new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme);
-    if (client) connection.forwardingLines.client = client;
-    connection.forwardingLines.addresses = addressesOf(accepted, this.#port);
+    const lines = connection.forwardingLines;
+    if (client) lines.client = client;
+    if (serverName !== undefined) lines.serverName = serverName;
+    if (tlsVersion !== undefined) lines.tlsVersion = tlsVersion;
+    lines.addresses = addressesOf(accepted, this.#port);
     this.#seat(seat, connection);
     return true;
   }

@@ -38,6 +38,8 @@ export interface Accepted {
   /** What TLS agreed on, as far as requests are concerned. */
   readonly protocol: "h2" | "http/1.1";
   readonly serverName?: string | undefined;
+  /** `TLSv1.2` or `TLSv1.3`, where TLS was ended here. */
+  readonly tlsVersion?: string | undefined;
   readonly client?: ClientIdentity | undefined;
 }
 

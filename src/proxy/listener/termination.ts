@@ -99,7 +99,7 @@ export class Handshake extends Deadline {
     }
     this.#end();
     this.#reception.counts.handshakes++;
-    this.#then(this.#tls, client ? { ...this.#accepted, client } : this.#accepted);
+    this.#then(this.#tls, { ...this.#accepted, tlsVersion: this.#tls.getProtocol() ?? undefined, client });
   }
 
   /** Undefined: a client that needs no certificate, and has none. */

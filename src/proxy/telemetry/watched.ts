@@ -223,11 +223,11 @@ export class Watched implements AccessRecord {
   }
 
   get serverName(): string | undefined {
-    return undefined;
+    return this.#down.forwardingLines.serverName;
   }
 
   get tlsVersion(): string | undefined {
-    return undefined;
+    return this.#down.forwardingLines.tlsVersion;
   }
 
   get peer(): string | undefined {
