@@ -43,6 +43,8 @@ export function filterInWords(filter: Filter): string {
       return `origins ${few(filter.allowOrigins.map((match) => ("value" in match ? match.value : "*")))}${filter.allowCredentials ? ", with credentials" : ""}`;
     case "fault":
       return faultInWords(filter);
+    case "grpcWeb":
+      return "gRPC-Web becomes gRPC";
     case "mirror":
       return `${share(filter.perMillion)} copied to ${filter.backend}`;
     case "bodyLimit":

@@ -20,6 +20,7 @@ const order: readonly { readonly kind: FilterKind; readonly because: string }[] 
   at("externalAuth", "asks another process, so only about requests that are good so far"),
   at("globalRateLimit", "may count by who was authenticated, and asks another process"),
   at("fault", "stands for a slow or broken backend, so whoever would not reach that does not meet it"),
+  at("grpcWeb", "behind all that refuses by what came (bodyLimit counts the text form); those that follow see gRPC"),
   at("buffering", "reads bodies only of those who may send them, and before the backend is kept waiting"),
   at("query", "what goes to the backend; after all that decides by what came"),
   at("rewrite", "says where the request goes, and must not see what header filters did to the host"),

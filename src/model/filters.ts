@@ -28,6 +28,7 @@ export type Filter =
   | GlobalRateLimit
   | Cors
   | Fault
+  | GrpcWeb
   | Mirror
   | BodyLimit
   | Buffering
@@ -220,6 +221,12 @@ export interface Fault {
   readonly when?: readonly ValueMatch[];
   readonly delay?: { readonly perMillion: number; readonly time: number };
   readonly abort?: { readonly perMillion: number } & ({ readonly status: number } | { readonly grpcStatus: number });
+}
+
+/** Requests of gRPC-Web, binary and text, become gRPC for the backend, and its answers become gRPC-Web; all others pass. */
+export interface GrpcWeb {
+  readonly kind: "grpcWeb";
+  readonly from: Provenance;
 }
 
 /** A copy that nobody waits for; its answer is thrown away. Several filters make several copies. */

@@ -231,7 +231,7 @@ test("the examples of docs/policies.md are well formed", () => {
     expect([example.kind, ...problems(example)]).toEqual([example.kind]);
     kinds.add(example.kind);
   }
-  expect(kinds.size).toBe(16);
+  expect(kinds.size).toBe(17);
 });
 
 test("what filters name must be there, and be of the right kind", () => {

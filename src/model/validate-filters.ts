@@ -88,6 +88,8 @@ export function checkFilter(problems: Problems, field: string, filter: Filter, p
     case "fault":
       checkFault(at, filter);
       break;
+    case "grpcWeb":
+      break;
     case "mirror":
       at.name("backend", filter.backend);
       at.number("perMillion", filter.perMillion, 0, million);

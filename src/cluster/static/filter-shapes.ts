@@ -235,6 +235,7 @@ export const filter: Shape<filters.Filter> = byKind<filters.Filter>({
     otherPreflights: or(oneOf("forward", "answer"), "answer"),
   }),
   fault,
+  grpcWeb: object<filters.GrpcWeb>({ kind: oneOf("grpcWeb"), from }),
   mirror: object<filters.Mirror>({
     kind: oneOf("mirror"),
     from,

@@ -16,6 +16,7 @@ import { externalAuth } from "./external-auth.ts";
 import { fault } from "./fault.ts";
 import { forwardingNames } from "./forwarded.ts";
 import { globalRateLimit } from "./global-rate-limit.ts";
+import { grpcWeb } from "./grpc-web.ts";
 import { requestHeaders, responseHeaders } from "./header-change.ts";
 import { jwt } from "./jwt.ts";
 import { localRateLimit } from "./local-rate-limit.ts";
@@ -36,6 +37,7 @@ const all = [
   externalAuth,
   globalRateLimit,
   fault,
+  grpcWeb,
   buffering,
   query,
   rewrite,
@@ -59,6 +61,7 @@ const blind: ReadonlySet<FilterConfig["kind"]> = new Set([
   "addresses",
   "cors",
   "bodyLimit",
+  "grpcWeb",
   "buffering",
   "query",
   "rewrite",

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { FakeClock } from "../../base/clock.ts";
 import { Deadlines } from "../deadlines.ts";
 import type { DownstreamEvents, RequestHead } from "../exchange.ts";
+import { HeaderBlock } from "../headers.ts";
 import { localAnswer } from "../local-answer.ts";
 import type { Reason } from "../reason.ts";
 import { type ClientServer, defaultClientTimeouts } from "../server.ts";
@@ -148,6 +149,24 @@ describe("a client connection", () => {
     answer("hello");
     expect(writes).toBe(1);
     expect(wire.sent).toMatch(/^HTTP\/1\.1 200 OK\r\n.*\r\ndate: .* GMT\r\n\r\nhello$/s);
+  });
+
+  test("says that an answer has no body where the backend's version of HTTP did not have to", () => {
+    const { wire, connection, receive, during } = connect();
+    const none = () => ({ status: 200, phrase: "", headers: new HeaderBlock(), length: 0 });
+    for (const [request, status, said] of [
+      [get("/"), 200, true],
+      [get("/"), 204, false],
+      [get("/").replace("GET", "HEAD"), 200, false],
+    ] as const) {
+      receive(request);
+      wire.sent = "";
+      during(() => {
+        connection.respond({ ...none(), status });
+        connection.end();
+      });
+      expect(wire.sent.includes("content-length: 0\r\n")).toBe(said);
+    }
   });
 
   test("stops reading when too much is pipelined, and goes on afterwards", () => {

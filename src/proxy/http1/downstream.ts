@@ -353,11 +353,17 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
         this.#answerChunked = true;
         this.text("transfer-encoding: chunked\r\n");
       } else this.#closeAfter = true;
-    }
+    } else if (head.length === 0 && this.#mustSayNone(head)) this.text("content-length: 0\r\n");
     this.#skipBodyInHand();
     // An answer before the end of the request's body: what else comes is read and thrown away for a moment, then we close.
     if (this.#state === State.body || this.#server.draining) this.#closeAfter = true;
     this.text(this.#closeAfter ? "connection: close\r\n\r\n" : minor === 0 ? "connection: keep-alive\r\n\r\n" : "\r\n");
+  }
+
+  /** Versions of HTTP that say by other means that there is no body need not have said it in a field. */
+  #mustSayNone({ status, headers }: ResponseHead): boolean {
+    if (status === 204 || status === 304 || this.head.method === "HEAD") return false;
+    return headers.at(Kind.contentLength) < 0 && headers.extra?.includes("content-length") !== true;
   }
 
   /** A body that was read from the socket already need not cost the connection when nobody wants it. */
