@@ -135,6 +135,25 @@ describe("the proxies' socket", () => {
     expect(await proxy.hear()).toMatchObject({ version: 1, upsert: { listeners: [{ name: "l" }] }, remove: {} });
   });
 
+  test("a process that takes over is told beside the one before, and each can be asked to drain", async () => {
+    serve();
+    model.listeners.set("l", listener("l"));
+    const [before, after] = [await dial(), await dial()];
+    before.say({ ...hello(), program: "1", admin: "/run/p1.sock" } as FromProxy);
+    await before.hear();
+    before.say({ type: "applied", version: 1, rejected: [] });
+    after.say({ ...hello(), pid: 8, program: "2" } as FromProxy);
+    await after.hear();
+    expect(distribution.proxyStates().map(({ pid, program, admin }) => ({ pid, program, admin }))).toEqual([
+      { pid: 7, program: "1", admin: "/run/p1.sock" },
+      { pid: 8, program: "2", admin: undefined },
+    ]);
+    model.listeners.set("m", listener("m", { port: 81 }));
+    expect(await before.hear()).toMatchObject({ version: 2, upsert: { listeners: [{ name: "m" }] } });
+    expect(server.drain(500, "p1", 7)).toBe(1);
+    expect(await before.hear()).toEqual({ type: "drain", deadline: 500 });
+  });
+
   test("a large update arrives whole", async () => {
     serve();
     const names = Array.from({ length: 5_000 }, (_, n) => `backend-${n}`);

@@ -74,6 +74,20 @@ describe("a supervised process", () => {
     ]);
   });
 
+  test("that was asked to end in another way gets no signal, until its patience is over", async () => {
+    const marks = mkdtempSync(join(tmpdir(), "fl-child-"));
+    folders.push(marks);
+    const { supervisor } = supervise(["sh", "-c", `trap "touch ${marks}/term" TERM; while :; do sleep 0.01; done`]);
+    supervisor.start();
+    const before = supervisor.state().pid!;
+    const asked: number[] = [];
+    const end = (pid: number) => asked.push(pid) > 0;
+    await supervisor.replace(() => Promise.resolve(), { patience: 100, end });
+    expect(asked).toEqual([before]);
+    expect(processId(before)).toBeUndefined();
+    expect(existsSync(join(marks, "term"))).toBe(false);
+  });
+
   test("makes room for the next when that cannot run beside it", async () => {
     const folder = mkdtempSync(join(tmpdir(), "fl-child-"));
     folders.push(folder);
