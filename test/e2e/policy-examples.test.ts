@@ -85,13 +85,15 @@ describe("an example of a policy", () => {
     async (name) => {
       const file = join(folder, "examples/policies", name);
       const text = readFileSync(file, "utf8");
+      const own = join(folder, name);
+      mkdirSync(own);
       const { prepare, run, probes } = parseComment(text);
       const byte = () => 2 + Math.floor(Math.random() * 250);
       const address = `127.${byte()}.${byte()}.${byte()}`;
       const here = (line: string) =>
         line
           .replaceAll("127.0.0.1", address)
-          .replaceAll("/tmp/", `${folder}/`)
+          .replaceAll("/tmp/", `${own}/`)
           .replace(/(--echo )(\S+)/, (_, option, ports) => option + ports.replace(/\d+/g, `${address}:$&`));
       writeFileSync(file, here(text).replace(/^port: /gm, `address: ${address}\n$&`));
       for (const line of prepare) await shell(here(line));

@@ -2,6 +2,7 @@
 // good as a whole, and leaves nothing behind. Needs no privileges.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -106,6 +107,24 @@ describe("fairlead proxy run", () => {
     expect(await proxy.process.exited).toBe(0);
     expect(existsSync(dirname(admin))).toBe(false);
     await gone();
+  }, 60_000);
+
+  test("takes a file that a Secret names anew when it changes", async () => {
+    const lines = (password: string) => `ann:{SHA}${createHash("sha1").update(password).digest("base64")}\n`;
+    const as = async (password: string) => {
+      const authorization = `Basic ${btoa(`ann:${password}`)}`;
+      return (await fetch(`http://127.0.0.1:${port}/`, { headers: { authorization } })).status;
+    };
+    writeFileSync(join(folder, "users"), lines("one"));
+    const secret = "---\nkind: Secret\nname: users\ncontent: { kind: users, lines: { file: users } }\n";
+    const text = answering("in", secret);
+    writeFileSync(file, text.replace("name: all", "name: all, filters: [{ kind: basicAuth, realm: r, users: users }]"));
+    const proxy = new Running(["run", "-f", file]);
+    await proxy.says("ready: ");
+    expect([await as("one"), await as("two")]).toEqual([200, 401]);
+    writeFileSync(join(folder, "users"), lines("two"));
+    await proxy.says("new configuration: ");
+    expect([await as("one"), await as("two")]).toEqual([401, 200]);
   }, 60_000);
 
   test("starts nothing when one resource is bad, or a port cannot be had", async () => {

@@ -1,7 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
+import { resourceName, resourceTypes } from "../../model/model.ts";
+import { Redacted } from "../../model/redacted.ts";
+import { arbitraryModel } from "../../model/testing/arbitrary.ts";
 import { parseModel, readModel } from "./read-model.ts";
 
 const good = `kind: Listener
@@ -55,6 +59,10 @@ describe("a model in a file", () => {
       field: "hosts[0].rules[0].filters[0]",
     });
     expect(locate(rule!.filters[0]!.from)).toMatchObject({ file: "a.yaml", line: 14 });
+  });
+
+  test("is the same when its lines move, so that nothing is sent to the proxy again", () => {
+    expect(parseModel(`# a comment\n\n${good}`, "a.yaml").model).toEqual(parseModel(good, "a.yaml").model);
   });
 
   test("may be JSON", () => {
@@ -146,5 +154,54 @@ describe("files that a Secret names", () => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+});
+
+describe("whatever the model can say", () => {
+  /** As people would write it: without what is filled in. */
+  const written = (value: unknown): unknown => {
+    if (value instanceof Redacted) return value.reveal();
+    if (Array.isArray(value)) return value.map(written);
+    if (typeof value !== "object" || value === null) return value;
+    const fields = Object.entries(value).filter(([name, one]) => one !== undefined && !isFilledIn(name, one));
+    return Object.fromEntries(fields.map(([name, one]) => [name, written(one)]));
+  };
+  const isFilledIn = (name: string, value: unknown) =>
+    name === "scope" || name === "fingerprint" || (name === "from" && typeof value === "object");
+  const kinds = {
+    secrets: "Secret",
+    backends: "Backend",
+    endpoints: "Endpoints",
+    routeTables: "RouteTable",
+    listeners: "Listener",
+  };
+
+  test("can be written in a file", () => {
+    fc.assert(
+      fc.property(arbitraryModel({ maxRules: 4 }), (model) => {
+        const resources = resourceTypes.flatMap((type) => [...model[type].values()].map((one) => ({ type, one })));
+        const text = resources.map(({ type, one }) =>
+          JSON.stringify({ kind: kinds[type], ...(written(one) as object) }),
+        );
+        const read = parseModel(text.join("\n---\n"), "a.json");
+        for (const { type, one } of resources)
+          expect(written(read.model[type].get(resourceName(type, one)))).toEqual(written(one));
+      }),
+      { numRuns: 10 },
+    );
+  });
+
+  test("and every example of docs/policies.md", () => {
+    const page = readFileSync(new URL("../../../docs/policies.md", import.meta.url), "utf8");
+    // An example is a paragraph of indented JSON, or several that follow each other.
+    const filters = page
+      .split(/\n(?=\n|\S| {4}\{ )/)
+      .filter((part) => part.startsWith('    { "kind"'))
+      .map((part) => JSON.parse(part));
+    expect(filters.length).toBeGreaterThan(15);
+    const rules = [{ name: "all", filters, action: { kind: "respond", status: 200 } }];
+    // Without what is asked of references: nothing that they name is here.
+    const found = problems(JSON.stringify({ kind: "RouteTable", name: "all", hosts: [{ rules }] }));
+    expect(found.filter((one) => !/ (backend|secret) \S+ is not known$/.test(one))).toEqual([]);
   });
 });

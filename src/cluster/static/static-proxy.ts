@@ -49,6 +49,8 @@ type Sources = { readonly [T in ResourceType]: Source<ResourceOf[T]> };
 /** Ends the proxy with this process, even when that is killed; where util-linux is missing, it serves on until it is ended. */
 const together = Bun.which("setpriv") ? ["setpriv", "--pdeathsig", "TERM"] : [];
 const program = [...together, process.execPath, join(import.meta.dir, "../../proxy/main.ts")];
+/** Problems that one error lists; `--check` lists all. */
+const maxProblems = 20;
 /** Milliseconds between looks at the files. */
 const lookInterval = 500;
 
@@ -57,7 +59,11 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
   const { clock, log, paths } = options;
   const marks = await marksOf(paths.includes("-") ? [] : await namedBy(paths, []));
   const first = await readModel(paths);
-  if (first.problems.length > 0) throw new UserError(first.problems.join("\n"), { remedy: "Nothing was started." });
+  if (first.problems.length > 0) {
+    const more = first.problems.length - maxProblems;
+    const told = [...first.problems.slice(0, maxProblems), ...(more > 0 ? [`… and ${more} more`] : [])];
+    throw new UserError(told.join("\n"), { remedy: "Nothing was started." });
+  }
   const folder = mkdtempSync(join(tmpdir(), "fairlead-proxy-"));
   const admin = options.admin ?? join(folder, "admin.sock");
   const control = join(folder, "control.sock");
