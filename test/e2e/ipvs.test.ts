@@ -7,17 +7,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cannotBoot, type MachineRun, runInMachine } from "../uml/machine.ts";
 
-/** Milliseconds from start to halt; 50 s and 60 s are usual, and more where both cores have other work. */
-const longest = { backend: 240_000, stack: 240_000 } as const;
-const boot = (scenario: string, limit: number) => runInMachine(join(import.meta.dir, `../uml/${scenario}.ts`), limit);
+/** Milliseconds from start to halt; 50 s are usual, and more where both cores have other work. */
+const longest = 240_000;
 
 const reason = cannotBoot(["ipvsadm", "ipset", "ip", "xtables-legacy-multi"]);
-// One after the other: a stack that starts on a busy machine waits for its control process no longer than on a quiet one.
-const machine = reason ? undefined : await boot("ipvs-scenario", longest.backend);
+const machine = reason ? undefined : await runInMachine(join(import.meta.dir, "../uml/ipvs-scenario.ts"), longest);
 const skipped = reason ?? whyNotBooted(machine);
-const stack = skipped ? undefined : await boot("packets-scenario", longest.stack);
 // What the machine printed explains a step that is not there.
-for (const run of [machine, stack]) if (run?.booted && !run.steps.has("done")) console.log(run.output);
+if (machine?.booted && !machine.steps.has("done")) console.log(machine.output);
 
 /** A host may forbid what User-Mode Linux does (ptrace, executable shared memory); that is no fault of the rules. */
 function whyNotBooted(run: MachineRun | undefined): string | undefined {
@@ -155,40 +152,6 @@ describe.skipIf(skipped !== undefined)("ipvs in User-Mode Linux", () => {
 
   test("removal leaves nothing", () => {
     expect(step("removed")).toEqual({ servers: "", sets: "", chains: [], device: 1 });
-  });
-});
-
-describe.skipIf(skipped !== undefined)("fairlead up --proxy-mode ipvs in User-Mode Linux", () => {
-  const said = (name: string) => (stack?.steps.get(name) as readonly any[] | undefined)?.[0];
-
-  test("three nodes come up and go again", () => {
-    expect(said("failed")).toBeUndefined();
-    expect(said("down")).toMatch(/Stack "t-packets-ipvs-\w" is down/);
-  });
-
-  test.each(["client-1", "far-3", "node-1", "node-2", "host"])("packets from %s go where explain says", (source) => {
-    const { packets, wrong } = said(`from ${source}`);
-    expect(wrong).toEqual([]);
-    expect(packets).toBeGreaterThan(150);
-  });
-
-  test("and all that can become of a packet was seen", () => {
-    const seen = said("seen");
-    console.log(
-      `packets with mode ipvs: ${Object.entries(seen)
-        .map(([end, count]) => `${count} ${end}`)
-        .join(", ")}`,
-    );
-    expect(Object.keys(seen).sort()).toEqual(["astray", "drop", "kept", "masqueraded", "pass", "reject"]);
-  });
-
-  test("a pod reaches a Service by name", () => {
-    expect(JSON.parse(said("by name"))).toMatchObject({ host: "web-cluster-cluster" });
-  });
-
-  test("ipvsadm shows the Services of the cluster", () => {
-    expect(said("listing")).toMatch(/UDP {2}10\.[0-9]+\.0\.10:53 rr\n/);
-    expect(said("listing")).toMatch(/TCP {2}10\.[0-9]+\.0\.1:30105 rr\n {2}-> 10\.[0-9]+\.2\.[0-9]+:8080 +Masq {4}1 /);
   });
 });
 
