@@ -62,7 +62,6 @@ export const reasons = {
   // What upstream did.
   connect_failed: row(503, "UF", 14, "no connection to the backend could be made"),
   connect_timeout: row(503, "UF", 14, "the backend did not accept a connection in time"),
-  not_relayed: row(503, "UF", 14, "a relay cannot speak TLS to the backend"),
   handshake_failed: row(503, "UF", 14, "TLS with the backend failed"),
   backend_not_trusted: row(
     503,

@@ -6,7 +6,6 @@ import { isKnownFilter } from "./filters/order.ts";
 
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {
-  if (backend.protocol === "tcp" && backend.tls) return said("tls of protocol tcp");
   // The header comes before the handshake, where no socket lets us write.
   if (backend.tls && backend.proxyProtocol) return said("proxyProtocol with tls");
   return undefined;

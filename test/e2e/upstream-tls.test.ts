@@ -19,6 +19,7 @@ import {
   routeTable,
   rule,
 } from "./proxy-harness.ts";
+import { RawClient } from "./proxy-raw.ts";
 
 let proxy: ProxyUnderTest;
 let port: number;
@@ -233,6 +234,37 @@ test("HTTP/2 by ALPN, and a backend that does not speak it", async () => {
   const older = await secureServer({ cert: certificate, key: privateKey });
   await serve(older.port, config, [], { protocol: "h2c" });
   expect(await outcome()).toMatch(/^50[23] (upgrade_refused|handshake_failed)$/);
+});
+
+test("relayed connections are encrypted on the way to the backend, halves and all, or not made", async () => {
+  const ours = new Authority("ours");
+  const { certificate, privateKey } = ours.sign("server", "DNS:orders.test");
+  const server = tls.createServer({ cert: certificate, key: privateKey, allowHalfOpen: true }, (socket) => {
+    const parts: Buffer[] = [];
+    socket.on("data", (part: Buffer) => parts.push(part));
+    socket.on("end", () => socket.end(`you said ${Buffer.concat(parts)}`));
+    socket.on("error", () => {});
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  ends.push(() => server.close());
+  const at = (server.address() as { port: number }).port;
+  await proxy.start();
+  const relay = async (serverName: string) => {
+    const to = [{ from, weight: 1, target: { backend: "one" }, filters: [] }];
+    const rejected = await proxy.control.update({
+      secrets: [authorities("ours", ours)],
+      backends: [backend("one", { protocol: "tcp", tls: { authorities: "ours", serverName } })],
+      endpoints: [endpoints("one", at)],
+      listeners: [{ ...plainListener(port), chains: [{ from, when: { kind: "plain" }, serve: { tcp: to } }] }],
+    });
+    expect(rejected).toEqual([]);
+    const client = await RawClient.connect(port);
+    client.send("hello");
+    client.socket.shutdown();
+    return await client.read(() => false);
+  };
+  expect(await relay("orders.test")).toBe("you said hello");
+  expect(await relay("other.test")).toBe("");
 });
 
 test("secrets that are missing or do not fit are refused with the backend", async () => {

@@ -508,7 +508,7 @@ describe("over HTTP/2 to the backend", () => {
     const made = createServer();
     const one = { port: 0, count: 0, sessions: 0 };
     made.on("session", () => one.sessions++);
-    made.on("stream", (stream, headers) => {
+    made.on("stream", (stream: ServerHttp2Stream, headers) => {
       stream.on("error", () => {});
       answer(stream, ++one.count, headers[":path"]!);
     });
@@ -527,7 +527,7 @@ describe("over HTTP/2 to the backend", () => {
     const one = await http2Server((stream, count, path) => {
       if (count % 3 === 0) {
         const parts: Buffer[] = [];
-        stream.on("data", (part) => parts.push(part));
+        stream.on("data", (part: Buffer) => parts.push(part));
         stream.on("end", () => ok(stream, Buffer.concat(parts).toString()));
       } else if (path === "/status") {
         stream.respond({ ":status": 503 });

@@ -2,13 +2,13 @@
 // receive (half-close). The endpoint is chosen when the connection comes, because many protocols let the server speak first.
 
 import type { Socket } from "bun";
-import { inNetns } from "../../base/setns.ts";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import type { Accepted, ListenerWire } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ClientConnection } from "../server.ts";
-import { beginTurn, endTurn, Outlet, turn } from "../wire.ts";
+import { Outlet, turn } from "../wire.ts";
 import type { RelayCount } from "./counts.ts";
+import { Dial, type DialOwner } from "./dial.ts";
 import type { Target, Targets } from "./targets.ts";
 
 /** What is said of a connection when it is over. */
@@ -93,7 +93,7 @@ class Side extends Outlet {
   }
 }
 
-export class TcpRelay extends Deadline implements ClientConnection {
+export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
   readonly accepted: Accepted;
   readonly #owner: RelayOwner;
   readonly #client: Side;
@@ -342,55 +342,3 @@ export class TcpRelay extends Deadline implements ClientConnection {
 /** As long as Envoy's drain time. */
 const drainMilliseconds = 600_000;
 const longest = 3_600_000;
-
-/** One attempt to reach an endpoint, and its socket. */
-class Dial {
-  readonly relay: TcpRelay;
-  #socket: Socket<Dial> | undefined = undefined;
-  #abandoned = false;
-
-  constructor(relay: TcpRelay, { address, port, namespace }: Target) {
-    this.relay = relay;
-    const connect = () =>
-      Bun.connect<Dial>({ hostname: address, port, allowHalfOpen: true, data: this, socket: handlers });
-    connectIn(namespace, connect).catch(() => {
-      // Told through `connectError`, or here when there is not even an attempt (no such address).
-      beginTurn();
-      relay.notOpened(this, "connect_failed");
-      endTurn();
-    });
-  }
-
-  opened(socket: Socket<Dial>): void {
-    this.#socket = socket;
-    if (this.#abandoned) socket.terminate();
-    else this.relay.opened(this, socket);
-  }
-
-  abandon(): void {
-    this.#abandoned = true;
-    this.#socket?.terminate();
-  }
-}
-
-/** A namespace that is gone is a connection that cannot be made. */
-async function connectIn<T>(namespace: string | undefined, connect: () => Promise<T>): Promise<T> {
-  return await inNetns(namespace, connect);
-}
-
-function inTurn(run: () => void): void {
-  beginTurn();
-  run();
-  endTurn();
-}
-
-const handlers = {
-  open: (socket: Socket<Dial>) => inTurn(() => socket.data.opened(socket)),
-  data: (socket: Socket<Dial>, bytes: Buffer) => inTurn(() => socket.data.relay.upstreamData(socket.data, bytes)),
-  drain: (socket: Socket<Dial>) => inTurn(() => socket.data.relay.upstreamDrained(socket.data)),
-  end: (socket: Socket<Dial>) => inTurn(() => socket.data.relay.upstreamEnd(socket.data)),
-  close: (socket: Socket<Dial>, error?: Error) =>
-    inTurn(() => socket.data.relay.upstreamClosed(socket.data, error !== undefined)),
-  error: (socket: Socket<Dial>) => inTurn(() => socket.data.relay.upstreamClosed(socket.data, true)),
-  connectError: (socket: Socket<Dial>) => inTurn(() => socket.data.relay.notOpened(socket.data, "connect_failed")),
-};

@@ -6,6 +6,7 @@ import { type ProxyAddresses, writeProxyHeader } from "../listener/proxy-protoco
 import type { Reason } from "../reason.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";
 import type { EndpointPool } from "../upstream/pool.ts";
+import type { TlsClient } from "../upstream/tls.ts";
 
 /** One attempt's goal. */
 export interface Target {
@@ -15,6 +16,7 @@ export interface Target {
   readonly namespace: string | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
+  readonly tls?: TlsClient | undefined;
   /** What the connection begins with. */
   readonly preface?: Buffer | undefined;
   /** Told of what became of it, after so many milliseconds. */
@@ -63,6 +65,7 @@ export class BackendTargets implements Targets {
       port: pool.port,
       namespace: undefined,
       connectTimeout: backend.connectTimeout,
+      tls: backend.tls,
       preface: backend.proxyProtocol && writeProxyHeader(backend.proxyProtocol, this.#addresses),
       // A connection is all that health can be told of.
       connected: (milliseconds) => backend.watch?.answered(pool, 200, milliseconds),

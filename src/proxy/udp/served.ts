@@ -71,7 +71,7 @@ export class ServedUdp {
 
   #begin(port: number, address: string, answer: Answer): Session | undefined {
     const backend = this.#shares?.next() ?? "no_backend";
-    const pool = typeof backend === "string" ? backend : backend.reserve([]);
+    const pool = typeof backend === "string" ? backend : endpointOf(backend);
     if (typeof pool === "string") {
       this.runtime.metrics.ended(pool);
       return undefined;
@@ -231,4 +231,9 @@ class Session extends Deadline {
     this.#count.open--;
     this.#owner.ended(this, reason);
   }
+}
+
+/** What should be encrypted must not go in clear, and there is no DTLS here. */
+function endpointOf(backend: BackendRuntime): EndpointPool | Reason {
+  return backend.tls ? "handshake_failed" : backend.reserve([]);
 }

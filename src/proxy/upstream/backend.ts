@@ -293,8 +293,6 @@ export class BackendRuntime implements PoolOwner {
    */
   reserve(avoid: readonly EndpointPool[]): EndpointPool | Reason {
     if (this.#config === undefined) return "no_backend";
-    // Relays do not speak it, and what should be encrypted must not go in clear.
-    if (this.tls) return "not_relayed";
     if (this.isFull) return this.#overflow();
     const pool = this.#endpointChoice().next(this.deadlines.now(), undefined, avoid);
     if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();

@@ -2,7 +2,6 @@
 // connect timeout, which ends when the codec says that requests may be sent. With TLS there is no codec before the handshake is
 // done and the endpoint is the one that was meant.
 
-import type { PeerCertificate } from "node:tls";
 import type { Socket } from "bun";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import type { Reason } from "../reason.ts";
@@ -64,10 +63,7 @@ export class Connecting extends Deadline implements Attempt {
     this.#socket = socket;
     socket.setNoDelay(true);
     if (this.#tls === undefined) this.#begin(socket);
-    else {
-      const session = this.#tls.session(this.#endpoint);
-      if (session) (socket as unknown as SecureSocket).setSession(session);
-    }
+    else this.#tls.resume(socket, this.#endpoint);
   }
 
   #begin(socket: Socket<Connecting>): void {
@@ -82,10 +78,7 @@ export class Connecting extends Deadline implements Attempt {
   /** The handshake is over, one way or the other. */
   shaken(socket: Socket<Connecting>, done: boolean, error: Error | null): void {
     if (this.#over) return;
-    const secure = socket as unknown as SecureSocket;
-    const peer = { certificate: () => secure.getPeerCertificate(), protocol: secure.alpnProtocol };
-    const code = error ? ((error as { code?: string }).code ?? "") : undefined;
-    const problem = this.#tls!.problem(done, code, peer, this.#address);
+    const problem = this.#tls!.problem(socket, done, error, this.#address);
     if (problem) this.failed(problem);
     else this.#begin(socket);
   }
@@ -162,13 +155,6 @@ const handlers = {
     endTurn();
   },
 };
-
-/** What Bun's types do not tell of its sockets with TLS. */
-interface SecureSocket {
-  setSession(session: Uint8Array): void;
-  getPeerCertificate(): PeerCertificate | undefined;
-  readonly alpnProtocol: string | false | null;
-}
 
 const secureHandlers = {
   ...handlers,

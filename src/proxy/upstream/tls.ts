@@ -62,18 +62,20 @@ export class TlsClient {
   }
 
   /**
-   * Why a connection may not be used after its handshake; undefined when it may. `error` is what the library says of the chain,
-   * `address` the endpoint's.
+   * Why a socket may not be used after its handshake; undefined when it may. `done` and `failure` are what the library says of it,
+   * `address` is the endpoint's.
    */
-  problem(done: boolean, error: string | undefined, peer: Peer, address: string): Reason | undefined {
+  problem(socket: object, done: boolean, failure: Error | null, address: string): Reason | undefined {
+    const peer = socket as Peer;
+    const error = failure ? ((failure as { code?: string }).code ?? "") : undefined;
     const nameOnly = error === nameError;
     if (!done && !nameOnly && !isVerdict(error)) return "handshake_failed";
     if (this.#config.authorities !== "insecure") {
       if (error !== undefined && !nameOnly) return "backend_not_trusted";
-      const certificate = peer.certificate();
+      const certificate = peer.getPeerCertificate();
       if (!certificate || !this.#isNamed(certificate, address)) return "backend_has_other_name";
     }
-    if (this.#protocol === "h2c" && peer.protocol !== "h2") return "upgrade_refused";
+    if (this.#protocol === "h2c" && peer.alpnProtocol !== "h2") return "upgrade_refused";
     return undefined;
   }
 
@@ -87,8 +89,10 @@ export class TlsClient {
     });
   }
 
-  session(endpoint: string): Uint8Array | undefined {
-    return this.#sessions.get(endpoint);
+  /** Of a socket that is about to begin its handshake. */
+  resume(socket: object, endpoint: string): void {
+    const session = this.#sessions.get(endpoint);
+    if (session) (socket as Peer).setSession(session);
   }
 
   keepSession(endpoint: string, session: Uint8Array): void {
@@ -106,10 +110,11 @@ function isVerdict(error: string | undefined): boolean {
   return error?.includes("_") === true && !error.startsWith("ERR_");
 }
 
-/** The other side of a handshake. */
-export interface Peer {
-  certificate(): PeerCertificate | undefined;
-  readonly protocol: string | false | null | undefined;
+/** What Bun's types do not tell of its sockets with TLS. */
+interface Peer {
+  setSession(session: Uint8Array): void;
+  getPeerCertificate(): PeerCertificate | undefined;
+  readonly alpnProtocol: string | false | null;
 }
 
 /** Whether a wildcard of a certificate stands for a name: one whole label, the first (RFC 9525 §6.3). */
