@@ -26,7 +26,13 @@ export function listenPlain(address: string, port: number, reception: Reception)
         socket.setNoDelay(true);
         const seat: Seat = { connection: undefined };
         socket.data = seat;
-        const peer = reception.peer(socket.remoteAddress, socket.remotePort, (socket as { fd?: number }).fd);
+        const address: string | undefined = socket.remoteAddress;
+        if (address === undefined) {
+          // Reset before it was accepted.
+          socket.terminate();
+          return;
+        }
+        const peer = reception.peer(address, socket.remotePort, (socket as { fd?: number }).fd);
         beginTurn();
         if (!reception.receive(seat, socket, peer, undefined)) socket.terminate();
         endTurn();

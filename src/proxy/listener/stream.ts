@@ -12,10 +12,15 @@ import { Handshake, protocolFor } from "./termination.ts";
 /** Resolves when it listens; rejects with an Error with `code` when the address cannot be had. */
 export function listenStream(address: string, port: number, reception: Reception): Promise<Accepting> {
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    if (socket.remoteAddress === undefined) {
+      // Reset before it was accepted.
+      socket.destroy();
+      return;
+    }
     const seat: Seat = { connection: undefined };
     const wire = new StreamWire(socket);
     const { fd } = (socket as { _handle?: { fd?: number } })._handle ?? {};
-    const peer = reception.peer(socket.remoteAddress ?? "", socket.remotePort ?? 0, fd);
+    const peer = reception.peer(socket.remoteAddress, socket.remotePort ?? 0, fd);
     const unbind = bind(socket, wire, seat, reception);
     const terminate: Terminate = (chain, hello, rest, accepted) => {
       const protocol = protocolFor(chain.termination!, hello.protocols);
