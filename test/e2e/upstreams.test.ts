@@ -576,6 +576,78 @@ describe("over HTTP/2 to the backend", () => {
   });
 });
 
+for (const proxyProtocol of [undefined, 1] as const) {
+  test(`after requests that failed in every way nothing is counted as under way${proxyProtocol ? ", with PROXY headers" : ""}`, async () => {
+    let turn = 0;
+    const flaky = Bun.listen<{ seen: string }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open(socket) {
+          socket.data = { seen: "" };
+        },
+        data(socket, bytes) {
+          socket.data.seen += bytes.toString("latin1");
+          if (!socket.data.seen.endsWith("end")) return;
+          socket.data.seen = "";
+          switch (turn++ % 7) {
+            case 0:
+              socket.end();
+              break;
+            case 1:
+              socket.terminate();
+              break;
+            case 2:
+              socket.write(`HTTP/1.1 503 no\r\ncontent-length: 100000\r\n\r\n${"x".repeat(100_000)}`);
+              break;
+            case 3:
+              socket.write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf");
+              setTimeout(() => socket.terminate(), 5);
+              break;
+            case 4:
+              break;
+            case 5:
+              socket.write("HTTP/1.1 500 no\r\ncontent-length: 2\r\n\r\nno");
+              break;
+            default:
+              socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+          }
+        },
+      },
+    });
+    ends.push(() => flaky.stop(true));
+    await serve(
+      [flaky, { port: freePort() }],
+      {
+        limits: { connections: 6, pending: 8, requests: 12, retries: 5, requestsPerConnection: 5 },
+        outlierDetection: { ...detection, consecutive5xx: 4, baseEjection: 100 },
+        failureAccrual: { maxFailures: 5, minPenalty: 20, maxPenalty: 100, jitterRatio: 0.5 },
+        panicPercent: 50,
+        ...(proxyProtocol ? { proxyProtocol } : {}),
+      },
+      { retry: { ...retry, on: ["5xx", "reset"] }, timeouts: { perTry: 60, request: 400, idle: 300 } },
+    );
+    const statuses = new Set<number>();
+    const one = async (index: number) => {
+      const abort = index % 5 === 0 ? { signal: AbortSignal.timeout(30) } : {};
+      const answer = await get("/", { method: "POST", body: `${index} end`, ...abort }).catch(() => undefined);
+      statuses.add(answer?.status ?? 0);
+      await answer?.text().catch(() => {});
+    };
+    for (let round = 0; round < 15; round++)
+      await Promise.all(Array.from({ length: 16 }, (_, index) => one(round * 16 + index)));
+    expect([...statuses]).toContain(200);
+    expect([...statuses]).toContain(503);
+    await until(async () => {
+      const metrics = await (await proxy.get("/metrics")).text();
+      return (
+        metrics.includes('upstream_active_requests{backend="one"} 0\n') &&
+        metrics.includes('upstream_pending_requests{backend="one"} 0\n')
+      );
+    });
+  }, 30_000);
+}
+
 test("shares follow weights within three standard deviations", async () => {
   const servers = [server(), server(), server()];
   await serve(servers);
