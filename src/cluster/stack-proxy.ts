@@ -49,6 +49,8 @@ export function startStackProxy(options: StackProxyOptions): StackProxy {
       name: "proxy",
       argv: [
         ...[...prefix, ...program, "--control", paths.distributionSocket, "--name", name, "--scopes", "gateway"],
+        // Of the first node, whose network it is in.
+        ...(settings.zones?.[0] === undefined ? [] : ["--zone", settings.zones[0]]),
         ...["--admin", join(paths.runtime, "proxy-admin.sock"), "--program", current],
         ...["--state", join(paths.directory, "proxy-state.json"), "--drain", String(drainAtEnd)],
       ],
