@@ -35,7 +35,11 @@ class Running {
   readonly process;
   printed = "";
   constructor(words: readonly string[], stdin: "ignore" | Blob = "ignore") {
-    this.process = Bun.spawn([fairlead, "proxy", ...words], { cwd: folder, stdin, stdout: "pipe", stderr: "pipe" });
+    this.process = Bun.spawn([fairlead, "proxy", ...words], {
+      ...{ cwd: folder, stdin, stdout: "pipe", stderr: "pipe" },
+      // One that is killed leaves its sockets; they go with the test's folder.
+      env: { ...process.env, TMPDIR: folder },
+    });
     running.push(this);
     for (const stream of [this.process.stdout, this.process.stderr]) void this.#read(stream);
   }
