@@ -17,7 +17,7 @@ const agent = "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36";
 const accept = "accept: text/html,application/json;q=0.9,*/*;q=0.8";
 
 export async function wrk(
-  { port, pid }: Contender<string>,
+  { name, port, pid }: Contender<string>,
   target: string,
   options: { seconds: number; connections: number; tls?: boolean; script?: string },
 ): Promise<Run> {
@@ -36,7 +36,7 @@ export async function wrk(
     `${options.tls ? "https" : "http"}://127.0.0.1:${port}${target}`,
   ]);
   const requests = Number(/(\d+) requests in/.exec(text)?.[1]);
-  if (/Non-2xx|Socket errors/.test(text) || !(requests > 0)) throw new Error(`wrk saw errors:\n${text}`);
+  if (/Non-2xx|Socket errors/.test(text) || !(requests > 0)) throw new Error(`wrk saw errors of ${name}:\n${text}`);
   return {
     microseconds: (cpuTime(pid) - before) / requests,
     perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1]),
@@ -44,7 +44,7 @@ export async function wrk(
 }
 
 export async function h2load(
-  { port, pid }: Contender<string>,
+  { name, port, pid }: Contender<string>,
   target: string,
   options: { requests: number; connections: number; tls?: boolean; more?: readonly string[] },
 ): Promise<Run> {
@@ -62,7 +62,7 @@ export async function h2load(
     `${scheme}://${host}:${port}${target}`,
   ]);
   if (!text.includes(`${options.requests} succeeded`) || !text.includes(`${options.requests} 2xx`))
-    throw new Error(`h2load saw errors:\n${text}`);
+    throw new Error(`h2load saw errors of ${name}:\n${text}`);
   return {
     microseconds: (cpuTime(pid) - before) / options.requests,
     perSecond: Number(/([\d.]+) req\/s/.exec(text)?.[1]),

@@ -15,3 +15,5 @@ const server = Bun.serve({
   },
 });
 process.stdout.write(`${server.port}\n`);
+
+export {};
