@@ -631,3 +631,56 @@ test("what a udp listener cannot do is said", async () => {
   servers.push(taken);
   expect(await reason({ port: taken.port })).toContain("is in use by another process");
 });
+
+test("connections that come and go in every way leave nothing behind", async () => {
+  let ways = 0;
+  const server = await serve((socket) => {
+    const way = ways++ % 5;
+    if (way === 0) socket.end("bye");
+    else if (way === 1) socket.destroy();
+    else if (way === 2) socket.resetAndDestroy();
+    else if (way === 3) socket.pipe(socket);
+    else socket.on("end", () => socket.end()).write(Buffer.alloc(200_000));
+    socket.resume();
+  });
+  const one = makeSecret(folder, "one", "one.example");
+  await put({
+    secrets: [one],
+    backends: [backend("a", { protocol: "tcp" })],
+    endpoints: [endpoints("a", server, freePort())],
+    listeners: [
+      listener(
+        { when: { kind: "tls" }, tls: { certificates: [one.name], alpn: [] }, serve: tcp(forwardTo("a")) },
+        { when: plain, serve: tcp(forwardTo("a")) },
+      ),
+    ],
+  });
+  const visit = (number: number) =>
+    new Promise<void>((resolve) => {
+      const secured = number % 3 === 0;
+      const socket = secured
+        ? tls.connect({ host: "127.0.0.1", port, servername: "one.example", rejectUnauthorized: false })
+        : connect();
+      socket.on("error", () => {});
+      socket.on("close", () => resolve());
+      socket.on("end", () => socket.end());
+      socket.resume();
+      socket.on(secured ? "secureConnect" : "connect", () => {
+        socket.write(Buffer.alloc(1 + ((number * 7919) % 300_000)));
+        if (number % 4 === 0) socket.end();
+        else if (number % 4 === 1) socket.destroy();
+        else if (number % 4 === 2) socket.resetAndDestroy();
+        setTimeout(() => socket.destroy(), 300);
+      });
+    });
+  for (let round = 0; round < 5; round++) {
+    await Promise.all(Array.from({ length: 60 }, (_, index) => visit(round * 60 + index)));
+  }
+  const gauges = [
+    'fairlead_proxy_relayed_connections{protocol="tcp",backend="a"}',
+    "fairlead_proxy_connections",
+    'fairlead_proxy_upstream_connections{backend="a"}',
+  ];
+  for (const gauge of gauges) while ((await metric(gauge)) > 0) await Bun.sleep(50);
+  expect(await metric("fairlead_proxy_connections_total")).toBeGreaterThan(200);
+}, 30_000);
