@@ -558,11 +558,19 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     const slot = this.#share?.slot ?? this.#rule?.slot ?? this.#runtime.unrouted;
     metrics.record(slot, this.#status, milliseconds, this.#bodyBytes, this.#answerBytes);
     if (reason) metrics.ended(reason, slot);
-    this.#watched?.finished({
-      ...{ status: this.#status, reason, flags: flagsOf(reason, this.#attempts), attempts: this.#tries },
-      ...{ bytesReceived: this.#bodyBytes, bytesSent: this.#answerBytes },
-      ...{ route: this.#rule?.rule.name, backend: this.#share?.backend?.name, endpoint: this.#pool },
-    });
+    if (this.#watched) {
+      this.#watched.finished({
+        status: this.#status,
+        reason,
+        flags: flagsOf(reason, this.#attempts),
+        bytesReceived: this.#bodyBytes,
+        bytesSent: this.#answerBytes,
+        attempts: this.#tries,
+        route: this.#rule?.rule.name,
+        backend: this.#share?.backend?.name,
+        endpoint: this.#pool,
+      });
+    }
     if (accessLog) this.#log(reason, milliseconds);
   }
 

@@ -69,6 +69,15 @@ const operators: Readonly<Record<AccessLogOperator, Operator>> = {
   TRACE_ID: (record) => record.traceId,
 };
 
+/** What operators say in words of our own, that need not be looked through for what could forge a line. */
+const ownWords = new Set<Operator>(
+  Object.entries(operators).flatMap(([name, operator]) =>
+    ["REQUESTED_SERVER_NAME", "DOWNSTREAM_PEER_URI_SAN", "ROUTE_NAME", "UPSTREAM_CLUSTER"].includes(name)
+      ? []
+      : [operator],
+  ),
+);
+
 /** Values of one piece of a template, or of all of it. */
 export type LineFormat = (record: AccessRecord) => string;
 
@@ -83,13 +92,16 @@ export const defaultTextFormat =
 /** A text template as a function, without the line's end. Throws an Error that names an operator that is not known. */
 export function textFormat(template: string): LineFormat {
   const pieces = piecesOf(template);
-  const operators = pieces.flatMap((piece, at) => (typeof piece === "string" ? [] : [{ at, piece }]));
+  const operators = pieces.flatMap((piece, at) =>
+    typeof piece === "string" ? [] : [{ at, piece, safe: ownWords.has(piece) }],
+  );
   // Filled anew for each line: joining one array makes a flat text at once, which adding piece by piece does not.
-  const parts = pieces.map((piece) => (typeof piece === "string" ? piece : ""));
+  const parts: Value[] = pieces.map((piece) => (typeof piece === "string" ? piece : ""));
   return (record) => {
     for (let index = 0; index < operators.length; index++) {
-      const { at, piece } = operators[index]!;
-      parts[at] = inText(piece(record));
+      const { at, piece, safe } = operators[index]!;
+      const value = piece(record);
+      parts[at] = value === undefined || value === "" ? "-" : safe ? value : inText(value);
     }
     return parts.join("");
   };
@@ -158,9 +170,8 @@ function rounded(value: number | undefined): number | undefined {
 const unsafe = /[\0-\x1f"\\\x7f-\x9f]/;
 
 /** Quotes and control characters of clients must not forge a line. */
-function inText(value: Value): string {
-  if (value === undefined || value === "") return "-";
-  if (typeof value === "number") return String(value);
+function inText(value: string | number): string | number {
+  if (typeof value === "number") return value;
   return unsafe.test(value)
     ? value.replace(/["\\\p{Cc}]/gu, (one) => `\\x${one.charCodeAt(0).toString(16).padStart(2, "0")}`)
     : value;
