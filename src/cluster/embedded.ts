@@ -274,11 +274,11 @@ async function startApi(
     podLogs: new PodLogFiles({ pods: objects.pods, stateDir: (node) => nodeDirectory(paths, node) }),
     tls: { key: server.privateKey, cert: server.certificate, clientCa: authority.certificate },
     address: apiAddress,
-    port: settings.apiPort ?? [inClusterApiPort, 0],
+    port: [settings.apiPort ?? inClusterApiPort, 0],
     log: log.child("apiserver"),
   });
   // Listening is what takes the port: whoever looks first and listens later may find it taken by then.
-  if (settings.apiPort === undefined) writeSettings({ ...settings, apiPort: api.port });
+  if (settings.apiPort !== api.port) writeSettings({ ...settings, apiPort: api.port });
   const { certificate, privateKey } = admin;
   const text = kubeconfig({
     name: settings.name,

@@ -45,7 +45,7 @@ export interface StackSettings {
   readonly images: readonly ImageRule[];
   /** Where names outside of the cluster are asked (`dns/config-map.ts`, `forwardOf`); the host's resolvers unless given. */
   readonly dnsUpstream?: string;
-  /** Where the API server listens, on the host's loopback; taken at the first start (absent until then) and kept. */
+  /** Where the API server listens, on the host's loopback; taken at the first start (absent until then) and kept while nobody else has it. */
   readonly apiPort?: number;
   /** Where `up` was called: commands of `--image` rules run there. */
   readonly workingDirectory: string;

@@ -175,6 +175,7 @@ endpoints: [${addresses.map((address) => `{ addresses: ["${address}"] }`).join("
     store.close();
     expect(changes).toBeGreaterThan(0);
     expect(await cluster.stack.up()).toMatchObject({ code: 0, err: "" });
+    await cluster.connect();
     expect(await event("InvalidEndpointAddress")).toEqual([
       'Warning Service manual: EndpointSlice default/manual-1: 1 endpoints are left out, their address is no IPv4 address: "10.1.2.400"',
     ]);

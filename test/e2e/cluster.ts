@@ -28,10 +28,15 @@ export class Cluster {
   async start(objects: string, ...words: string[]): Promise<void> {
     const { code, err } = await this.stack.upWith(objects, ...words);
     if (!(await this.control.answers())) throw new Error(`up: exit ${code}: ${err}`);
-    const connection = readKubeconfig(join(this.stack.home, this.stack.name, "kubeconfig"));
-    this.store = await openRemoteStore({ connection, userAgent: "e2e" });
+    await this.connect();
     for (const { metadata, status } of await this.list("Node"))
       this.nodes.set(metadata.name, status.addresses.find((one: any) => one.type === "InternalIP").address);
+  }
+
+  /** After another `up` of the stack, too: its API server may have another port then. */
+  async connect(): Promise<void> {
+    const connection = readKubeconfig(join(this.stack.home, this.stack.name, "kubeconfig"));
+    this.store = await openRemoteStore({ connection, userAgent: "e2e" });
   }
 
   resource(kind: string, group?: string): Resource {
