@@ -70,8 +70,9 @@ async function run(words: Words): Promise<number> {
       log: createLogger((line) => process.stderr.write(`${line}\n`), level as LogLevel),
       changed: (problems, model) => {
         for (const problem of problems) printError(`${red("error:")} ${problem}`);
-        if (problems.length > 0) printError("What was served before stays.");
-        else if (model) print(`new configuration: ${summary(model)}`);
+        if (!model) printError("What was served before stays.");
+        else if (problems.length > 0) printError("The proxy refused this and keeps what it had; the rest is in force.");
+        else print(`new configuration: ${summary(model)}`);
       },
     });
   } catch (error) {

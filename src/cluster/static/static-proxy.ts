@@ -30,7 +30,7 @@ export interface StaticProxyOptions {
   readonly drain: number;
   readonly clock: Clock;
   readonly log: Logger;
-  /** What a change of the files came to: lines that say what is wrong, or none. */
+  /** What a change of the files came to. Without a model nothing was taken; with one, all but what the problems name. */
   changed(problems: readonly string[], model?: Model): void;
 }
 
@@ -108,8 +108,8 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
   // Files that Secrets name were read just now.
   const known = new Map([...(await marksOf(first.files)), ...marks]);
   follower = follow(options, { marks: known, read: first }, async (read) => {
-    const problems = read.problems.length > 0 ? read.problems : await apply(read);
-    options.changed(problems, read.model);
+    if (read.problems.length > 0) options.changed(read.problems);
+    else options.changed(await apply(read), read.model);
   });
   return { admin, model: first.model, ended, end };
 }
