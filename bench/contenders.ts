@@ -41,6 +41,8 @@ interface Options {
   readonly grpc?: boolean;
   /** Only ours. */
   readonly alone?: boolean;
+  /** Left out, and why. */
+  readonly without?: { readonly name: Contender["name"]; readonly why: string };
 }
 
 const PATH = `${process.env["PATH"]}:/usr/sbin`;
@@ -94,6 +96,7 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       ...args: string[]
     ) => {
       if (options.alone) return;
+      if (options.without?.name === name) return console.log(`${name} is left out: ${options.without.why}`);
       if (!program) {
         console.log(`${name} is not there and is left out`);
         return;
