@@ -80,6 +80,8 @@ test.each([
   ["1\r\nab"],
   ["1\r\na\n"],
   ["1\r\na\rb"],
+  ["1 0\r\na\r\n"],
+  ["1 a\r\na\r\n"],
   ["1;a\nb\r\n"],
   ["1;\0\r\n"],
   [`1;${"a".repeat(2000)}\r\n`],

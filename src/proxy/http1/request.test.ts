@@ -42,6 +42,13 @@ describe("a request head", () => {
 
   test("may have empty lines before it", () => {
     expect(parse(`\r\n\r\n${get()}`).result).toBe(get().length + 4);
+    for (const cut of ["\r", "\r\n", "\r\n\r"]) expect(parse(cut).result).toBe(more);
+  });
+
+  test("has no field that is a known one with underscores", () => {
+    const { head } = parse(get("X_Forwarded_For: 10.0.0.1", "transfer_encoding: chunked", "x_other: y"));
+    expect(head.headers.entries().map(([name]) => name)).toEqual(["host", "x_other"]);
+    expect(head.length).toBe(0);
   });
 
   test("has its query behind the first question mark, and none when there is none", () => {
@@ -55,6 +62,11 @@ describe("a request head", () => {
     expect(head).toMatchObject({ authority: "b.example:81", path: "/x", query: "y" });
     expect(parse("GET http://b.example HTTP/1.1\r\nhost: a\r\n\r\n").head).toMatchObject({ path: "/" });
     expect(parse("GET http://b.example?y HTTP/1.1\r\nhost: a\r\n\r\n").head).toMatchObject({ path: "/", query: "y" });
+  });
+
+  test("in absolute form without a path is about the server, for OPTIONS", () => {
+    expect(parse("OPTIONS http://b.example HTTP/1.1\r\nhost: a\r\n\r\n").head).toMatchObject({ path: "*" });
+    expect(parse("OPTIONS http://b.example/ HTTP/1.1\r\nhost: a\r\n\r\n").head).toMatchObject({ path: "/" });
   });
 
   test("in asterisk form is for OPTIONS only", () => {
