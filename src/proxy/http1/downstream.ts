@@ -4,14 +4,14 @@
 import type { Deadlines } from "../deadlines.ts";
 import type { Downstream, DownstreamEvents, ResponseHead } from "../exchange.ts";
 import type { ForwardingLines } from "../filters/forwarded.ts";
-import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
-import { type Reason, reasons } from "../reason.ts";
+import type { HeaderBlock } from "../headers.ts";
+import type { Reason } from "../reason.ts";
 import type { ClientConnection, ClientServer } from "../server.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
+import { Framing, writeChunk, writeHead, writeHeadEnd, writeInterim, writeLastChunk, writeRefusal } from "./answer.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
 import { Http1RequestHead, parseRequestHead } from "./request.ts";
-import { dateLine, statusLine } from "./status.ts";
 
 /** How long a client that closed its sending side may wait for its answer, and how long we read on after we refused a body. */
 const lingerMilliseconds = 1_000;
@@ -19,16 +19,6 @@ const lingerMilliseconds = 1_000;
 const maxPipelined = 64 * 1024;
 
 const State = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4 } as const;
-
-const hopByHop = kindSet(
-  Kind.connection,
-  Kind.keepAlive,
-  Kind.proxyConnection,
-  Kind.transferEncoding,
-  Kind.upgrade,
-  Kind.te,
-  Kind.trailer,
-);
 
 export class Http1Downstream extends Outlet implements Downstream, ClientConnection {
   readonly head = new Http1RequestHead();
@@ -326,44 +316,23 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   // -------------------------------------------------------------------------------------------------------- the answer
 
   inform(head: ResponseHead): void {
-    if (this.head.minor === 0) return;
-    this.text(statusLine(head.status, head.phrase));
-    head.headers.write(this, hopByHop);
-    this.text("\r\n");
+    if (this.head.minor === 1) writeInterim(this, head);
   }
 
   respond(head: ResponseHead): void {
-    const { status, headers } = head;
-    const minor = this.head.minor;
-    this.text(statusLine(status, head.phrase));
-    headers.write(this, hopByHop);
-    if (headers.at(Kind.date) < 0 && status !== 101 && headers.extra?.includes("date") !== true) {
-      // RFC 9110 §6.6.1: whoever forwards an answer without a date puts one there.
-      this.text(dateLine());
-    }
-    if (status === 101) {
-      this.text(`connection: upgrade\r\nupgrade: ${headers.valueOf(Kind.upgrade) ?? this.head.upgrade}\r\n\r\n`);
+    const framing = writeHead(this, head, this.head);
+    if (framing === Framing.tunnel) {
       this.#state = State.tunnel;
       this.#closeAfter = true;
       this.#consume();
       return;
     }
-    if (head.length < 0) {
-      if (minor === 1) {
-        this.#answerChunked = true;
-        this.text("transfer-encoding: chunked\r\n");
-      } else this.#closeAfter = true;
-    } else if (head.length === 0 && this.#mustSayNone(head)) this.text("content-length: 0\r\n");
+    this.#answerChunked = framing === Framing.chunked;
+    if (framing === Framing.close) this.#closeAfter = true;
     this.#skipBodyInHand();
     // An answer before the end of the request's body: what else comes is read and thrown away for a moment, then we close.
     if (this.#state === State.body || this.#server.draining) this.#closeAfter = true;
-    this.text(this.#closeAfter ? "connection: close\r\n\r\n" : minor === 0 ? "connection: keep-alive\r\n\r\n" : "\r\n");
-  }
-
-  /** Versions of HTTP that say by other means that there is no body need not have said it in a field. */
-  #mustSayNone({ status, headers }: ResponseHead): boolean {
-    if (status === 204 || status === 304 || this.head.method === "HEAD") return false;
-    return headers.at(Kind.contentLength) < 0 && headers.extra?.includes("content-length") !== true;
+    writeHeadEnd(this, this.#closeAfter, this.head.minor);
   }
 
   /** A body that was read from the socket already need not cost the connection when nobody wants it. */
@@ -375,11 +344,8 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   }
 
   write(chunk: Buffer, start: number, end: number): boolean {
-    if (this.#answerChunked) {
-      this.text(`${(end - start).toString(16)}\r\n`);
-      this.bytes(chunk, start, end);
-      this.text("\r\n");
-    } else this.bytes(chunk, start, end);
+    if (this.#answerChunked) writeChunk(this, chunk, start, end);
+    else this.bytes(chunk, start, end);
     if (this.queued === 0) return true;
     this.#active = turn.now;
     this.#deadlines.arm(this, this.#server.timeouts.write);
@@ -387,11 +353,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   }
 
   end(trailers?: HeaderBlock): void {
-    if (this.#answerChunked) {
-      this.text("0\r\n");
-      trailers?.write(this, hopByHop);
-      this.text("\r\n");
-    }
+    if (this.#answerChunked) writeLastChunk(this, trailers);
     const tunnel = this.#state === State.tunnel;
     const unread = this.#state === State.body;
     this.#exchange = undefined;
@@ -430,12 +392,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
 
   /** Answers a request that could not be read, and closes. */
   #refuse(reason: Reason): void {
-    const row = reasons[reason];
-    const body = `${row.text}\n`;
-    this.text(
-      `${statusLine(row.status, "")}content-type: text/plain\r\ncontent-length: ${body.length}\r\n${dateLine()}` +
-        `x-fairlead-reason: ${reason}\r\nconnection: close\r\n\r\n${body}`,
-    );
+    writeRefusal(this, reason);
     this.#server.refused(reason);
     this.#closeGently(false);
   }

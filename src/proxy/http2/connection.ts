@@ -3,13 +3,14 @@
 // mean, is for `downstream.ts` and `upstream.ts`.
 
 import { Deadline, type Deadlines } from "../deadlines.ts";
-import { HeaderBlock } from "../headers.ts";
 import { turn, type Wire } from "../wire.ts";
-import { Allowance, allowances } from "./allowance.ts";
+import { giveBlock, takeBlock } from "./blocks.ts";
+import { FloodGuard } from "./flood-guard.ts";
 import { defaultWindow, ErrorCode, Flag, FrameType, maxWindow, preface } from "./frame.ts";
 import { HpackDecoder } from "./hpack/decoder.ts";
 import { HpackEncoder } from "./hpack/encoder.ts";
 import { FieldSection } from "./hpack/section.ts";
+import { Liveness } from "./liveness.ts";
 import { FrameOutput } from "./output.ts";
 import { PeerSettings } from "./peer-settings.ts";
 import { FrameReader, type FrameSink } from "./reader.ts";
@@ -21,24 +22,8 @@ const connectionWindow = 4 * 1024 * 1024;
 const rememberedResets = 128;
 /** How long a connection that ended with an error may take to close, and one without streams to say goodbye. */
 export const lingerMilliseconds = 1_000;
-/** A peer of which nothing was heard for this long while streams are open is asked whether it is there. */
-const quietMilliseconds = 30_000;
-const pingMilliseconds = 20_000;
 /** Longest time until the connection looks after its streams again. */
 const sweepMilliseconds = 10_000;
-
-const spareBlocks: HeaderBlock[] = [];
-const maxSpareBlocks = 512;
-
-/** A block for a head, taken from those that were given back. */
-export function takeBlock(): HeaderBlock {
-  return spareBlocks.pop() ?? new HeaderBlock();
-}
-
-export function giveBlock(block: HeaderBlock): void {
-  block.release();
-  if (spareBlocks.length < maxSpareBlocks) spareBlocks.push(block);
-}
 
 export abstract class Http2Connection extends Deadline implements FrameSink {
   readonly output: FrameOutput;
@@ -56,13 +41,10 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   protected lastOwn = 0;
   protected readonly deadlines: Deadlines;
   protected readonly section = new FieldSection();
-  protected readonly brokenStreams = new Allowance(allowances.broken);
+  readonly #guard = new FloodGuard();
+  readonly #liveness = new Liveness();
   readonly #decoder = new HpackDecoder();
   readonly #reader: FrameReader;
-  readonly #answered = new Allowance(allowances.answered);
-  readonly #empty = new Allowance(allowances.empty);
-  readonly #windows = new Allowance(allowances.windows);
-  #windowCredit = 0;
   /** The connection's window follows what is consumed, or else opens again as soon as bytes arrive. */
   readonly #windowFollows: boolean;
   #receiveWindow = connectionWindow;
@@ -72,10 +54,8 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   #pumping = false;
   readonly #resets: number[] = [];
   #resetCount = 0;
-  #heard = turn.now;
   /** When a frame last began. */
   #progress = turn.now;
-  #pingSent = false;
   #left = false;
 
   /** `toServer`: we are the client. */
@@ -120,8 +100,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
 
   onData(bytes: Buffer): void {
     if (this.closed) return;
-    this.#heard = turn.now;
-    this.#pingSent = false;
+    this.#liveness.heard();
     this.#reader.push(bytes);
     if (this.output.overflows) this.terminate();
   }
@@ -162,20 +141,19 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
       this.terminate();
       return;
     }
-    let next = Math.min(this.sweep(), sweepMilliseconds);
+    const next = Math.max(10, Math.min(this.sweep(), sweepMilliseconds));
     if (this.closed) return;
-    const quiet = turn.now - this.#heard;
-    if (this.streams.size > 0) {
-      if (this.#pingSent && quiet > quietMilliseconds + pingMilliseconds) {
+    switch (this.#liveness.check(this.streams.size > 0)) {
+      case "gone":
         this.terminate();
         return;
-      }
-      if (!this.#pingSent && quiet >= quietMilliseconds) {
-        this.#pingSent = true;
+      case "unsettled":
+        this.connectionError(ErrorCode.settingsTimeout, "our SETTINGS are not acknowledged");
+        return;
+      case "ask":
         this.sendPing();
-      }
+        break;
     }
-    next = Math.max(next, 10);
     this.deadlines.arm(this, next);
   }
 
@@ -226,7 +204,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
 
   /** An error that the peer made on a stream: RST_STREAM, and the exchange is told. */
   streamError(id: number, code: number): void {
-    if (!this.brokenStreams.take()) {
+    if (!this.#guard.broken()) {
       this.connectionError(ErrorCode.enhanceYourCalm, "too many streams are broken");
       return;
     }
@@ -261,13 +239,13 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
       }
       this.#begun = true;
     } else if (type > FrameType.continuation || type === FrameType.priority || type === FrameType.continuation) {
-      return this.#count(this.#empty);
+      return this.#within(this.#guard.empty());
     }
     return true;
   }
 
-  #count(allowance: Allowance): boolean {
-    if (allowance.take()) return true;
+  #within(limit: boolean): boolean {
+    if (limit) return true;
     this.connectionError(ErrorCode.enhanceYourCalm, "too many frames that ask for work and bring none");
     return false;
   }
@@ -279,7 +257,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
       return false;
     }
     if (!this.#windowFollows) this.#credit(length);
-    if (content === 0 && !last && !this.#count(this.#empty)) return false;
+    if (content === 0 && !last && !this.#within(this.#guard.empty())) return false;
     const stream = this.streams.get(id);
     if (stream === undefined || stream.remoteDone) {
       this.consumed(length);
@@ -305,7 +283,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   headers(id: number, bytes: Buffer, start: number, end: number, endStream: boolean, dependsOnItself: boolean): void {
-    if (start === end && !endStream && !this.#count(this.#empty)) return;
+    if (start === end && !endStream && !this.#within(this.#guard.empty())) return;
     const block = takeBlock();
     this.section.begin(block);
     const problem = this.#decoder.decode(bytes, start, end, this.section);
@@ -330,16 +308,16 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     const stream = this.streams.get(id);
     if (stream === undefined) {
       if (this.isIdle(id)) this.connectionError(ErrorCode.protocolError, "RST_STREAM on an idle stream");
-      else this.#count(this.#empty);
+      else this.#within(this.#guard.empty());
       return;
     }
-    const allowed = !this.isPeers(id) || this.brokenStreams.take();
+    const allowed = !this.isPeers(id) || this.#guard.broken();
     stream.resetByPeer(code);
     if (!allowed) this.connectionError(ErrorCode.enhanceYourCalm, "too many streams are broken");
   }
 
   settings(bytes: Buffer, start: number, end: number): void {
-    if (!this.#count(this.#answered)) return;
+    if (!this.#within(this.#guard.answered())) return;
     const { peer } = this;
     const before = peer.window;
     const problem = peer.read(bytes, start, end);
@@ -361,12 +339,14 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   settingsAcknowledged(): void {
-    this.#count(this.#empty);
+    this.#liveness.settled();
+    this.#within(this.#guard.empty());
   }
 
   ping(bytes: Buffer, start: number, acknowledges: boolean): void {
     if (acknowledges) this.pingAnswered();
-    else if (this.#count(this.#answered)) this.output.frame(FrameType.ping, Flag.ack, 0, bytes, start, start + 8);
+    else if (this.#within(this.#guard.answered()))
+      this.output.frame(FrameType.ping, Flag.ack, 0, bytes, start, start + 8);
   }
 
   goaway(last: number, code: number): void {
@@ -374,8 +354,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   windowUpdate(id: number, increment: number): void {
-    if (this.#windowCredit > 0) this.#windowCredit--;
-    else if (!this.#count(this.#windows)) return;
+    if (!this.#within(this.#guard.windowUpdate())) return;
     if (id === 0) {
       this.sendWindow += increment;
       if (this.sendWindow > maxWindow) this.connectionError(ErrorCode.flowControlError, "a window above 2^31-1");
@@ -413,7 +392,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   sentData(): void {
-    this.#windowCredit = Math.min(this.#windowCredit + 10, 100_000);
+    this.#guard.sentData();
   }
 
   waits(stream: Http2Stream): void {

@@ -8,7 +8,7 @@ import { localAnswer } from "../local-answer.ts";
 import { type Reason, reasons } from "../reason.ts";
 import type { ClientTimeouts } from "../server.ts";
 import { turn } from "../wire.ts";
-import { giveBlock } from "./connection.ts";
+import { giveBlock } from "./blocks.ts";
 import type { Http2Downstream } from "./downstream.ts";
 import { ErrorCode } from "./frame.ts";
 import type { Http2RequestHead } from "./head.ts";

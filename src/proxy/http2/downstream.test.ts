@@ -10,8 +10,9 @@ import { type ClientServer, defaultClientTimeouts } from "../server.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { Http2Downstream, maxStreams } from "./downstream.ts";
 import { ErrorCode, Flag, FrameType, preface, Setting } from "./frame.ts";
+import { settingsLimit } from "./liveness.ts";
 import { flushFrames } from "./output.ts";
-import { frame, number, Peer, settings } from "./peer.ts";
+import { frame, number, Peer, settings, settingsAck } from "./peer.ts";
 import { streamWindow } from "./stream.ts";
 
 let clock: FakeClock;
@@ -124,7 +125,7 @@ function connect(greeting = true) {
     flushFrames();
   };
   const send = (...frames: readonly Uint8Array[]) => during(() => connection.onData(Buffer.concat(frames)));
-  if (greeting) send(preface, settings());
+  if (greeting) send(preface, settings(), settingsAck);
   return { server, peer, connection, send, during };
 }
 
@@ -581,6 +582,22 @@ describe("the end of a connection", () => {
     expect(peer.state).toBe("ended");
     clock.advance(1_100);
     expect(peer.state).toBe("terminated");
+  });
+
+  test("a client that does not acknowledge our SETTINGS is told so, and others are not", () => {
+    const { peer, send } = connect(false);
+    send(preface, settings(), peer.headers(1, post, false));
+    clock.advance(settingsLimit - 1_000);
+    send(frame(FrameType.data, 0, 1, "x"));
+    expect(peer.goaway).toBeUndefined();
+    clock.advance(12_000);
+    expect(peer.goaway).toBe(ErrorCode.settingsTimeout);
+    const good = connect();
+    good.send(good.peer.headers(1, get));
+    clock.advance(settingsLimit - 1_000);
+    good.send(frame(FrameType.ping, Flag.ack, 0, Buffer.alloc(8)));
+    clock.advance(12_000);
+    expect(good.peer.goaway).toBeUndefined();
   });
 
   test("a connection without streams ends after its idle time, one without a preface after that of a head", () => {

@@ -42,6 +42,8 @@ export function settings(...pairs: readonly (readonly [number, number])[]): Buff
   return frame(FrameType.settings, 0, 0, payload);
 }
 
+export const settingsAck = frame(FrameType.settings, Flag.ack, 0);
+
 /** The socket of the connection under test, and what it sent, frame by frame. */
 export class Peer implements Wire {
   readonly frames: SeenFrame[] = [];

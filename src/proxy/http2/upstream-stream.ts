@@ -6,7 +6,7 @@ import { listOf } from "../http1/fields.ts";
 import { acceptOf } from "../http1/websocket.ts";
 import type { Reason } from "../reason.ts";
 import { turn } from "../wire.ts";
-import { giveBlock } from "./connection.ts";
+import { giveBlock } from "./blocks.ts";
 import { ErrorCode } from "./frame.ts";
 import { readResponse, readTrailers, responseHead } from "./head.ts";
 import { connectionKinds } from "./hpack/encoder.ts";

@@ -9,7 +9,7 @@ import { acceptOf } from "../http1/websocket.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { ErrorCode, Flag, FrameType, Setting } from "./frame.ts";
 import { flushFrames } from "./output.ts";
-import { frame, number, Peer, settings } from "./peer.ts";
+import { frame, number, Peer, settings, settingsAck } from "./peer.ts";
 import { Http2Upstream } from "./upstream.ts";
 
 let clock: FakeClock;
@@ -53,7 +53,7 @@ function connect(...first: readonly (readonly [number, number])[]) {
   };
   const connection = new Http2Upstream(peer, owner, deadlines, "http");
   const send = (...frames: readonly Uint8Array[]) => during(() => connection.onData(Buffer.concat(frames)));
-  send(settings(...first));
+  send(settings(...first), settingsAck);
   return { peer, log, connection, send };
 }
 

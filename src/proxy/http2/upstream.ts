@@ -4,7 +4,8 @@
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import { turn, type Wire } from "../wire.ts";
-import { giveBlock, Http2Connection } from "./connection.ts";
+import { giveBlock } from "./blocks.ts";
+import { Http2Connection } from "./connection.ts";
 import { ErrorCode, preface, Setting } from "./frame.ts";
 import { maxListBytes } from "./hpack/section.ts";
 import { firstWindow, type Http2Stream } from "./stream.ts";
