@@ -23,6 +23,7 @@ import { grpcAnswer, grpcEnd, isGrpc, localAnswer } from "./local-answer.ts";
 import { OneTry } from "./one-try.ts";
 import { keptBy, tokenFor } from "./persistence.ts";
 import { type Reason, reasons } from "./reason.ts";
+import { type DueTime, RequestTimes } from "./request-times.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import type { Watched } from "./telemetry/watched.ts";
 import type { EndpointPool, Waiter } from "./upstream/pool.ts";
@@ -71,16 +72,12 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #over = false;
   /** Among the requests under way. */
   #counted = false;
-  /** Milliseconds by the wheel; 0 when there is none. */
-  #requestDue = 0;
-  #tryDue = 0;
-  #againDue = 0;
+  /** Only where something is to end at a time. */
+  #times: RequestTimes | undefined = undefined;
   /** The caller has said how long it waits, and the backend is told what is left of it. */
   #callTimed = false;
   /** Of an answer that has begun: it says nowhere how long it is. */
   #openEnded = false;
-  /** When something last went either way, by `turn.now`; only where the rule has an idle timeout. */
-  #active = 0;
 
   /** `watched`: who makes the access log's line and the span; undefined where there are none. */
   constructor(runtime: ProxyRuntime, down: Downstream, watched?: Watched) {
@@ -138,11 +135,11 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
         return;
       }
       const timeout = Math.min(rule.requestTimeout || Number.POSITIVE_INFINITY, called ?? Number.POSITIVE_INFINITY);
-      this.#requestDue = this.#runtime.deadlines.now() + timeout;
+      this.#newTimes().request = this.#runtime.deadlines.now() + timeout;
       this.#arm();
     }
     if (rule.idleTimeout > 0) {
-      this.#active = turn.now;
+      this.#newTimes();
       this.#arm();
     }
     if (filters === undefined) this.passed();
@@ -195,7 +192,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     if (this.#tries > 1) this.#runtime.metrics.retries++;
     const timeout = this.#rule!.tryTimeout;
     if (timeout > 0) {
-      this.#tryDue = this.#runtime.deadlines.now() + timeout;
+      this.#newTimes().try = this.#runtime.deadlines.now() + timeout;
       this.#arm();
     }
     this.#waiting = true;
@@ -213,8 +210,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
       connection.begin(this.#oneTry);
     } else connection.begin(this);
     if (this.#callTimed) {
-      const due = this.#tryDue === 0 ? this.#requestDue : Math.min(this.#requestDue, this.#tryDue);
-      tellTimeout(this.#down.head.headers, due - this.#runtime.deadlines.now());
+      tellTimeout(this.#down.head.headers, this.#times!.end - this.#runtime.deadlines.now());
     }
     connection.send(this.#down.head);
     let goOn = true;
@@ -249,10 +245,10 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
     const whole = this.#replayable || this.#bodyBytes === 0;
     const pause = attempts.again(this.#pool!, failed, whole, deadlines.now());
     if (pause === undefined) return false;
-    this.#tryDue = 0;
+    if (this.#times) this.#times.try = Number.POSITIVE_INFINITY;
     if (pause === 0) this.#try();
     else {
-      this.#againDue = deadlines.now() + pause;
+      this.#newTimes().again = deadlines.now() + pause;
       this.#arm();
     }
     return true;
@@ -273,7 +269,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   /** The request's body, after the filters. */
   write(chunk: Buffer, start: number, end: number): boolean {
     if (this.#over) return true;
-    if (this.#active > 0) this.#active = turn.now;
+    this.#times?.moved(turn.now);
     this.#bodyBytes += end - start;
     if (this.#replayable && this.#status === 0) {
       if (this.#bodyBytes <= maxReplay || this.#connection === undefined) {
@@ -333,7 +329,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   responded(head: ResponseHead): void {
-    if (this.#active > 0) this.#active = turn.now;
+    this.#times?.moved(turn.now);
     const attempts = this.#attempts;
     if (attempts) {
       attempts.responded(head);
@@ -384,7 +380,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   }
 
   responseData(chunk: Buffer, start: number, end: number): boolean {
-    if (this.#active > 0) this.#active = turn.now;
+    this.#times?.moved(turn.now);
     this.#answerBytes += end - start;
     if (this.#filtering) return this.#over || this.#filtering.responseData(chunk, start, end);
     return this.#down.write(chunk, start, end);
@@ -429,36 +425,32 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
 
   // ---------------------------------------------------------------------------------------------------------- the end
 
-  /** All times of the request share one place in the wheel. */
-  #arm(): void {
-    const now = this.#runtime.deadlines.now();
-    let due = Number.POSITIVE_INFINITY;
-    if (this.#requestDue !== 0) due = this.#requestDue;
-    if (this.#tryDue !== 0 && this.#tryDue < due) due = this.#tryDue;
-    if (this.#againDue !== 0 && this.#againDue < due) due = this.#againDue;
-    if (this.#active > 0) due = Math.min(due, now + this.#idleLeft());
-    this.#runtime.deadlines.arm(this, Math.max(0, due - now));
+  #newTimes(): RequestTimes {
+    this.#times ??= new RequestTimes(this.#rule!.idleTimeout, turn.now);
+    return this.#times;
   }
 
-  #idleLeft(): number {
-    return this.#rule!.idleTimeout - (turn.now - this.#active);
+  /** All times of the request share one place in the wheel. */
+  #arm(): void {
+    const { deadlines } = this.#runtime;
+    const left = this.#times!.left(deadlines.now(), turn.now);
+    if (left < Number.POSITIVE_INFINITY) deadlines.arm(this, left);
   }
 
   expired(): void {
     if (this.#over) return;
-    const now = this.#runtime.deadlines.now();
-    if (this.#requestDue !== 0 && now >= this.#requestDue) this.#timedOut("request_timeout");
-    else if (this.#active > 0 && this.#idleLeft() <= 0) this.#timedOut("upstream_idle");
-    else if (this.#tryDue !== 0 && now >= this.#tryDue) this.#timedOut("try_timeout");
-    else {
-      const again = this.#againDue !== 0 && now >= this.#againDue;
-      if (again) this.#againDue = 0;
-      if (this.#requestDue !== 0 || this.#tryDue !== 0 || this.#againDue !== 0 || this.#active > 0) this.#arm();
-      if (again) this.#try();
+    const times = this.#times!;
+    const due = times.due(this.#runtime.deadlines.now(), turn.now);
+    if (due !== undefined && due !== "again") {
+      this.#timedOut(due);
+      return;
     }
+    if (due === "again") times.again = Number.POSITIVE_INFINITY;
+    this.#arm();
+    if (due === "again") this.#try();
   }
 
-  #timedOut(reason: "request_timeout" | "upstream_idle" | "try_timeout"): void {
+  #timedOut(reason: Exclude<DueTime, "again">): void {
     this.#attempts?.failed(undefined, "timeout");
     this.#giveUp();
     if (this.#status !== 0) this.#cutOff(reason);
@@ -485,7 +477,7 @@ export class Forwarding extends Deadline implements DownstreamEvents, UpstreamEv
   #giveUp(): void {
     if (this.#waiting) this.#share?.backend?.forget(this);
     this.#waiting = false;
-    this.#againDue = 0;
+    if (this.#times) this.#times.again = Number.POSITIVE_INFINITY;
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.cancel();
