@@ -23,7 +23,8 @@ import { fromWire } from "../model/wire-codec.ts";
 import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
 import type { Listeners, ResolvedChain, ResolvedListener } from "./listener/listeners.ts";
 import type { Termination } from "./listener/termination.ts";
-import { type Certificate, contextKey, loadAuthorities, loadCertificate } from "./listener/tls-context.ts";
+import { loadAuthorities } from "./listener/tls-context.ts";
+import { TlsContexts } from "./listener/tls-contexts.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { unsupportedBackend, unsupportedTable } from "./unsupported.ts";
 import { TlsClient } from "./upstream/tls.ts";
@@ -47,8 +48,7 @@ export class Configuration {
     routeTables: new Map(),
     listeners: new Map(),
   };
-  /** By fingerprint and versions. */
-  readonly #certificates = new Map<string, Certificate>();
+  readonly #contexts = new TlsContexts();
   readonly #tables = new Map<string, RouteTableRuntime>();
   /** The update that brought a route table, by its name. */
   readonly #broughtBy = new Map<string, number>();
@@ -95,10 +95,12 @@ export class Configuration {
     const refuse = <T extends ResourceType>(type: T, name: string, reason: string, from?: ResourceOf[T]["from"]) =>
       rejected.push({ resource: type, name, reason, ...(from ? { from } : {}) });
 
-    // Check and compile, beside what is live.
+    // Check and compile, beside what is live. Between the steps requests have their turn.
+    await otherTurn();
     const good = this.#check(upsert, refuse);
     const routers = new Map<string, RouteTableRuntime["router"]>();
     for (const [name, table] of good.routeTables) {
+      await otherTurn();
       try {
         routers.set(name, this.#compiler.compile(table));
       } catch (error) {
@@ -106,6 +108,8 @@ export class Configuration {
         refuse("routeTables", name, messageOf(error), table.from);
       }
     }
+
+    if (routers.size > 0) await otherTurn();
 
     // Swap, in one step. What is named comes before what names it; removals come last.
     for (const [name, secret] of good.secrets) {
@@ -163,7 +167,7 @@ export class Configuration {
       this.#unset("secrets", name);
       this.#runtime.filters.users.configure(name, undefined);
     }
-    this.#forgetCertificates();
+    this.#contexts.forget(this.#inForce.secrets, this.#inForce.listeners.values());
     this.#runtime.backends.prune(() => this.#referredBackends());
     this.rejections += rejected.length;
     return rejected;
@@ -205,7 +209,7 @@ export class Configuration {
 
   #secretProblem(secret: Secret): string | undefined {
     try {
-      if (secret.content.kind === "certificate") this.#certificate(secret, { certificates: [], alpn: [] }, undefined);
+      if (secret.content.kind === "certificate") this.#contexts.get(secret, { certificates: [], alpn: [] }, undefined);
       if (secret.content.kind === "authorities") loadAuthorities(secret);
       return undefined;
     } catch (error) {
@@ -275,7 +279,7 @@ export class Configuration {
     const { alpn, clients } = tls;
     const authorities = clients && known("authorities", clients.authorities);
     const certificates = tls.certificates.map((name) =>
-      this.#certificate(known("certificate", name), tls, authorities),
+      this.#contexts.get(known("certificate", name), tls, authorities),
     );
     return { certificates, alpn, clients, opaque };
   }
@@ -288,36 +292,6 @@ export class Configuration {
       this.#tables.set(name, table);
     }
     return table;
-  }
-
-  /** A certificate that was loaded before is not loaded again: listeners change more often than certificates. */
-  #certificate(secret: Secret, context: TlsContext, authorities: Secret | undefined): Certificate {
-    const key = contextKey(secret, context, authorities);
-    let certificate = this.#certificates.get(key);
-    if (!certificate) {
-      certificate = loadCertificate(secret, context, authorities);
-      this.#certificates.set(key, certificate);
-    }
-    return certificate;
-  }
-
-  /** Lets go of contexts that cannot be asked for any more, and, once there are many, of those that nobody asks for. */
-  #forgetCertificates(): void {
-    const known = new Set([...this.#inForce.secrets.values()].map(({ fingerprint }) => fingerprint));
-    for (const key of this.#certificates.keys()) {
-      if (!known.has(key.slice(0, key.indexOf(" ")))) this.#certificates.delete(key);
-    }
-    if (this.#certificates.size <= 2 * known.size + 16) return;
-    const { secrets, listeners } = this.#inForce;
-    const used = new Set<string>();
-    for (const { tls } of [...listeners.values()].flatMap(({ chains }) => chains)) {
-      const authorities = tls?.clients && secrets.get(tls.clients.authorities);
-      for (const name of tls?.certificates ?? []) {
-        const secret = secrets.get(name);
-        if (secret) used.add(contextKey(secret, tls!, authorities));
-      }
-    }
-    for (const key of this.#certificates.keys()) if (!used.has(key)) this.#certificates.delete(key);
   }
 
   /** Lets go of tables that are neither known nor named by a listener. */
@@ -400,6 +374,10 @@ export class Configuration {
       number
     >;
   }
+}
+
+function otherTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function secretsOf({ tls }: Backend): string[] {
