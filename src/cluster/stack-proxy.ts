@@ -84,12 +84,13 @@ export function startStackProxy(options: StackProxyOptions): StackProxy {
       {
         deadline: startDeadline,
         patience: drainAtHandOver + 2_000,
+        keep: true,
         end: (pid) => proxies.drain(drainAtHandOver, name, pid) > 0,
       },
     );
-    const ended = await Promise.race([served.promise.then(() => false), gone.then(() => true)]);
-    if (ended) {
-      throw new UserError("the new proxy process did not begin to serve", {
+    const kept = await Promise.race([served.promise.then(() => false), gone.then((replaced) => !replaced)]);
+    if (kept) {
+      throw new UserError("the new proxy process did not begin to serve; the one before goes on", {
         remedy: `See why with: fairlead logs proxy --name ${settings.name}`,
       });
     }

@@ -74,6 +74,23 @@ describe("a supervised process", () => {
     ]);
   });
 
+  test("stays when another does not become ready, if it is to be kept, and is watched on", async () => {
+    const pids: number[] = [];
+    const marks = mkdtempSync(join(tmpdir(), "fl-child-"));
+    folders.push(marks);
+    // The first runs; others end at once, until the mark is gone.
+    const program = `[ -e ${marks}/one ] && exit 1; touch ${marks}/one; exec sleep 60`;
+    const { supervisor, pidFile } = supervise(["sh", "-c", program], (pid) => pids.push(pid));
+    supervisor.start();
+    await until(() => existsSync(join(marks, "one")));
+    const [before] = pids;
+    expect(await supervisor.replace(() => new Promise(() => {}), { keep: true })).toBe(false);
+    expect([supervisor.state().pid, runningProcess(pidFile)?.pid]).toEqual([before, before]);
+    rmSync(join(marks, "one"));
+    process.kill(before!, "SIGKILL");
+    await until(() => supervisor.state().pid !== undefined && supervisor.state().pid !== before);
+  });
+
   test("that was asked to end in another way gets no signal, until its patience is over", async () => {
     const marks = mkdtempSync(join(tmpdir(), "fl-child-"));
     folders.push(marks);

@@ -47,6 +47,8 @@ export interface ReplaceOptions {
   readonly patience?: number;
   /** Asks the old one to end. False: it could not be asked, and gets a SIGTERM. */
   readonly end?: (pid: number) => boolean;
+  /** The old one stays, and the new one is ended, where that one does not become ready. */
+  readonly keep?: boolean;
 }
 
 export interface SupervisedState {
@@ -92,15 +94,27 @@ export class Supervisor {
       this.#spawn();
       return;
     }
-    this.#current = found;
     this.#startedAt = this.#clock.now();
     this.#options.log.info("found running", { child: this.#spec.name, pid: found.pid });
+    this.#watchFound(found);
+    this.#options.onStart?.(found.pid, true);
+  }
+
+  /** Takes a process that runs for the child. */
+  #watchFound(found: ProcessId): void {
+    this.#current = found;
     let looks = 0;
+    this.#watch?.dispose();
     this.#watch = this.#clock.every(this.#options.watchInterval ?? 250, () => {
       // The pid alone is cheap to ask after; that it is still the same process is looked at now and then.
       if (!answersSignals(found.pid) || (++looks % 50 === 0 && !isRunning(found))) this.#exited(found, "ended");
     });
-    this.#options.onStart?.(found.pid, true);
+  }
+
+  #remember({ pid, started }: ProcessId): void {
+    const { pidFile } = this.#spec;
+    writeFileSync(`${pidFile}.new`, `${pid} ${started}\n`);
+    renameSync(`${pidFile}.new`, pidFile);
   }
 
   /** SIGTERM, then SIGKILL after `deadline` milliseconds. Resolves when it is gone. Starts no other. */
@@ -121,25 +135,37 @@ export class Supervisor {
 
   /**
    * Starts another child beside the one that runs, and ends that one when `ready` resolves, or when the new one has not got so
-   * far after `deadline` milliseconds or has ended: perhaps it needs what the old one holds. Resolves when the old one is gone.
+   * far after `deadline` milliseconds or has ended: perhaps it needs what the old one holds. Resolves when the old one is gone;
+   * with false when it was kept.
    */
   async replace(
     ready: () => Promise<unknown>,
-    { deadline = 10_000, patience = 2_000, end = () => false }: ReplaceOptions = {},
-  ): Promise<void> {
+    { deadline = 10_000, patience = 2_000, end = () => false, keep = false }: ReplaceOptions = {},
+  ): Promise<boolean> {
     const old = this.#current;
-    if (!old) return;
+    if (!old) return false;
     this.#watch?.dispose();
     this.#spawn();
-    await new Promise<void>((resolve) => {
-      const timer = this.#clock.after(deadline, resolve);
-      const done = () => {
+    const isReady = await new Promise<boolean>((resolve) => {
+      const timer = this.#clock.after(deadline, () => resolve(false));
+      const done = (is: boolean) => {
         timer.dispose();
-        resolve();
+        resolve(is);
       };
-      ready().then(done, done);
-      this.#whenGone.push(done);
+      ready().then(
+        () => done(true),
+        () => done(false),
+      );
+      this.#whenGone.push(() => done(false));
     });
+    if (keep && !isReady && isRunning(old)) {
+      this.#timer?.dispose();
+      const other = this.#current;
+      this.#watchFound(old);
+      if (other) signalProcess(other, "SIGKILL");
+      this.#remember(old);
+      return false;
+    }
     if (!end(old.pid)) signalProcess(old, "SIGTERM");
     const kill = this.#clock.after(patience, () => signalProcess(old, "SIGKILL"));
     await new Promise<void>((resolve) => {
@@ -150,6 +176,7 @@ export class Supervisor {
       });
     });
     kill.dispose();
+    return true;
   }
 
   /** Lets the child run on without us (our own end; the next process finds it). */
@@ -182,8 +209,7 @@ export class Supervisor {
       const current: ProcessId = processId(child.pid) ?? { pid: child.pid, started: "" };
       this.#current = current;
       this.#startedAt = this.#clock.now();
-      writeFileSync(`${pidFile}.new`, `${current.pid} ${current.started}\n`);
-      renameSync(`${pidFile}.new`, pidFile);
+      this.#remember(current);
       void child.exited.then(() => {
         this.#exited(current, child.signalCode ? `killed by ${child.signalCode}` : `exit code ${child.exitCode}`);
       });

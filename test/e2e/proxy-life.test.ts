@@ -2,7 +2,17 @@
 // command line shows of it; access logs and traces of a proxy alone.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -212,6 +222,21 @@ describe.if(isRoot)("a stack's proxy", () => {
     expect(tally.failures).toEqual([]);
   }, 90_000);
 
+  test("a program that cannot start takes nothing over: the one before goes on", async () => {
+    const file = join(installed, "src/proxy/main.ts");
+    const sound = readFileSync(file, "utf8");
+    const before = await proxyOf();
+    writeFileSync(file, `throw new Error("broken");\n`);
+    const tally = await whileAsked([address, 80], async () => {
+      const { code, err } = await fairlead("proxy", "restart");
+      expect(code).toBe(1);
+      expect(err).toContain("the new proxy process did not begin to serve; the one before goes on");
+    }).finally(() => writeFileSync(file, sound));
+    expect(tally.failures).toEqual([]);
+    expect((await proxyOf()).pid).toBe(before.pid);
+    expect((await fairlead("proxy", "restart")).code).toBe(0);
+  }, 60_000);
+
   test("is shown as istioctl shows one", async () => {
     const name = `gateway.${stack.name}`;
     const rows = async (...words: string[]) => {
@@ -241,6 +266,7 @@ describe.if(isRoot)("a stack's proxy", () => {
     expect((await rows("config")).map(([type]) => type)).toEqual([
       ...["TYPE", "backends", "endpoints", "routeTables", "listeners"],
     ]);
+    await (await fetch(`http://${address}/cart`, { headers: { host: "shop.example.com" } })).text();
     const stats = JSON.parse((await fairlead("proxy", "stats", "-o", "json")).out) as { routes: object[] };
     expect(stats.routes).toContainEqual(
       expect.objectContaining({ route: "default/cart", backend: "service/default/cart/80", flags: {} }),
