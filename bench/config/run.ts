@@ -1,14 +1,16 @@
 // A table of 5,000 rules swapped again and again under a steady load: how long the proxy takes from the update to having it in
 // force, and how slow the slowest request meanwhile was. Usage: bun bench/config/run.ts [SWAPS].
 
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RouteTable } from "../../src/model/model.ts";
-import { apiVersion, host, keep, withContenders } from "../contenders.ts";
-import { median } from "../cpu.ts";
+import { host, keep, need, withContenders } from "../contenders.ts";
+import { h2load } from "../loads.ts";
 import { summary } from "../statistics.ts";
 
 const swaps = Number(process.argv[2] ?? 20);
 const rules = 5000;
+need("h2load", "nghttp2-client");
 const from = { kind: "Bench", name: "config", field: "" };
 
 /** Every second rule differs from one version to the next. */
@@ -36,58 +38,48 @@ function version(count: number): RouteTable {
   };
 }
 
+const rate = 500;
+
 await withContenders(
   { origin: [join(import.meta.dir, "../http1/backend.ts")], alone: true },
-  async ({ contenders, proxy }) => {
-    const { port } = contenders[0]!;
-    let over = false;
-    const times: { began: number; took: number }[] = [];
-    const client = async () => {
-      let waiting = (_bytes: Buffer) => {};
-      const socket = await Bun.connect({
-        hostname: "127.0.0.1",
-        port,
-        socket: { data: (_socket, bytes) => waiting(bytes) },
-      });
-      const text = `GET /service-${rules - 7}/x HTTP/1.1\r\nhost: ${host}\r\nx-api-version: ${apiVersion}\r\n\r\n`;
-      while (!over) {
-        const began = performance.now();
-        const answer = await new Promise<Buffer>((resolve) => {
-          waiting = resolve;
-          socket.write(text);
-        });
-        times.push({ began, took: performance.now() - began });
-        if (!answer.toString("latin1", 0, 12).endsWith("200")) throw new Error(`answered ${answer.toString("latin1")}`);
-        await Bun.sleep(5);
-      }
-      socket.terminate();
-    };
+  async ({ contenders, proxy, folder }) => {
     await proxy.control.update({ routeTables: [version(0)] });
-    const clients = Array.from({ length: 5 }, client);
+    const target = `/service-${rules - 7}/x`;
+    await h2load(contenders[0]!, target, { requests: 2000, connections: 5, more: ["--h1"] });
+    // A process of its own, so that writing the update does not hold the clients up.
+    const log = join(folder, "requests.log");
+    const requests = Math.ceil((rate * (swaps + 2) * 300) / 1000);
+    const load = h2load(contenders[0]!, target, {
+      requests,
+      connections: 5,
+      more: ["--h1", `--rps=${rate / 5}`, `--log-file=${log}`],
+    });
     await Bun.sleep(500);
     const durations: number[] = [];
+    /** In microseconds since the epoch, as h2load counts. */
     const spans: [number, number][] = [];
+    const now = () => (performance.timeOrigin + performance.now()) * 1000;
     for (let count = 1; count <= swaps; count++) {
       const table = version(count);
-      const began = performance.now();
+      const began = now();
       const rejected = await proxy.control.update({ routeTables: [table] });
       if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
-      durations.push(performance.now() - began);
-      spans.push([began, performance.now()]);
+      spans.push([began, now()]);
+      durations.push((now() - began) / 1000);
       await Bun.sleep(200);
     }
-    over = true;
-    await Promise.all(clients);
-    const during = times
-      .filter(({ began, took }) => spans.some(([start, end]) => began < end && began + took > start))
-      .map(({ took }) => took);
-    const between = times
-      .filter(({ began, took }) => !spans.some(([start, end]) => began < end && began + took > start))
-      .map(({ took }) => took);
-    keep(import.meta.dir, `a table of ${rules} rules swapped ${swaps} times under load`, [
-      `update to in force, with writing and reading the frames: median ${median(durations).toFixed(0)} ms; ${summary(durations)}`,
+    await load;
+    const during: number[] = [];
+    const otherwise: number[] = [];
+    for (const row of readFileSync(log, "utf8").trim().split("\n")) {
+      const [began, , took] = row.split("\t").map(Number) as [number, number, number];
+      const meanwhile = spans.some(([start, end]) => began < end && began + took > start);
+      (meanwhile ? during : otherwise).push(took / 1000);
+    }
+    keep(import.meta.dir, `a table of ${rules} rules swapped ${swaps} times at ${rate} requests/s`, [
+      `update to in force, with writing and reading the frames: ${summary(durations)}`,
       `requests meanwhile: ${summary(during)}`,
-      `requests otherwise: ${summary(between)}`,
+      `requests otherwise: ${summary(otherwise)}`,
     ]);
   },
 );
