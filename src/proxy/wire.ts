@@ -7,6 +7,8 @@ import { Deadline } from "./deadlines.ts";
 export interface Wire {
   /** How many bytes were taken; less than given: wait for the drain event. */
   write(data: Uint8Array, offset: number, length: number): number;
+  /** Takes all of these bytes or (false) none, which are its own until `done`; only where `write` would have to copy them. */
+  give?(bytes: Uint8Array, done?: () => void): boolean;
   pause(): void;
   resume(): void;
   /** Closes after what was taken has been sent. */
@@ -125,6 +127,7 @@ export abstract class Outlet extends Deadline {
   #send(bytes: Buffer, start: number, length: number, borrowed: boolean): void {
     let taken = 0;
     if (this.#backlogBytes === 0) {
+      if (!borrowed && this.wire.give?.(bytes.subarray(start, start + length))) return;
       taken = this.wire.write(bytes, start, length);
       if (taken >= length) return;
       if (taken < 0) taken = 0;

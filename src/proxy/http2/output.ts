@@ -159,9 +159,10 @@ export class FrameOutput {
     this.generation++;
     let taken = 0;
     if (this.#backlogBytes === 0) {
-      taken = Math.max(0, this.wire.write(buffer, 0, length));
-      if (taken >= length) {
-        giveBuffer(buffer);
+      const given = this.wire.give?.(buffer.subarray(0, length), () => giveBuffer(buffer)) === true;
+      if (!given) taken = Math.max(0, this.wire.write(buffer, 0, length));
+      if (given || taken >= length) {
+        if (!given) giveBuffer(buffer);
         this.#buffer = undefined;
         if (this.#endAfter) this.wire.end();
         return;

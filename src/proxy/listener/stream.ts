@@ -86,6 +86,9 @@ function bind(socket: net.Socket, wire: StreamWire, seat: Seat, reception: Recep
   };
 }
 
+/** Fewer bytes cost less to copy than to be told that they are done with. */
+const worthGiving = 16 * 1024;
+
 /** A node stream as a wire: it takes everything until it says that it is full. */
 class StreamWire implements ListenerWire {
   full = false;
@@ -100,6 +103,12 @@ class StreamWire implements ListenerWire {
     // The stream keeps what it is given, and the caller goes on using its buffer.
     this.full = !this.#socket.write(Buffer.from(data.subarray(offset, offset + length)));
     return length;
+  }
+
+  give(bytes: Uint8Array, done?: () => void): boolean {
+    if (this.full || bytes.length < worthGiving) return false;
+    this.full = !this.#socket.write(bytes, done);
+    return true;
   }
 
   pause(): void {
