@@ -5,6 +5,7 @@
 import type { Retry } from "../model/upstream-policies.ts";
 import type { Repeat, RequestHead, ResponseHead } from "./exchange.ts";
 import { isGrpc } from "./local-answer.ts";
+import type { Reason } from "./reason.ts";
 import type { BackendRuntime, Selection } from "./upstream/backend.ts";
 import { httpStatusOfGrpc } from "./upstream/grpc-status.ts";
 import type { EndpointPool } from "./upstream/pool.ts";
@@ -25,8 +26,33 @@ export interface FailedTry {
   readonly retryAfter?: string | undefined;
 }
 
+export const unconnectedTry: FailedTry = { outcome: { kind: "connect-failure" }, repeat: "never" };
+export const lateTry: FailedTry = { outcome: { kind: "timeout" }, repeat: "never" };
+
+/** A try that has an answer, which may not be the one that is wanted. */
+export function answeredTry({ status, headers }: ResponseHead): FailedTry {
+  const grpc = headers.get("grpc-status");
+  const outcome = { kind: "status", status, ...(grpc === undefined ? {} : { grpcStatus: Number(grpc) }) } as const;
+  return { outcome, repeat: "never", retryAfter: headers.get("retry-after") };
+}
+
+/** A try that the codec gave up; undefined where there is never another after it. */
+export function failedTry(reason: Reason, repeat: Repeat): FailedTry | undefined {
+  const outcome = repeat === "always" ? refused : failures[reason];
+  return outcome && { outcome, repeat };
+}
+
+const refused = { kind: "refused" } as const;
+const failures: Partial<Readonly<Record<Reason, TryOutcome>>> = {
+  upstream_closed: { kind: "reset", sent: true },
+  upstream_reset: { kind: "reset", sent: true },
+  upstream_malformed: { kind: "reset", sent: true },
+};
+
 export class Attempts implements Selection {
   hash: number | undefined = undefined;
+  /** The cookie that the answer sets, so that the hash stays the same. */
+  setCookie: string | undefined = undefined;
   kept: EndpointPool | undefined = undefined;
   avoid: readonly EndpointPool[] = nobody;
   /** Envoy's flag of a request that was not tried again: no try left (URX), or no budget (UO). */

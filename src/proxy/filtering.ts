@@ -6,7 +6,7 @@ import { type BodyStage, linkStages } from "./body-stage.ts";
 import type { BodySink, Downstream, RequestHead, ResponseHead } from "./exchange.ts";
 import { type FilterAnswer, type FilterExchange, type Handlers, type Replacement, waits } from "./filter.ts";
 import { HeaderBlock, Kind } from "./headers.ts";
-import { localAnswer } from "./local-answer.ts";
+import { type LocalAnswer, localAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
 import { beginTurn, endTurn, turn } from "./wire.ts";
 
@@ -27,8 +27,6 @@ export interface FilteredExchange extends BodySink {
   /** The backend may go on sending. */
   resumeAnswer(): void;
 }
-
-export type LocalAnswer = ReturnType<typeof localAnswer>;
 
 /** Bytes of a request's body that are kept while filters wait, unless one asks for more. */
 const maxHeld = 64 * 1024;

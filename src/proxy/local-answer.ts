@@ -1,21 +1,38 @@
 // Answers that the proxy gives itself: of the error table, of `respond` actions, of redirects.
 
-import type { HeaderValue } from "../model/model.ts";
+import type { HeaderValue, Respond } from "../model/model.ts";
 import type { ResponseHead } from "./exchange.ts";
 import { HeaderBlock } from "./headers.ts";
+import { type Reason, reasons } from "./reason.ts";
+
+export interface LocalAnswer {
+  readonly head: ResponseHead;
+  readonly body: Buffer;
+}
 
 /** A content-type of text/plain is put where `headers` has none. */
-export function localAnswer(
-  status: number,
-  text: string | Buffer,
-  headers: readonly HeaderValue[],
-): { head: ResponseHead; body: Buffer } {
+export function localAnswer(status: number, text: string | Buffer, headers: readonly HeaderValue[]): LocalAnswer {
   const body = typeof text === "string" ? Buffer.from(text, "utf8") : text;
   const block = new HeaderBlock();
   if (body.length > 0 && !headers.some(({ name }) => name === "content-type")) block.add("content-type", "text/plain");
   if (status !== 204 && status !== 304) block.add("content-length", String(body.length));
   for (const { name, value } of headers) if (name !== "content-length") block.add(name, value);
   return { head: { status, phrase: "", headers: block, length: body.length }, body };
+}
+
+/** For a reason of the proxy's own. */
+export function reasonAnswer(reason: Reason): LocalAnswer {
+  const row = reasons[reason];
+  const headers = [{ name: "x-fairlead-reason", value: reason as string }];
+  // Envoy's, by which its like in front knows not to try again.
+  if (reason === "overflow") headers.push({ name: "x-envoy-overloaded", value: "true" });
+  return localAnswer(row.status, `${row.text}\n`, headers);
+}
+
+/** What a `respond` says, of an action or in a backend's place. */
+export function respondAnswer(respond: Omit<Respond, "kind">): LocalAnswer {
+  const body = respond.body ?? (respond.reason === "" ? "" : `${respond.reason}\n`);
+  return localAnswer(respond.status, body, respond.headers ?? []);
 }
 
 /** Whether a request is one of gRPC (gRPC over HTTP/2, "Requests"; gRPC-Web as well). */
@@ -42,9 +59,9 @@ const codes: Readonly<Record<number, number>> = {
  */
 export function grpcAnswer(
   request: HeaderBlock,
-  { head, body }: { readonly head: ResponseHead; readonly body: Buffer },
+  { head, body }: LocalAnswer,
   code = codes[head.status] ?? 2,
-): { head: ResponseHead; body: Buffer } {
+): LocalAnswer {
   const block = new HeaderBlock();
   for (const [name, value] of head.headers.entries()) if (!name.startsWith("content-")) block.add(name, value);
   block.add("content-type", request.get("content-type") ?? "application/grpc");

@@ -1,20 +1,35 @@
-// The times that end one request, or its try, or the pause before the next: which is due, and when to look again. Pure numbers;
-// `forwarding.ts` has one only where a rule, a caller or a retry sets a time, and puts it into the wheel.
+// The times that end one request, or its try, or the pause before the next: which is due, and when to look again. They share one
+// place in the wheel. `forwarding.ts` has one of these only where a rule, a caller or a retry sets a time.
+
+import { Deadline, type Deadlines } from "./deadlines.ts";
+import { turn } from "./wire.ts";
 
 /** What is due, the most final first. */
 export type DueTime = "request_timeout" | "upstream_idle" | "try_timeout" | "again";
 
-export class RequestTimes {
+/** Whose times they are. */
+export interface TimedRequest {
+  timedOut(reason: Exclude<DueTime, "again">): void;
+  /** The pause is over. */
+  tryAgain(): void;
+}
+
+export class RequestTimes extends Deadline {
   /** By the wheel's clock, in milliseconds; infinity: none. */
   request = Number.POSITIVE_INFINITY;
   try = Number.POSITIVE_INFINITY;
   again = Number.POSITIVE_INFINITY;
+  readonly #owner: TimedRequest;
+  readonly #deadlines: Deadlines;
   /** When something last went either way, by `turn.now`. */
   #active: number;
   readonly #idle: number;
 
   /** `idle` milliseconds without anything either way; 0: no such time. */
-  constructor(idle: number, active: number) {
+  constructor(owner: TimedRequest, deadlines: Deadlines, idle: number, active: number) {
+    super();
+    this.#owner = owner;
+    this.#deadlines = deadlines;
     this.#idle = idle > 0 ? idle : Number.POSITIVE_INFINITY;
     this.#active = active;
   }
@@ -28,7 +43,32 @@ export class RequestTimes {
     return Math.min(this.request, this.try);
   }
 
-  due(now: number, at: number): DueTime | undefined {
+  endAt(time: "request" | "try" | "again", at: number): void {
+    this[time] = at;
+    this.arm();
+  }
+
+  arm(): void {
+    const left = this.left(this.#deadlines.now(), turn.now);
+    if (left < Number.POSITIVE_INFINITY) this.#deadlines.arm(this, left);
+  }
+
+  disarm(): void {
+    if (this.wheel) this.#deadlines.disarm(this);
+  }
+
+  expired(): void {
+    const due = this.whatIsDue(this.#deadlines.now(), turn.now);
+    if (due !== undefined && due !== "again") {
+      this.#owner.timedOut(due);
+      return;
+    }
+    if (due === "again") this.again = Number.POSITIVE_INFINITY;
+    this.arm();
+    if (due === "again") this.#owner.tryAgain();
+  }
+
+  whatIsDue(now: number, at: number): DueTime | undefined {
     if (now >= this.request) return "request_timeout";
     if (at - this.#active >= this.#idle) return "upstream_idle";
     if (now >= this.try) return "try_timeout";

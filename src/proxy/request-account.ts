@@ -1,0 +1,95 @@
+// What is known of one request while it goes by, and what is told of it at its end: counters, the program's access log, and the
+// listener's own line and span. `forwarding.ts` fills it in; it is that class's base so that a request is one object.
+
+import type { Attempts } from "./attempts.ts";
+import type { CompiledRule, CompiledShare } from "./compile.ts";
+import type { Downstream } from "./exchange.ts";
+import { type Reason, reasons } from "./reason.ts";
+import type { ProxyRuntime } from "./runtime.ts";
+import type { Watched } from "./telemetry/watched.ts";
+import type { EndpointPool } from "./upstream/pool.ts";
+import { turn } from "./wire.ts";
+
+export abstract class RequestAccount {
+  protected readonly runtime: ProxyRuntime;
+  protected readonly down: Downstream;
+  /** Who makes the listener's line and the span; undefined where there are none. */
+  protected readonly watched: Watched | undefined;
+  /** As they came: filters may change the head. */
+  protected readonly path: string;
+  protected readonly authority: string;
+  protected rule: CompiledRule | undefined = undefined;
+  protected share: CompiledShare | undefined = undefined;
+  /** The endpoint of the last try. */
+  protected pool: EndpointPool | undefined = undefined;
+  protected tries = 0;
+  /** Only where a policy, or a failure, asks for it. */
+  protected attempts: Attempts | undefined = undefined;
+  /** Of the answer as the client gets it; 0 until it begins. */
+  protected status = 0;
+  /** Of bodies. */
+  protected bytesReceived = 0;
+  protected bytesSent = 0;
+  /** Everything is told. */
+  protected over = false;
+
+  constructor(runtime: ProxyRuntime, down: Downstream, watched?: Watched) {
+    this.runtime = runtime;
+    this.down = down;
+    this.watched = watched;
+    this.path = down.head.path;
+    this.authority = down.head.authority;
+  }
+
+  /** Once, when the request is over. `reason`: what went wrong. */
+  protected tell(reason: Reason | undefined): void {
+    const { metrics, accessLog } = this.runtime;
+    const milliseconds = turn.now - this.down.began;
+    const slot = this.share?.slot ?? this.rule?.slot ?? this.runtime.unrouted;
+    metrics.record(slot, this.status, milliseconds, this.bytesReceived, this.bytesSent);
+    if (reason) metrics.ended(reason, slot);
+    if (this.watched) {
+      this.watched.finished({
+        status: this.status,
+        reason,
+        flags: flagsOf(reason, this.attempts),
+        bytesReceived: this.bytesReceived,
+        bytesSent: this.bytesSent,
+        attempts: this.tries,
+        route: this.rule?.rule.name,
+        backend: this.share?.backend?.name,
+        endpoint: this.pool,
+      });
+    }
+    if (accessLog) this.#log(reason, milliseconds);
+  }
+
+  #log(reason: Reason | undefined, milliseconds: number): void {
+    const { head } = this.down;
+    this.runtime.accessLog!.write({
+      time: new Date(this.runtime.clock.now()).toISOString(),
+      method: head.method,
+      authority: this.authority,
+      path: this.path,
+      status: this.status,
+      reason: reason ?? "-",
+      flag: flagsOf(reason, this.attempts),
+      route: this.rule?.rule.name ?? "",
+      backend: this.share?.backend?.name ?? "",
+      endpoint: this.pool ? `${this.pool.address}:${this.pool.port}` : "",
+      source: head.source,
+      ...(head.client ? { peer: head.client.name } : {}),
+      milliseconds: Math.round(milliseconds * 1000) / 1000,
+      attempts: this.tries,
+      requestId: head.headers.get("x-request-id") ?? head.headers.tailEnd,
+    });
+  }
+}
+
+/** Response flags, separated by commas. */
+function flagsOf(reason: Reason | undefined, attempts: Attempts | undefined): string {
+  const flag: string = reason ? reasons[reason].flag : "-";
+  const limited = attempts?.limited;
+  if (limited === undefined) return flag;
+  return flag === "-" ? limited : `${flag},${limited}`;
+}
