@@ -14,12 +14,10 @@ import { Liveness } from "./liveness.ts";
 import { FrameOutput } from "./output.ts";
 import { PeerSettings } from "./peer-settings.ts";
 import { FrameReader, type FrameSink } from "./reader.ts";
+import { connectionWindow, ReceiveWindow } from "./receive-window.ts";
+import { RecentResets } from "./recent-resets.ts";
 import type { Http2Stream } from "./stream.ts";
 
-/** Bytes of all streams together that the peer may send before we say more. */
-const connectionWindow = 4 * 1024 * 1024;
-/** Streams that were reset lately: frames of them may still be under way. */
-const rememberedResets = 128;
 /** How long a connection that ended with an error may take to close, and one without streams to say goodbye. */
 export const lingerMilliseconds = 1_000;
 /** Longest time until the connection looks after its streams again. */
@@ -47,13 +45,11 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   readonly #reader: FrameReader;
   /** The connection's window follows what is consumed, or else opens again as soon as bytes arrive. */
   readonly #windowFollows: boolean;
-  #receiveWindow = connectionWindow;
-  #consumed = 0;
+  readonly #receiveWindow = new ReceiveWindow();
   #begun = false;
   #waiting = new Set<Http2Stream>();
   #pumping = false;
-  readonly #resets: number[] = [];
-  #resetCount = 0;
+  readonly #resets = new RecentResets();
   /** When a frame last began. */
   #progress = turn.now;
   #left = false;
@@ -71,12 +67,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
 
   /** Sends our settings and opens the connection's window. */
   protected greet(settings: readonly (readonly [number, number])[]): void {
-    const bytes = Buffer.alloc(settings.length * 6);
-    settings.forEach(([name, value], index) => {
-      bytes.writeUInt16BE(name, index * 6);
-      bytes.writeUInt32BE(value, index * 6 + 2);
-    });
-    this.output.frame(FrameType.settings, 0, 0, bytes, 0, bytes.length);
+    this.output.settings(settings);
     this.output.numbers(FrameType.windowUpdate, 0, 0, connectionWindow - defaultWindow);
     this.deadlines.arm(this, sweepMilliseconds);
   }
@@ -120,10 +111,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     const streams = [...this.streams.values()];
     this.streams.clear();
     this.#waiting.clear();
-    for (const stream of streams) {
-      stream.leave();
-      stream.broken(ErrorCode.noError, true);
-    }
+    breakAll(streams);
     if (this.#left) return;
     this.#left = true;
     this.deadlines.disarm(this);
@@ -169,35 +157,22 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   // ------------------------------------------------------------------------------------------------------------ errors
 
   frameError(code: number, what: string, id?: number): void {
-    if (id === undefined) this.connectionError(code, what);
-    else if (this.isIdle(id)) this.connectionError(code, what);
+    if (id === undefined || this.isIdle(id)) this.connectionError(code, what);
     else this.streamError(id, code);
   }
 
   /** GOAWAY with an error, and the end. */
   connectionError(code: number, what: string): void {
     if (this.closed) return;
-    this.sendGoaway(this.lastPeer, code, what);
+    this.output.goaway(this.lastPeer, code, what);
     this.finish();
-  }
-
-  protected sendGoaway(last: number, code: number, what = ""): void {
-    const bytes = Buffer.alloc(8 + what.length);
-    bytes.writeUInt32BE(last, 0);
-    bytes.writeUInt32BE(code, 4);
-    bytes.write(what, 8, "latin1");
-    this.output.frame(FrameType.goaway, 0, 0, bytes, 0, bytes.length);
   }
 
   /** Closes once everything is sent; streams that are left are broken. */
   protected finish(): void {
     if (this.closed) return;
     this.closed = true;
-    const streams = [...this.streams.values()];
-    for (const stream of streams) {
-      stream.leave();
-      stream.broken(ErrorCode.noError, true);
-    }
+    breakAll([...this.streams.values()]);
     this.output.endAfterFlush();
     this.deadlines.arm(this, lingerMilliseconds);
   }
@@ -217,7 +192,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
 
   sendReset(id: number, code: number): void {
     this.output.numbers(FrameType.rstStream, 0, id, code);
-    this.#resets[this.#resetCount++ % rememberedResets] = id;
+    this.#resets.add(id);
   }
 
   protected isIdle(id: number): boolean {
@@ -225,7 +200,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   protected wasReset(id: number): boolean {
-    return this.#resets.includes(id);
+    return this.#resets.has(id);
   }
 
   // ------------------------------------------------------------------------------------------------------------ frames
@@ -251,8 +226,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   dataBegins(id: number, length: number, content: number, last: boolean): boolean {
-    this.#receiveWindow -= length;
-    if (this.#receiveWindow < 0) {
+    if (!this.#receiveWindow.take(length)) {
       this.connectionError(ErrorCode.flowControlError, "more DATA than the connection's window");
       return false;
     }
@@ -379,11 +353,8 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   #credit(bytes: number): void {
-    this.#consumed += bytes;
-    if (this.#consumed < connectionWindow / 4 || this.closed) return;
-    this.#receiveWindow += this.#consumed;
-    this.output.numbers(FrameType.windowUpdate, 0, 0, this.#consumed);
-    this.#consumed = 0;
+    const more = this.closed ? 0 : this.#receiveWindow.credit(bytes);
+    if (more > 0) this.output.numbers(FrameType.windowUpdate, 0, 0, more);
   }
 
   /** So many bytes more (or less) wait for the peer's windows. */
@@ -421,5 +392,13 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     this.#waiting.delete(stream);
     if (unread > 0) this.consumed(unread);
     this.streamOver(stream);
+  }
+}
+
+/** The connection goes, and they with it. */
+function breakAll(streams: readonly Http2Stream[]): void {
+  for (const stream of streams) {
+    stream.leave();
+    stream.broken(ErrorCode.noError, true);
   }
 }

@@ -161,7 +161,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   closeWhenIdle(): void {
     if (this.#drainingSince !== 0 || this.closed) return;
     this.#drainingSince = turn.now;
-    this.sendGoaway(maxWindow, ErrorCode.noError);
+    this.output.goaway(maxWindow, ErrorCode.noError);
     this.sendPing();
     this.deadlines.arm(this, lingerMilliseconds);
   }
@@ -173,7 +173,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   #leave(): void {
     if (this.#lastServed !== maxWindow || this.closed) return;
     this.#lastServed = this.lastPeer;
-    this.sendGoaway(this.lastPeer, ErrorCode.noError);
+    this.output.goaway(this.lastPeer, ErrorCode.noError);
     if (this.streams.size === 0) this.finish();
   }
 

@@ -3,7 +3,7 @@
 // record. What the kernel does not take waits here, and nobody adds DATA to it meanwhile.
 
 import { turn, type Wire } from "../wire.ts";
-import { Flag, frameHeader } from "./frame.ts";
+import { Flag, FrameType, frameHeader } from "./frame.ts";
 
 const bufferBytes = 32 * 1024;
 /** More than this is sent at once, without waiting for the turn's end. */
@@ -129,6 +129,25 @@ export class FrameOutput {
     if (length < 24) for (let offset = 0; offset < length; offset++) buffer[at + offset] = bytes[start + offset]!;
     else bytes.copy(buffer, at, start, end);
     return at - frameHeader;
+  }
+
+  /** SETTINGS of these names and values. */
+  settings(list: readonly (readonly [number, number])[]): void {
+    const bytes = Buffer.alloc(list.length * 6);
+    list.forEach(([name, value], index) => {
+      bytes.writeUInt16BE(name, index * 6);
+      bytes.writeUInt32BE(value, index * 6 + 2);
+    });
+    this.frame(FrameType.settings, 0, 0, bytes, 0, bytes.length);
+  }
+
+  /** GOAWAY; `what` is for whoever looks for the cause, in ASCII. */
+  goaway(last: number, code: number, what = ""): void {
+    const bytes = Buffer.alloc(8 + what.length);
+    bytes.writeUInt32BE(last, 0);
+    bytes.writeUInt32BE(code, 4);
+    bytes.write(what, 8, "latin1");
+    this.frame(FrameType.goaway, 0, 0, bytes, 0, bytes.length);
   }
 
   /** A frame of numbers of four bytes. */

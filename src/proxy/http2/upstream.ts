@@ -106,7 +106,7 @@ export class Http2Upstream extends Http2Connection {
   retire(): void {
     this.#leave();
     if (this.busy === 0 && !this.closed) {
-      this.sendGoaway(0, ErrorCode.noError);
+      this.output.goaway(0, ErrorCode.noError);
       this.finish();
       this.over();
     }
