@@ -124,7 +124,9 @@ export class TestStack {
   }
 
   kubectl(...words: string[]): Promise<Result> {
-    return run(["kubectl", ...words], { env: { KUBECONFIG: join(this.home, this.name, "kubeconfig") } });
+    // What kubectl remembers of an API server it knows by its port, which other servers had before.
+    const env = { KUBECONFIG: join(this.home, this.name, "kubeconfig"), KUBECACHEDIR: join(this.home, "kube-cache") };
+    return run(["kubectl", ...words], { env });
   }
 
   /** An object, as JSON. */
