@@ -6,6 +6,7 @@ import type { CompiledRule, CompiledShare } from "./compile.ts";
 import type { Downstream } from "./exchange.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
+import { isoTime } from "./telemetry/iso-time.ts";
 import type { Watched } from "./telemetry/watched.ts";
 import type { EndpointPool } from "./upstream/pool.ts";
 import { turn } from "./wire.ts";
@@ -67,7 +68,7 @@ export abstract class RequestAccount {
   #log(reason: Reason | undefined, milliseconds: number): void {
     const { head } = this.down;
     this.runtime.accessLog!.write({
-      time: new Date(this.runtime.clock.now()).toISOString(),
+      time: isoTime(this.runtime.clock.now()),
       method: head.method,
       authority: this.authority,
       path: this.path,

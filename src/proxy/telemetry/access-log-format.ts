@@ -3,6 +3,7 @@
 // Unknown operators are refused, never printed as they are. What is absent is `-` in text and null in JSON.
 
 import { type AccessLogOperator, templatePieces } from "../../model/listener-telemetry.ts";
+import { isoTime } from "./iso-time.ts";
 
 /** What a line can be made of. */
 export interface AccessRecord {
@@ -43,14 +44,16 @@ export interface AccessRecord {
 type Value = string | number | undefined;
 type Operator = (record: AccessRecord) => Value;
 
+const absent: Operator = () => undefined;
+
 const operators: Readonly<Record<AccessLogOperator, Operator>> = {
   START_TIME: (record) => isoTime(record.startTime),
   PROTOCOL: (record) => record.protocol,
   RESPONSE_CODE: (record) => record.status,
   RESPONSE_FLAGS: (record) => record.flags,
   RESPONSE_CODE_DETAILS: (record) => record.details,
-  CONNECTION_TERMINATION_DETAILS: () => undefined,
-  UPSTREAM_TRANSPORT_FAILURE_REASON: () => undefined,
+  CONNECTION_TERMINATION_DETAILS: absent,
+  UPSTREAM_TRANSPORT_FAILURE_REASON: absent,
   BYTES_RECEIVED: (record) => record.bytesReceived,
   BYTES_SENT: (record) => record.bytesSent,
   DURATION: (record) => Math.round(record.duration),
@@ -91,7 +94,7 @@ export const defaultTextFormat =
 
 /** A text template as a function, without the line's end. Throws an Error that names an operator that is not known. */
 export function textFormat(template: string): LineFormat {
-  const pieces = piecesOf(template);
+  const pieces = withoutAbsent(piecesOf(template));
   const operators = pieces.flatMap((piece, at) =>
     typeof piece === "string" ? [] : [{ at, piece, safe: ownWords.has(piece) }],
   );
@@ -123,13 +126,26 @@ export function jsonFormat(fields: Readonly<Record<string, string>>): LineFormat
   };
 }
 
+/** What we never know becomes part of the text around it: each piece that is joined costs the line. */
+function withoutAbsent(pieces: readonly (string | Operator)[]): readonly (string | Operator)[] {
+  const merged: (string | Operator)[] = [];
+  for (const piece of pieces) {
+    const text = piece === absent ? "-" : piece;
+    const before = merged.at(-1);
+    if (typeof text === "string" && typeof before === "string") merged[merged.length - 1] = before + text;
+    else merged.push(text);
+  }
+  return merged;
+}
+
 function piecesOf(template: string): readonly (string | Operator)[] {
   return templatePieces(template).map((piece) => {
     if (typeof piece === "string") return piece;
     if ("operator" in piece) return operators[piece.operator];
-    const { header, names, most = Number.POSITIVE_INFINITY } = piece;
+    const { header, names, most } = piece;
     const [first, second] = names.map((name) => headerOf(header === "REQ", name));
-    return (record) => (first!(record) ?? second?.(record))?.slice(0, most);
+    const whole = second ? (record: AccessRecord) => first!(record) ?? second(record) : first!;
+    return most === undefined ? whole : (record) => whole(record)?.slice(0, most);
   });
 }
 
@@ -147,19 +163,6 @@ function headerOf(request: boolean, name: string): (record: AccessRecord) => str
   if (name === ":authority") return (record) => record.authority;
   if (name === ":path") return (record) => record.target;
   return (record) => record.requestHeader(name);
-}
-
-let lastTime = Number.NaN;
-let lastText = "";
-
-/** Many requests begin in one millisecond. */
-function isoTime(time: number): string {
-  const whole = Math.floor(time);
-  if (whole !== lastTime) {
-    lastTime = whole;
-    lastText = new Date(whole).toISOString();
-  }
-  return lastText;
 }
 
 function rounded(value: number | undefined): number | undefined {
