@@ -3,45 +3,26 @@
 // hears its peer only, and may still send to anybody (udp(7)).
 
 import { FFIType, ptr } from "bun:ffi";
-import { readdirSync, readlinkSync } from "node:fs";
 import { openLibc } from "../../base/libc.ts";
+import { ownSockets } from "../../base/own-sockets.ts";
 
 const { i32, u32, ptr: pointer } = FFIType;
-const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SOCK_DGRAM = 2;
 /** tcpmux: nobody sends UDP from there (IANA), and we are at this address ourselves. */
 const nobody = 1;
+const purpose = "UDP sockets cannot be made quiet";
 
 /** Works on sockets in whichever network namespace. Returns how many there were. */
 export function stopReceiving(port: number): number {
-  const { getsockname, getsockopt, connect } = openLibc(
-    {
-      getsockname: { args: [i32, pointer, pointer], returns: i32 },
-      getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
-      connect: { args: [i32, pointer, u32], returns: i32 },
-    },
-    "UDP sockets cannot be made quiet",
-  );
+  const { connect } = openLibc({ connect: { args: [i32, pointer, u32], returns: i32 } }, purpose);
   let count = 0;
-  for (const name of readdirSync("/proc/self/fd")) {
-    if (!isSocket(name)) continue;
-    const fd = Number(name);
-    const [type, typeLength] = [new Int32Array(1), new Uint32Array([4])];
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, ptr(type), ptr(typeLength)) !== 0 || type[0] !== SOCK_DGRAM) continue;
-    const address = Buffer.alloc(28);
-    const length = new Uint32Array([address.length]);
-    if (getsockname(fd, ptr(address), ptr(length)) !== 0 || address.readUInt16BE(2) !== port) continue;
-    address.writeUInt16BE(nobody, 2);
-    if (connect(fd, ptr(address), length[0]!) === 0) count++;
+  for (const socket of ownSockets(purpose)) {
+    if (socket.option(SO_TYPE) !== SOCK_DGRAM) continue;
+    const address = socket.address();
+    if (address?.port !== port) continue;
+    address.bytes.writeUInt16BE(nobody, 2);
+    if (connect(socket.fd, ptr(address.bytes), address.length) === 0) count++;
   }
   return count;
-}
-
-function isSocket(fd: string): boolean {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`).startsWith("socket:");
-  } catch {
-    return false; // the one that lists the folder
-  }
 }

@@ -4,29 +4,22 @@
 // chooses the second of its sockets; where there is none, the kernel chooses as ever.
 
 import { FFIType, ptr } from "bun:ffi";
-import { readdirSync, readlinkSync } from "node:fs";
 import { openLibc } from "../../base/libc.ts";
+import { ownSockets, SOL_SOCKET } from "../../base/own-sockets.ts";
 
 const { i32, u32, ptr: pointer } = FFIType;
-const SOL_SOCKET = 1;
 const SO_ACCEPTCONN = 30;
 const SO_ATTACH_REUSEPORT_CBPF = 51;
 /** BPF_RET | BPF_K: answers a constant. */
 const returnConstant = 0x06;
+const purpose = "connections cannot be diverted";
 
 /**
  * Diverts the listening TCP sockets of this process that have one of `ports`; returns how many there were. Throws an Error where the
  * C library cannot be called.
  */
 export function divert(ports: ReadonlySet<number>): number {
-  const { getsockname, getsockopt, setsockopt } = openLibc(
-    {
-      getsockname: { args: [i32, pointer, pointer], returns: i32 },
-      getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
-      setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 },
-    },
-    "connections cannot be diverted",
-  );
+  const { setsockopt } = openLibc({ setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 } }, purpose);
   // struct sock_filter { u16 code; u8 jt, jf; u32 k }, of a struct sock_fprog { u16 len; struct sock_filter *filter }.
   const second = new Uint8Array(8);
   new DataView(second.buffer).setUint16(0, returnConstant, true);
@@ -35,25 +28,11 @@ export function divert(ports: ReadonlySet<number>): number {
   new DataView(program.buffer).setUint16(0, 1, true);
   new DataView(program.buffer).setBigUint64(8, BigInt(ptr(second)), true);
   let count = 0;
-  for (const name of readdirSync("/proc/self/fd")) {
-    if (!isSocket(name)) continue;
-    const fd = Number(name);
-    const [listens, size] = [new Int32Array(1), new Uint32Array([4])];
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, ptr(listens), ptr(size)) !== 0 || listens[0] !== 1) continue;
-    const address = Buffer.alloc(28);
-    const length = new Uint32Array([address.length]);
-    // A Unix socket's name is a path: its family is 1, and an IP socket's is 2 or 10.
-    if (getsockname(fd, ptr(address), ptr(length)) !== 0 || address.readUInt16LE(0) < 2) continue;
-    if (!ports.has(address.readUInt16BE(2))) continue;
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, ptr(program), program.length) === 0) count++;
+  for (const socket of ownSockets(purpose)) {
+    if (socket.option(SO_ACCEPTCONN) !== 1) continue;
+    const address = socket.address();
+    if (!address || !ports.has(address.port)) continue;
+    if (setsockopt(socket.fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, ptr(program), program.length) === 0) count++;
   }
   return count;
-}
-
-function isSocket(fd: string): boolean {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`).startsWith("socket:");
-  } catch {
-    return false; // the one that lists the folder
-  }
 }
