@@ -7,6 +7,7 @@ import { startDnsAlone } from "../cluster/dns-alone.ts";
 import { defaultConfig } from "../dns/config.ts";
 import { forwardOf, parseConfig } from "../dns/config-map.ts";
 import type { Command, Words } from "./command.ts";
+import { untilInterrupted } from "./interruption.ts";
 import { print } from "./terminal.ts";
 
 export const command: Command = {
@@ -70,16 +71,7 @@ async function run(words: Words): Promise<number> {
     log: createLogger((line) => process.stderr.write(`${line}\n`)),
   });
   print(`DNS for ${zone.config.zones[0]} at ${address}, port ${service.port} (UDP and TCP)`);
-  await new Promise<void>((resolve) => {
-    // A listener for signals alone does not keep the process alive.
-    const alive = setInterval(() => {}, 3_600_000);
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.once(signal, () => {
-        clearInterval(alive);
-        resolve();
-      });
-    }
-  });
+  await untilInterrupted();
   await service.dispose();
   process.exit(0);
 }

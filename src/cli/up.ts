@@ -26,6 +26,7 @@ import { tearDown } from "../cluster/teardown.ts";
 import { apiPath, StackClient } from "./api-client.ts";
 import { type Applied, applyManifests } from "./applying.ts";
 import { type Command, nameOption, type Words } from "./command.ts";
+import { untilInterrupted } from "./interruption.ts";
 import { recordSourcesOf } from "./recording.ts";
 import { bold, columns, dim, duration, green, print, printError, red, yellow } from "./terminal.ts";
 
@@ -368,16 +369,7 @@ function issuedHere(gateway: KubeObject, secrets: readonly KubeObject[]): boolea
 
 async function stayUntilInterrupted(name: string): Promise<void> {
   print("Running in the foreground; Ctrl-C takes the stack down.");
-  await new Promise<void>((resolve) => {
-    // A listener for signals alone does not keep the process alive.
-    const alive = setInterval(() => {}, 3_600_000);
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.once(signal, () => {
-        clearInterval(alive);
-        resolve();
-      });
-    }
-  });
+  await untilInterrupted();
   await tearDown(name, { keepData: false });
   print(`Stack "${name}" is down.`);
 }
