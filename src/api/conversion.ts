@@ -36,11 +36,11 @@ function autoscalerToV1(object: KubeObject): KubeObject {
   const current = list(currentMetrics)
     .map((one) => averageCpu(one, "current"))
     .find((one) => one !== undefined);
-  const others = all.filter((one) => !isCpu(one)).map(metricToV1);
+  const others = all.filter((one) => !isCpu(one)).map(metricToV1("target"));
   const notes: Record<string, string> = {
     ...(others.length > 0 ? { [metricsKey]: JSON.stringify(others) } : {}),
     ...(list(currentMetrics).length > 0
-      ? { [currentMetricsKey]: JSON.stringify(list(currentMetrics).map(statusToV1)) }
+      ? { [currentMetricsKey]: JSON.stringify(list(currentMetrics).map(metricToV1("current"))) }
       : {}),
     ...(list(conditions).length > 0 ? { [conditionsKey]: JSON.stringify(conditions) } : {}),
     // Upstream writes its internal type here, whose fields have capital letters.
@@ -78,11 +78,11 @@ function autoscalerFromV1(object: KubeObject): KubeObject {
     },
   });
   const metrics = [
-    ...list(read(metricsKey)).map(metricFromV1),
+    ...list(read(metricsKey)).map(metricFromV1("target")),
     ...(target === undefined ? [] : [cpu("target", target)]),
   ];
   const behavior = read(behaviorKey);
-  const told = list(read(currentMetricsKey)).map(statusFromV1);
+  const told = list(read(currentMetricsKey)).map(metricFromV1("current"));
   const currentMetrics = told.length > 0 || current === undefined ? told : [cpu("current", current)];
   const conditions = list(read(conditionsKey));
   return {
@@ -120,86 +120,53 @@ const sources: Readonly<Record<string, string>> = {
   External: "external",
 };
 
-/** v1 names what a metric measures and what it shall be in fields beside each other. */
-function metricToV1(metric: Fields): Fields {
-  const source = sources[String(metric["type"])] ?? "";
-  const { target, metric: measured, describedObject, ...rest } = fields(metric[source]);
-  const { averageUtilization, averageValue, value } = fields(target);
-  const average = source === "object" ? "averageValue" : "targetAverageValue";
-  return {
-    type: metric["type"],
-    [source]: present({
-      ...rest,
-      ...(describedObject === undefined ? {} : { target: describedObject }),
-      ...measuredToV1(source, measured),
-      targetAverageUtilization: averageUtilization,
-      [average]: averageValue,
-      targetValue: value,
-    }),
-  };
-}
+/** Where a metric says what it shall be (spec) or what it is (status): the field in v2, and in v1 the first word of several. */
+type Side = "target" | "current";
 
-function metricFromV1(metric: Fields): Fields {
-  const source = sources[String(metric["type"])] ?? "";
-  const { targetAverageUtilization, targetAverageValue, averageValue, targetValue, target, ...given } = fields(
-    metric[source],
-  );
-  const { measured, rest } = measuredFromV1(source, given);
-  const average = targetAverageValue ?? averageValue;
-  const type =
-    targetAverageUtilization !== undefined ? "Utilization" : average !== undefined ? "AverageValue" : "Value";
-  return {
-    type: metric["type"],
-    [source]: present({
-      ...rest,
-      describedObject: source === "object" ? target : undefined,
-      metric: measured,
-      target: present({
-        type,
-        averageUtilization: targetAverageUtilization,
-        averageValue: average,
-        value: targetValue,
+/** v1 has what a metric measures and what it shall be, or is, in fields beside each other. */
+function metricToV1(side: Side): (metric: Fields) => Fields {
+  return (metric) => {
+    const source = sources[String(metric["type"])] ?? "";
+    const { [side]: amount, metric: measured, describedObject, ...rest } = fields(metric[source]);
+    const { averageUtilization, averageValue, value } = fields(amount);
+    return {
+      type: metric["type"],
+      [source]: present({
+        ...rest,
+        ...(describedObject === undefined ? {} : { target: describedObject }),
+        ...measuredToV1(source, measured),
+        [`${side}AverageUtilization`]: averageUtilization,
+        [source === "object" ? "averageValue" : `${side}AverageValue`]: averageValue,
+        [`${side}Value`]: value,
       }),
-    }),
+    };
   };
 }
 
-function statusToV1(metric: Fields): Fields {
-  const source = sources[String(metric["type"])] ?? "";
-  const { current, metric: measured, describedObject, ...rest } = fields(metric[source]);
-  const { averageUtilization, averageValue, value } = fields(current);
-  const average = source === "object" ? "averageValue" : "currentAverageValue";
-  return {
-    type: metric["type"],
-    [source]: present({
-      ...rest,
-      ...(describedObject === undefined ? {} : { target: describedObject }),
-      ...measuredToV1(source, measured),
-      currentAverageUtilization: averageUtilization,
-      [average]: averageValue,
-      currentValue: value,
-    }),
-  };
-}
-
-function statusFromV1(metric: Fields): Fields {
-  const source = sources[String(metric["type"])] ?? "";
-  const { currentAverageUtilization, currentAverageValue, averageValue, currentValue, target, ...given } = fields(
-    metric[source],
-  );
-  const { measured, rest } = measuredFromV1(source, given);
-  return {
-    type: metric["type"],
-    [source]: present({
-      ...rest,
-      describedObject: source === "object" ? target : undefined,
-      metric: measured,
-      current: present({
-        averageUtilization: currentAverageUtilization,
-        averageValue: currentAverageValue ?? averageValue,
-        value: currentValue,
+function metricFromV1(side: Side): (metric: Fields) => Fields {
+  return (metric) => {
+    const source = sources[String(metric["type"])] ?? "";
+    const {
+      [`${side}AverageUtilization`]: averageUtilization,
+      [`${side}AverageValue`]: average,
+      averageValue: ofObject,
+      [`${side}Value`]: value,
+      target,
+      ...given
+    } = fields(metric[source]);
+    const { measured, rest } = measuredFromV1(source, given);
+    const averageValue = average ?? ofObject;
+    const type =
+      averageUtilization !== undefined ? "Utilization" : averageValue !== undefined ? "AverageValue" : "Value";
+    return {
+      type: metric["type"],
+      [source]: present({
+        ...rest,
+        describedObject: source === "object" ? target : undefined,
+        metric: measured,
+        [side]: present({ type: side === "target" ? type : undefined, averageUtilization, averageValue, value }),
       }),
-    }),
+    };
   };
 }
 
