@@ -4,11 +4,11 @@
 import type { BackendName, HeaderValue } from "../model/model.ts";
 import { Deadline, type Deadlines } from "./deadlines.ts";
 import type { Repeat, RequestHead, ResponseHead, UpstreamEvents } from "./exchange.ts";
-import { HeaderBlock } from "./headers.ts";
+import { HeaderBlock, hopByHopNames } from "./headers.ts";
 import type { Reason } from "./reason.ts";
 import type { BackendRuntime } from "./upstream/backend.ts";
 import type { Waiter } from "./upstream/pool.ts";
-import { beginTurn, endTurn, turn } from "./wire.ts";
+import { inTurn } from "./wire.ts";
 
 /** Who has the connections, and the timers. */
 export interface CallRuntime {
@@ -49,25 +49,11 @@ export interface Call {
 
 export function call(runtime: CallRuntime, request: CallRequest, end: CallEnd): Call {
   const underWay = new CallUnderWay(runtime, request, end);
-  if (turn.running) underWay.start();
-  else {
-    beginTurn();
-    underWay.start();
-    endTurn();
-  }
+  inTurn(() => underWay.start());
   return underWay;
 }
 
-const perHop = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "transfer-encoding",
-  "upgrade",
-  "te",
-  "trailer",
-]);
-const framing = new Set([...perHop, "content-length", "host", "expect"]);
+const framing = new Set([...hopByHopNames, "content-length", "host", "expect"]);
 
 class CallUnderWay extends Deadline implements Call, Waiter, UpstreamEvents {
   readonly #runtime: CallRuntime;

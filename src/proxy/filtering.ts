@@ -2,13 +2,14 @@
 // stages; then the answer's handlers the other way round. It stands between the codecs and `forwarding.ts`, which has one only
 // where a rule has filters.
 
+import { copyHead, replaceRepresentation } from "./answer-head.ts";
 import { type BodyStage, linkStages } from "./body-stage.ts";
 import type { BodySink, Downstream, RequestHead, ResponseHead } from "./exchange.ts";
 import { type FilterAnswer, type FilterExchange, type Handlers, type Replacement, waits } from "./filter.ts";
 import { HeaderBlock, Kind } from "./headers.ts";
 import { type LocalAnswer, localAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
-import { beginTurn, endTurn, turn } from "./wire.ts";
+import { inTurn } from "./wire.ts";
 
 /** What filtering needs from `forwarding.ts`. */
 export interface FilteredExchange extends BodySink {
@@ -308,18 +309,10 @@ export class Filtering implements FilterExchange, BodySink {
     }
   }
 
-  #replaceBody({ status, headers, body }: Replacement): void {
-    const answer = this.#answer!;
-    for (const name of representation) answer.headers.remove(name);
-    for (const { name, value } of headers) answer.headers.set(name, value);
-    if (answer.status !== status) {
-      answer.status = status;
-      answer.phrase = "";
-    }
-    this.bodiless = this.head.method === "HEAD" || status === 204 || status === 304;
-    if (status !== 204 && status !== 304) answer.headers.add("content-length", String(body.length));
-    answer.length = this.bodiless ? 0 : body.length;
-    this.#localBody = body;
+  #replaceBody(replacement: Replacement): void {
+    this.bodiless = this.head.method === "HEAD" || replacement.status === 204 || replacement.status === 304;
+    replaceRepresentation(this.#answer!, replacement, this.bodiless);
+    this.#localBody = replacement.body;
   }
 
   #sendAnswer(): void {
@@ -424,42 +417,4 @@ export class Filtering implements FilterExchange, BodySink {
     for (const stage of this.#requestStages) stage.cancel();
     for (const stage of this.#responseStages) stage.cancel();
   }
-}
-
-/** Fields that speak of the body that goes (RFC 9110 §8). */
-const representation = [
-  "content-type",
-  "content-length",
-  "content-encoding",
-  "content-language",
-  "content-location",
-  "content-range",
-  "content-disposition",
-  "accept-ranges",
-  "etag",
-  "last-modified",
-  "digest",
-  "content-digest",
-  "repr-digest",
-  "content-md5",
-];
-
-/** A head that outlives the bytes it was parsed from. Framing stays with the codecs. */
-function copyHead({ status, phrase, headers, length }: ResponseHead): ResponseHead {
-  const block = new HeaderBlock();
-  for (const [name, value] of headers.entries()) if (!hop.has(name)) block.add(name, value);
-  return { status, phrase, headers: block, length };
-}
-
-const hop = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer"]);
-
-/** Verdicts come from timers and promises, too: what follows from one is a turn of its own then. */
-function inTurn(run: () => void): void {
-  if (turn.running) {
-    run();
-    return;
-  }
-  beginTurn();
-  run();
-  endTurn();
 }

@@ -41,6 +41,26 @@ export function kindSet(...kinds: readonly number[]): Uint8Array {
   return table;
 }
 
+/** Fields that speak of one connection of HTTP/1 (RFC 9110 §7.6.1), as kinds and as names. */
+export const hopByHopKinds: readonly number[] = [
+  Kind.connection,
+  Kind.keepAlive,
+  Kind.proxyConnection,
+  Kind.transferEncoding,
+  Kind.upgrade,
+  Kind.te,
+  Kind.trailer,
+];
+export const hopByHopNames: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "transfer-encoding",
+  "upgrade",
+  "te",
+  "trailer",
+]);
+
 const width = 4;
 const noBytes = Buffer.alloc(0);
 

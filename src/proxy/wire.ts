@@ -41,6 +41,17 @@ export function endTurn(): void {
   if (owner !== undefined) flushWritten();
 }
 
+/** What comes of a timer or a promise is a turn of its own, if none is under way. */
+export function inTurn(run: () => void): void {
+  if (turn.running) {
+    run();
+    return;
+  }
+  beginTurn();
+  run();
+  endTurn();
+}
+
 /** Sends what was written outside of socket events (timers, configuration). */
 export function flushWritten(): void {
   owner?.flush();

@@ -1,6 +1,6 @@
 // Fields of a header block one by one, for filters that must not see several of one name joined (cookies).
 
-import { type HeaderBlock, Kind } from "../headers.ts";
+import { type HeaderBlock, hopByHopNames, Kind } from "../headers.ts";
 
 /** The values of all fields of a name (lower case), in the order they came. */
 export function valuesOf(headers: HeaderBlock, name: string): string[] {
@@ -22,14 +22,4 @@ export function addToList(headers: HeaderBlock, name: string, member: string): v
 }
 
 /** Fields that frame a message or belong to one hop: out of reach for whatever users write. */
-export const untouchable: ReadonlySet<string> = new Set([
-  "connection",
-  "content-length",
-  "host",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
+export const untouchable: ReadonlySet<string> = new Set([...hopByHopNames, "content-length", "host"]);

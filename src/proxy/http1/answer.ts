@@ -1,7 +1,7 @@
 // Answers to clients as bytes of HTTP/1 (RFC 9112): heads, and how their bodies say where they end.
 
 import type { ResponseHead } from "../exchange.ts";
-import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
+import { type HeaderBlock, hopByHopKinds, Kind, kindSet } from "../headers.ts";
 import { type Reason, reasons } from "../reason.ts";
 import type { Outlet } from "../wire.ts";
 import type { Http1RequestHead } from "./request.ts";
@@ -10,15 +10,7 @@ import { dateLine, statusLine } from "./status.ts";
 /** How the client knows the end of an answer: by its head, by the last chunk, by the connection's end; or there is a tunnel. */
 export const Framing = { length: 0, chunked: 1, close: 2, tunnel: 3 } as const;
 
-const hopByHop = kindSet(
-  Kind.connection,
-  Kind.keepAlive,
-  Kind.proxyConnection,
-  Kind.transferEncoding,
-  Kind.upgrade,
-  Kind.te,
-  Kind.trailer,
-);
+const hopByHop = kindSet(...hopByHopKinds);
 
 export function writeInterim(to: Outlet, { status, phrase, headers }: ResponseHead): void {
   to.text(statusLine(status, phrase));

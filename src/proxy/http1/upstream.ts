@@ -3,7 +3,7 @@
 
 import type { Deadlines } from "../deadlines.ts";
 import type { RequestHead, Upstream, UpstreamEvents } from "../exchange.ts";
-import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
+import { type HeaderBlock, hopByHopKinds, Kind, kindSet } from "../headers.ts";
 import type { Reason } from "../reason.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
@@ -27,16 +27,7 @@ export interface UpstreamOwner {
 
 const State = { idle: 0, head: 1, body: 2, untilClose: 3, tunnel: 4, over: 5 } as const;
 
-const hop = [
-  Kind.connection,
-  Kind.keepAlive,
-  Kind.proxyConnection,
-  Kind.transferEncoding,
-  Kind.upgrade,
-  Kind.te,
-  Kind.trailer,
-  Kind.http2Settings,
-];
+const hop = [...hopByHopKinds, Kind.http2Settings];
 const hopByHop = kindSet(...hop);
 const hopByHopAndHost = kindSet(Kind.host, ...hop);
 

@@ -2,7 +2,7 @@
 // buffer that all encoders share. A field enters the dynamic table the second time it is sent, so that values that never come
 // again push nothing out; what must stay secret, or rarely repeats, never does.
 
-import { type HeaderBlock, Kind } from "../../headers.ts";
+import { type HeaderBlock, hopByHopKinds, Kind } from "../../headers.ts";
 import { tableBytes } from "./decoder.ts";
 import { huffmanEncode, huffmanLength } from "./huffman.ts";
 import { fieldOverhead, staticFields } from "./static-table.ts";
@@ -347,13 +347,8 @@ function lower(source: Uint8Array, start: number, length: number, target: Uint8A
   }
 }
 
-/** Kinds that belong to a connection of HTTP/1 and must not travel in HTTP/2 (RFC 9113 §8.2.2). */
+/** What belongs to a connection of HTTP/1 and must not travel in HTTP/2 (RFC 9113 §8.2.2), which has `trailer` all the same. */
 export const connectionKinds: readonly number[] = [
-  Kind.connection,
-  Kind.keepAlive,
-  Kind.proxyConnection,
-  Kind.transferEncoding,
-  Kind.upgrade,
-  Kind.te,
+  ...hopByHopKinds.filter((kind) => kind !== Kind.trailer),
   Kind.http2Settings,
 ];
