@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { requestPath } from "./request-path.ts";
+import { requestPath, requestTarget } from "./request-path.ts";
 
 test("a request's path is found whatever its Host header is", () => {
   expect(requestPath({ url: "http://127.0.0.1:10256/healthz?full" })).toBe("/healthz");
@@ -20,4 +20,15 @@ test("a server answers a request whose Host header is no host", async () => {
   });
   expect(await promise).toEndWith("\r\n\r\n/livez");
   await server.stop(true);
+});
+
+test("path and query stand on their own, whatever the Host header says", () => {
+  const target = (url: string) => {
+    const { pathname, search } = requestTarget({ url });
+    return pathname + search;
+  };
+  expect(target("http://fd00::1:10256/config?type=listeners#part")).toBe("/config?type=listeners");
+  expect(target("http://a b")).toBe("/");
+  expect(target("http://x//y?a=/b?c")).toBe("//y?a=/b?c");
+  expect(requestTarget({ url: "http://fd00::1/drain?deadline=7" }).searchParams.get("deadline")).toBe("7");
 });

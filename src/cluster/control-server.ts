@@ -3,6 +3,7 @@
 import { chmodSync, rmSync } from "node:fs";
 import type { AsyncDisposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
+import { requestTarget } from "../base/request-path.ts";
 import type { PacketDecision } from "../services/packet.ts";
 import type { ExecPlan, StackStatus, StartReport, WaitReport, WaitRequest } from "./control-api.ts";
 import type { ExplainRequest, Explanation } from "./explain.ts";
@@ -38,7 +39,7 @@ export function startControlServer(socket: string, handlers: ControlHandlers): A
     ...forever,
     routes: {
       "/ping": () => Response.json({}),
-      "/started": answer((request) => handlers.started(Number(new URL(request.url).searchParams.get("seen") ?? 0))),
+      "/started": answer((request) => handlers.started(Number(requestTarget(request).searchParams.get("seen") ?? 0))),
       "/status": answer(() => handlers.status()),
       "/wait": answer(async (request) => handlers.wait((await request.json()) as WaitRequest)),
       "/explain": answer(async (request) => handlers.explain((await request.json()) as ExplainRequest)),
@@ -47,7 +48,7 @@ export function startControlServer(socket: string, handlers: ControlHandlers): A
         handlers.recordSources((await request.json()) as Manifest[]);
         return {};
       }),
-      "/exec": answer((request) => handlers.execPlan(new URL(request.url).searchParams.get("target") ?? "")),
+      "/exec": answer((request) => handlers.execPlan(requestTarget(request).searchParams.get("target") ?? "")),
       "/replace-proxy": answer(async () => {
         await handlers.replaceProxy();
         return {};

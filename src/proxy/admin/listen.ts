@@ -2,6 +2,7 @@
 
 import { linkSync, renameSync, rmSync, statSync } from "node:fs";
 import { messageOf, UserError } from "../../base/errors.ts";
+import { requestTarget } from "../../base/request-path.ts";
 
 /** By method and path: `GET /metrics`. */
 export type AdminHandlers = Readonly<Record<string, (url: URL, request: Request) => Response | Promise<Response>>>;
@@ -21,7 +22,7 @@ export function listenAdmin(path: string, handlers: AdminHandlers, help: string)
     unix: beside,
     ...forever,
     async fetch(request) {
-      const url = new URL(request.url);
+      const url = requestTarget(request);
       const handler = handlers[`${request.method} ${url.pathname}`];
       if (!handler) return new Response(help, { status: 404 });
       try {
