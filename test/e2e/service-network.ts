@@ -2,6 +2,7 @@
 // bridged: an answer that took a short cut past the node's connection tracking would hide what is tested.
 
 import type { Run } from "../../src/node/service-rules.ts";
+import { cartRow as rowOfCart } from "../../src/node/testing/rows.ts";
 import type { ServicePort, TableEndpoint } from "../../src/services/service-table.ts";
 
 /** Of this process, so that two runs at once do not take each other's namespaces away. */
@@ -146,27 +147,5 @@ export function tally(answers: readonly string[]): Record<string, number> {
 
 /** The ClusterIP Service `shop/cart` with these endpoints, all on the node. */
 export function cartRow(endpoints: readonly TableEndpoint[], more: Partial<ServicePort> = {}): ServicePort {
-  return {
-    key: "shop/cart:http/TCP/4",
-    name: "shop/cart:http",
-    namespace: "shop",
-    service: "cart",
-    family: 4,
-    protocol: "TCP",
-    port: 80,
-    clusterIP,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: endpoints,
-    localEndpoints: endpoints,
-    hasEndpoints: endpoints.length > 0,
-    localReady: endpoints.length,
-    ...more,
-  };
+  return rowOfCart(clusterIP, endpoints, more);
 }

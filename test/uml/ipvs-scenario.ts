@@ -12,6 +12,7 @@ import { ipvs } from "../../src/node/ipvs/ipvs.ts";
 import { missingIpvsSupport } from "../../src/node/ipvs/support.ts";
 import { startRulesSink } from "../../src/node/rules-sink.ts";
 import type { Run, ServiceRules } from "../../src/node/service-rules.ts";
+import { cartRow } from "../../src/node/testing/rows.ts";
 import type { ServicePort, ServiceTable } from "../../src/services/service-table.ts";
 import { sequences } from "../e2e/random-rows.ts";
 import { grow, start } from "../e2e/rules-increments.ts";
@@ -182,29 +183,8 @@ async function main(): Promise<void> {
   };
   const endpoints = (which: readonly number[], port = 8080, local = true) =>
     which.map((n) => ({ address: pods[n]!.address, port, local }));
-  const row = (which: readonly number[], more: Partial<ServicePort> = {}): ServicePort => ({
-    key: "shop/cart:http/TCP/4",
-    name: "shop/cart:http",
-    namespace: "shop",
-    service: "cart",
-    family: 4,
-    protocol: "TCP",
-    port: 80,
-    clusterIP,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: endpoints(which),
-    localEndpoints: endpoints(which),
-    hasEndpoints: which.length > 0,
-    localReady: which.length,
-    ...more,
-  });
+  const row = (which: readonly number[], more: Partial<ServicePort> = {}): ServicePort =>
+    cartRow(clusterIP, endpoints(which), more);
 
   const named = (service: string, address: string, which: readonly number[], more: Partial<ServicePort> = {}) =>
     row(which, { key: `shop/${service}/TCP/4`, name: `shop/${service}`, service, clusterIP: address, ...more });

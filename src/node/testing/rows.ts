@@ -1,6 +1,6 @@
 // Rows of a service table for tests of the rule backends.
 
-import type { ServicePort } from "../../services/service-table.ts";
+import type { ServicePort, TableEndpoint } from "../../services/service-table.ts";
 
 /**
  * A ClusterIP Service `ns/sN` with endpoints by their last number; even ones are on this node. `portName` is its port's name;
@@ -39,6 +39,27 @@ export function port(
     localEndpoints: list.filter((one) => one.local),
     hasEndpoints: list.length > 0,
     localReady: 0,
+    ...more,
+  };
+}
+
+/** The ClusterIP Service `shop/cart` at this address with these endpoints, which are all on the node unless `more` says otherwise. */
+export function cartRow(
+  clusterIP: string,
+  endpoints: readonly TableEndpoint[],
+  more: Partial<ServicePort> = {},
+): ServicePort {
+  return {
+    ...port(0, []),
+    key: "shop/cart:http/TCP/4",
+    name: "shop/cart:http",
+    namespace: "shop",
+    service: "cart",
+    clusterIP,
+    clusterEndpoints: endpoints,
+    localEndpoints: endpoints,
+    hasEndpoints: endpoints.length > 0,
+    localReady: endpoints.length,
     ...more,
   };
 }

@@ -3,6 +3,7 @@ import type { TCPSocketListener } from "bun";
 import { silentLogger } from "../../base/log.ts";
 import { source } from "../../collections/source.ts";
 import type { ServicePort } from "../../services/service-table.ts";
+import { cartRow } from "../testing/rows.ts";
 import { UserspaceForwarder } from "./forwarder.ts";
 
 const service = "127.96.200.1";
@@ -62,29 +63,7 @@ function talk(hostname: string, port: number, text: string): Promise<string> {
 
 function row(endpoints: readonly string[], more: Partial<ServicePort> = {}): ServicePort {
   const table = endpoints.map((address) => ({ address, port: 18080, local: true }));
-  return {
-    key: "shop/cart:http/TCP/4",
-    name: "shop/cart:http",
-    namespace: "shop",
-    service: "cart",
-    family: 4,
-    protocol: "TCP",
-    port: 18000,
-    clusterIP: service,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    nodePort: undefined,
-    healthCheckNodePort: undefined,
-    internalPolicyLocal: false,
-    externalPolicyLocal: false,
-    affinitySeconds: undefined,
-    clusterEndpoints: table,
-    localEndpoints: [],
-    hasEndpoints: table.length > 0,
-    localReady: table.length,
-    ...more,
-  };
+  return cartRow(service, table, { port: 18000, localEndpoints: [], ...more });
 }
 
 function start(first: ServicePort) {
