@@ -34,6 +34,9 @@ export function difference(now: Rules, wanted: Rules, names?: Iterable<string>):
   const setsGone: Ordered[] = [];
   const servers = { add: [] as string[], remove: [] as string[] };
   const addresses = { device: [] as string[], add: [] as string[], remove: [] as string[] };
+  const unguarded = new Set(
+    changed.filter(({ name, after }) => guards(name) && !after).map(({ name }) => portOf(name)),
+  );
 
   for (const { name, before, after } of changed) {
     const slash = name.indexOf("/");
@@ -48,7 +51,10 @@ export function difference(now: Rules, wanted: Rules, names?: Iterable<string>):
       if (after) setsBefore.push({ rank: 1, line: `create ${rest} ${after.join(" ")}` });
     } else if (kind === "entry") {
       const set = kinds.get(rest.slice(0, rest.indexOf(" ")));
-      const steps = (after === undefined) === (set?.keepsSource === true) ? setsBefore : setsAfter;
+      const keeps = set?.keepsSource === true;
+      // Who is shut out of a port that stays guarded is so before endpoints come that it must not meet.
+      const shutsOut = excepts(set?.id) && !unguarded.has(portOf(name));
+      const steps = (after ? !keeps : keeps || shutsOut) ? setsBefore : setsAfter;
       steps.push({ rank: rankOf(set?.id, after !== undefined), line: `${after ? "add" : "del"} ${rest}` });
     } else if (kind === "ipvs") serverChange(rest, before, after, servers);
     else if (kind === "device") {
@@ -171,8 +177,26 @@ interface Ordered {
 function rankOf(set: string | undefined, added: boolean): number {
   const restricts = set === "KUBE-LOAD-BALANCER-FW" || set === "KUBE-IPVS-IPS";
   if (added) return restricts ? 3 : 2;
-  const excepts = set === "KUBE-LOAD-BALANCER-SOURCE-CIDR" || set === "KUBE-LOAD-BALANCER-SOURCE-IP";
-  return restricts ? 5 : excepts ? 6 : 4;
+  return restricts ? 5 : excepts(set) ? 6 : 4;
+}
+
+/** Whether entries of a set let sources in that would be shut out. */
+function excepts(set: string | undefined): boolean {
+  return set === "KUBE-LOAD-BALANCER-SOURCE-CIDR" || set === "KUBE-LOAD-BALANCER-SOURCE-IP";
+}
+
+/** Whether a piece is an entry that shuts all but some sources out of a port. */
+function guards(name: string): boolean {
+  return kinds.get(name.slice("entry/".length, name.indexOf(" ")))?.id === "KUBE-LOAD-BALANCER-FW";
+}
+
+/** `10.97.0.1,tcp:80` of a piece that is an entry about it. */
+function portOf(name: string): string {
+  return name
+    .slice(name.indexOf(" ") + 1)
+    .split(",")
+    .slice(0, 2)
+    .join();
 }
 
 function ordered(all: readonly Ordered[]): string {

@@ -143,6 +143,10 @@ const changes: Readonly<Record<string, readonly [readonly ServicePort[], readonl
     [port(1, [1, 2], narrow)],
     [port(1, [1, 2], { ...shut, externalPolicyLocal: true })],
   ],
+  "source ranges and policy at once, and the first endpoint comes elsewhere": [
+    [port(1, [], narrow)],
+    [port(1, [1], { ...shut, externalPolicyLocal: true })],
+  ],
   "LoadBalancer to ClusterIP": [[port(1, [1, 2], narrow)], [port(1, [1, 2])]],
   "ClusterIP to LoadBalancer": [[port(1, [1, 2])], [port(1, [1, 2], narrow)]],
   "another node port": [[port(1, [1, 2], open)], [port(1, [1, 2], { ...open, nodePort: 30_002 })]],
