@@ -1,10 +1,14 @@
 // Our proxy, NGINX, HAProxy and Envoy side by side for the benchmarks: the same 1,000 rules, the same backend, one worker each.
 // A benchmark says how they are set up and gets those that are installed; runs are taken in turns, so that all of them meet the
-// same noise, and ratios are medians of paired runs.
+// same noise, and ratios are medians of paired runs. Ours tells of its requests (`fairlead`): a line of the access log for each, the
+// context of a trace passed on with each and one trace in a hundred recorded; `bare` is ours without. The others log nothing, but
+// for `nginx-log`, which writes a line of the same fields.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Listener } from "../src/model/model.ts";
+import { defaultTextFormat } from "../src/proxy/telemetry/access-log-format.ts";
 import { envoyProgram } from "../test/e2e/envoy.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener } from "../test/e2e/proxy-harness.ts";
 import { makeSecret, tlsListener } from "../test/e2e/proxy-secrets.ts";
@@ -19,7 +23,9 @@ import {
   services,
 } from "./http1/rules.ts";
 
-export interface Contender<N extends string = "fairlead" | "nginx" | "haproxy" | "envoy"> {
+export type Name = "fairlead" | "bare" | "nginx" | "nginx-log" | "haproxy" | "envoy";
+
+export interface Contender<N extends string = Name> {
   readonly name: N;
   readonly port: number;
   readonly pid: number;
@@ -39,10 +45,20 @@ interface Options {
   readonly tls?: boolean;
   readonly http2?: boolean;
   readonly grpc?: boolean;
-  /** Only ours. */
-  readonly alone?: boolean;
+  /** Who takes part; `fairlead`, `nginx`, `haproxy` and `envoy` unless given. */
+  readonly who?: readonly Name[];
   /** Left out, and why. */
-  readonly without?: { readonly name: Contender["name"]; readonly why: string };
+  readonly without?: { readonly name: Name; readonly why: string };
+}
+
+const usual: readonly Name[] = ["fairlead", "nginx", "haproxy", "envoy"];
+
+/** All that a listener can tell. The collector is the backend of the benchmark, which answers whatever it is sent. */
+function told(folder: string): Pick<Listener, "accessLog" | "tracing"> {
+  return {
+    accessLog: { path: join(folder, "access.log"), format: { text: defaultTextFormat } },
+    tracing: { backend: "one", service: "bench", sample: 0.01, formats: ["w3c"] },
+  };
 }
 
 const PATH = `${process.env["PATH"]}:/usr/sbin`;
@@ -63,7 +79,8 @@ export function need(program: string, parcel: string): void {
 export async function withContenders(options: Options, work: (bench: Bench) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "fl-bench-"));
   const origin = Bun.spawn([process.execPath, ...options.origin], { stdout: "pipe", stderr: "inherit" });
-  const proxy = new ProxyUnderTest();
+  const who = options.who ?? usual;
+  const proxies: ProxyUnderTest[] = [];
   const children: { kill(signal: "SIGKILL"): void }[] = [];
   try {
     const { value } = await origin.stdout.getReader().read();
@@ -76,26 +93,33 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
     }
     writeFileSync(join(folder, "services.map"), haproxyMap());
 
-    await proxy.start();
-    const ours = freePort();
-    const protocol = options.grpc ? "h2c" : "http1";
-    const rejected = await proxy.control.update({
-      secrets: secret ? [secret] : [],
-      backends: [backend("one", { protocol }), backend("two", { protocol })],
-      endpoints: [endpoints("one", originPort), endpoints("two", originPort)],
-      routeTables: [routeTable()],
-      listeners: [secret ? tlsListener(ours, [{ kind: "tls" }, secret]) : plainListener(ours)],
-    });
-    if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
-    const contenders: Contender[] = [{ name: "fairlead", port: ours, pid: proxy.process!.pid }];
+    const contenders: Contender[] = [];
+    for (const name of ["fairlead", "bare"] as const) {
+      if (!who.includes(name)) continue;
+      const proxy = new ProxyUnderTest();
+      proxies.push(proxy);
+      await proxy.start();
+      const port = freePort();
+      const protocol = options.grpc ? "h2c" : "http1";
+      const listener = secret ? tlsListener(port, [{ kind: "tls" }, secret]) : plainListener(port);
+      const rejected = await proxy.control.update({
+        secrets: secret ? [secret] : [],
+        backends: [backend("one", { protocol }), backend("two", { protocol })],
+        endpoints: [endpoints("one", originPort), endpoints("two", originPort)],
+        routeTables: [routeTable()],
+        listeners: [name === "bare" ? listener : { ...listener, ...told(folder) }],
+      });
+      if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
+      contenders.push({ name, port, pid: proxy.process!.pid });
+    }
 
     const start = async (
-      name: Contender["name"],
+      name: Name,
       program: string | undefined,
       write: (setup: Setup) => string,
       ...args: string[]
     ) => {
-      if (options.alone) return;
+      if (!who.includes(name)) return;
       if (options.without?.name === name) return console.log(`${name} is left out: ${options.without.why}`);
       if (!program) {
         console.log(`${name} is not there and is left out`);
@@ -103,10 +127,9 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       }
       const port = freePort();
       const file = join(folder, `${name}.${name === "envoy" ? "json" : "conf"}`);
-      writeFileSync(
-        file,
-        write({ port, backend: originPort, folder, certificate, http2: options.http2, grpc: options.grpc }),
-      );
+      const { http2, grpc } = options;
+      const log = name === "nginx-log" ? join(folder, "nginx-access.log") : undefined;
+      writeFileSync(file, write({ port, backend: originPort, folder, certificate, http2, grpc, log }));
       const child = Bun.spawn([program, ...args, file], {
         stdout: "ignore",
         stderr: "inherit",
@@ -116,7 +139,8 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       await accepts(port, name);
       contenders.push({ name, port, pid: child.pid });
     };
-    await start("nginx", Bun.which("nginx", { PATH }) ?? undefined, nginxConfiguration, "-p", folder, "-c");
+    for (const name of ["nginx", "nginx-log"] as const)
+      await start(name, Bun.which("nginx", { PATH }) ?? undefined, nginxConfiguration, "-p", folder, "-c");
     await start("haproxy", Bun.which("haproxy", { PATH }) ?? undefined, haproxyConfiguration, "-db", "-f");
     await start(
       "envoy",
@@ -129,11 +153,11 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       "--use-dynamic-base-id",
       "-c",
     );
-    await work({ contenders, proxy, folder, originPort });
+    await work({ contenders, proxy: proxies[0]!, folder, originPort });
   } finally {
     origin.kill();
     for (const child of children) child.kill("SIGKILL");
-    await proxy.stop();
+    for (const proxy of proxies) await proxy.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -151,7 +175,7 @@ async function accepts(port: number, name: string): Promise<void> {
 }
 
 /** Runs in turns: `rounds` figures for each. A short first run warms each up and is not counted. */
-export async function inTurns<T, N extends string = Contender["name"]>(
+export async function inTurns<T, N extends string = Name>(
   contenders: readonly Contender<N>[],
   rounds: number,
   run: (one: Contender<N>, warm: boolean) => Promise<T>,
@@ -166,17 +190,18 @@ export async function inTurns<T, N extends string = Contender["name"]>(
 
 /** A line a contender, and the ratio of ours to each (medians of the paired runs). */
 export function table<T>(
-  results: Map<Contender["name"], T[]>,
+  results: Map<Name, T[]>,
   unit: string,
   figure: (run: T) => number,
   more?: (runs: readonly T[]) => string,
 ): string[] {
   const lines: string[] = [];
-  const ours = results.get("fairlead")!.map(figure);
+  const [first] = results.keys();
+  const ours = results.get(first!)!.map(figure);
   for (const [name, runs] of results) {
     const figures = runs.map(figure);
     const ratio =
-      name === "fairlead"
+      name === first
         ? ""
         : `, ours is ${median(ours.map((value, index) => value / figures[index]!)).toFixed(2)} x that`;
     const each = figures.map((value) => value.toFixed(1)).join(" ");

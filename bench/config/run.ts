@@ -41,7 +41,7 @@ function version(count: number): RouteTable {
 const rate = 500;
 
 await withContenders(
-  { origin: [join(import.meta.dir, "../http1/backend.ts")], alone: true },
+  { origin: [join(import.meta.dir, "../http1/backend.ts")], who: ["fairlead"] },
   async ({ contenders, proxy, folder }) => {
     await proxy.control.update({ routeTables: [version(0)] });
     const target = `/service-${rules - 7}/x`;

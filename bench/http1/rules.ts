@@ -38,10 +38,18 @@ export interface Setup {
   readonly http2?: boolean | undefined;
   /** The backend speaks HTTP/2 without TLS, for gRPC. */
   readonly grpc?: boolean | undefined;
+  /** A file for a line a request, of the fields of our default format; none: no log. NGINX only. */
+  readonly log?: string | undefined;
 }
 
-/** NGINX with the same rules, one process, keep-alive to the backend, the same headers added, no log. */
-export function nginxConfiguration({ port, backend, folder, certificate, http2, grpc }: Setup): string {
+/** What NGINX has of the fields of Istio's default format, where ours has them, too. */
+const nginxLog =
+  '[$time_iso8601] "$request_method $request_uri $server_protocol" $status - via_upstream - "-" $request_length ' +
+  '$body_bytes_sent $request_time $upstream_header_time "$http_x_forwarded_for" "$http_user_agent" "$request_id" ' +
+  '"$http_host" "$upstream_addr" $proxy_host - $server_addr:$server_port $remote_addr:$remote_port - $uri';
+
+/** NGINX with the same rules, one process, keep-alive to the backend, the same headers added; a log, if asked for, in large writes. */
+export function nginxConfiguration({ port, backend, folder, certificate, http2, grpc, log }: Setup): string {
   const pass = grpc ? "grpc_pass grpc" : "proxy_pass http";
   const set = grpc ? "grpc_set_header" : "proxy_set_header";
   const locations = Array.from(
@@ -51,11 +59,11 @@ export function nginxConfiguration({ port, backend, folder, certificate, http2, 
   return `daemon off;
 master_process off;
 worker_processes 1;
-pid ${folder}/nginx.pid;
+pid ${folder}/nginx-${port}.pid;
 error_log ${folder}/error.log error;
 events { worker_connections 19000; }
 http {
-  access_log off;
+  ${log ? `log_format told '${nginxLog}';\n  access_log ${log} told buffer=64k flush=1s;` : "access_log off;"}
   client_body_temp_path ${folder}/body;
   proxy_temp_path ${folder}/proxy;
   fastcgi_temp_path ${folder}/fastcgi;
