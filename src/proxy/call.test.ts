@@ -8,7 +8,7 @@ import type { Repeat, RequestHead, Upstream, UpstreamEvents } from "./exchange.t
 import { KeySets } from "./filters/key-sets.ts";
 import { HeaderBlock } from "./headers.ts";
 import type { Reason } from "./reason.ts";
-import type { Backends } from "./upstream/backend.ts";
+import type { Backends } from "./upstream/backends.ts";
 import type { Waiter } from "./upstream/pool.ts";
 
 /** What a connection of the backend was told, and what it tells. */

@@ -7,7 +7,8 @@ import { compileFilters, lookAtForwarding } from "./filters/order.ts";
 import type { FilterRuntime } from "./filters/runtime.ts";
 import { type HostRules, Router } from "./router/router.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
-import type { BackendRuntime, Backends } from "./upstream/backend.ts";
+import type { BackendRuntime } from "./upstream/backend.ts";
+import type { Backends } from "./upstream/backends.ts";
 import { WeightedChoice } from "./upstream/choice.ts";
 
 /** A table by its name: what listeners hold. `router` is undefined while the table is not known. */

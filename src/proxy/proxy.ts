@@ -19,7 +19,7 @@ import { RelayCounts } from "./tcp/counts.ts";
 import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
-import { Backends, defaultUpstreamTimeouts } from "./upstream/backend.ts";
+import { Backends, defaultUpstreamTimeouts } from "./upstream/backends.ts";
 import { beginTurn, endTurn, flushWritten } from "./wire.ts";
 
 export interface ProxyOptions {

@@ -10,7 +10,7 @@ import type { RelayCounts } from "./tcp/counts.ts";
 import type { AccessLog } from "./telemetry/access-log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
-import type { Backends } from "./upstream/backend.ts";
+import type { Backends } from "./upstream/backends.ts";
 
 export interface ProxyRuntime {
   readonly clock: Clock;

@@ -11,7 +11,7 @@ import { publicKeySet } from "../../model/key-set.ts";
 import { type CallAnswer, call } from "../call.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Reason } from "../reason.ts";
-import type { Backends } from "../upstream/backend.ts";
+import type { Backends } from "../upstream/backends.ts";
 
 export type KeyResolver = ReturnType<typeof createLocalJWKSet>;
 type Remote = Extract<JwtProvider["keys"], { backend: string }>;

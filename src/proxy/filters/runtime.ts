@@ -4,7 +4,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Deadlines } from "../deadlines.ts";
-import type { Backends } from "../upstream/backend.ts";
+import type { Backends } from "../upstream/backends.ts";
 import { KeySets } from "./key-sets.ts";
 import { BucketSets } from "./token-bucket.ts";
 import { UserLists } from "./users.ts";

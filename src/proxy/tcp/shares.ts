@@ -2,7 +2,8 @@
 
 import type { WeightedBackend } from "../../model/model.ts";
 import type { Reason } from "../reason.ts";
-import type { BackendRuntime, Backends } from "../upstream/backend.ts";
+import type { BackendRuntime } from "../upstream/backend.ts";
+import type { Backends } from "../upstream/backends.ts";
 import { WeightedChoice } from "../upstream/choice.ts";
 
 export class Shares {

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { FakeClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { Deadlines } from "../deadlines.ts";
-import { Backends } from "../upstream/backend.ts";
+import { Backends } from "../upstream/backends.ts";
 import { Sizes, sizeBounds } from "./sizes.ts";
 import { exportRequest, type Span, SpanExporter } from "./spans.ts";
 

@@ -7,7 +7,7 @@ import type { Logger } from "../../base/log.ts";
 import type { BackendName } from "../../model/model.ts";
 import { type CallRequest, call } from "../call.ts";
 import type { Deadlines } from "../deadlines.ts";
-import type { Backends } from "../upstream/backend.ts";
+import type { Backends } from "../upstream/backends.ts";
 
 /** A request as the collector is told of it. Times in milliseconds since 1970. */
 export interface Span {

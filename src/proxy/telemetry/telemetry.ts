@@ -4,7 +4,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Listener, ListenerName } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
-import type { Backends } from "../upstream/backend.ts";
+import type { Backends } from "../upstream/backends.ts";
 import { turn } from "../wire.ts";
 import { jsonFormat, responseHeadersIn, textFormat } from "./access-log-format.ts";
 import { LogFiles } from "./log-files.ts";

@@ -6,7 +6,6 @@ import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
-import { beginTurn, endTurn } from "../wire.ts";
 import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
 import { CheckGate, HealthChecks } from "./health-checks.ts";
@@ -20,12 +19,7 @@ import type { TlsClient } from "./tls.ts";
 const defaultPending = 1024;
 /** Idle connections are closed before most servers close them (60 s or more). Those that close earlier are noticed. */
 const defaultIdle = 50_000;
-/** Names without a backend that are kept: route tables may hold them. */
-const maxUnknown = 1_000;
-const sweepMilliseconds = 1_000;
 const nobody: readonly EndpointPool[] = [];
-
-export const defaultUpstreamTimeouts: UpstreamTimeouts = { idle: 300_000 };
 
 /** What all backends of a proxy share. */
 export interface Surroundings {
@@ -336,57 +330,6 @@ export class BackendRuntime implements PoolOwner {
     const queue = this.#queue;
     this.#queue = [];
     for (const { waiter } of queue) waiter.notConnected(reason, undefined);
-  }
-}
-
-/** All backends, by name. */
-export class Backends {
-  readonly #byName = new Map<BackendName, BackendRuntime>();
-  readonly #deadlines: Deadlines;
-  readonly #timeouts: UpstreamTimeouts;
-  readonly #surroundings: Surroundings;
-
-  constructor(
-    deadlines: Deadlines,
-    clock: { every(milliseconds: number, then: () => void): unknown },
-    timeouts: UpstreamTimeouts = defaultUpstreamTimeouts,
-    surroundings: Surroundings = {},
-  ) {
-    this.#deadlines = deadlines;
-    this.#timeouts = timeouts;
-    this.#surroundings = { checkGate: new CheckGate(), ...surroundings };
-    clock.every(sweepMilliseconds, () => this.#sweep());
-  }
-
-  /** The backend of a name, known or not yet. */
-  get(name: BackendName): BackendRuntime {
-    let backend = this.#byName.get(name);
-    if (!backend) {
-      backend = new BackendRuntime(name, this.#deadlines, this.#timeouts, this.#surroundings);
-      this.#byName.set(name, backend);
-    }
-    return backend;
-  }
-
-  /** Lets go of backends that are neither known nor referred to nor busy, once there are many. */
-  prune(referred: () => ReadonlySet<BackendName>): void {
-    let unknown = 0;
-    for (const backend of this.#byName.values()) if (!backend.known) unknown++;
-    if (unknown <= maxUnknown) return;
-    const keep = referred();
-    for (const [name, backend] of this.#byName) {
-      if (!backend.known && backend.connections === 0 && !keep.has(name)) this.#byName.delete(name);
-    }
-  }
-
-  all(): Iterable<BackendRuntime> {
-    return this.#byName.values();
-  }
-
-  #sweep(): void {
-    beginTurn();
-    for (const backend of this.#byName.values()) for (const pool of backend.pools) pool.sweep();
-    endTurn();
   }
 }
 
