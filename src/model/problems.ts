@@ -29,7 +29,25 @@ export class Problems {
   }
 }
 
+/** One of the kinds that the model has: a proxy must not guess what another version means by a new one. */
+export function checkKind(
+  problems: Problems,
+  field: string,
+  kind: string,
+  known: readonly string[],
+  from: Provenance,
+): boolean {
+  if (known.includes(kind)) return true;
+  problems.add(`${field}.kind`, `${JSON.stringify(kind)} is none of ${known.join(", ")}`, from);
+  return false;
+}
+
+const pathKinds: readonly PathMatch["kind"][] = ["exact", "segments", "prefix", "regex"];
+const stringKinds: readonly StringMatch["kind"][] = ["exact", "prefix", "suffix", "contains", "regex", "present"];
+const rewriteKinds: readonly PathRewrite["kind"][] = ["full", "prefix", "regex"];
+
 export function checkPath(problems: Problems, field: string, path: PathMatch, from: Provenance): void {
+  if (!checkKind(problems, field, path.kind, pathKinds, from)) return;
   if (path.kind === "regex") {
     const regex = compileRegex(path.value, { ignoreCase: path.ignoreCase === true });
     if (!regex.ok) problems.add(field, regex.problem, from);
@@ -45,6 +63,11 @@ export function checkValueMatch(problems: Problems, field: string, value: ValueM
 }
 
 export function checkStringMatch(problems: Problems, field: string, match: StringMatch, from: Provenance): void {
+  if (!checkKind(problems, field, match.kind, stringKinds, from) || match.kind === "present") return;
+  if (typeof match.value !== "string") {
+    problems.add(`${field}.value`, "is no text", from);
+    return;
+  }
   if (match.kind !== "regex") return;
   const regex = compileRegex(match.value);
   if (!regex.ok) problems.add(field, regex.problem, from);
@@ -66,6 +89,7 @@ export function checkRewrite(
   path: PathMatch | undefined,
   from: Provenance,
 ): void {
+  if (!checkKind(problems, field, rewrite.kind, rewriteKinds, from)) return;
   if (rewrite.kind === "prefix" && path?.kind !== "segments") {
     problems.add(field, "replaces a prefix, which needs a match of path segments", from);
   }

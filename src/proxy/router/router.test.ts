@@ -1,55 +1,19 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { decide } from "../../model/decide.ts";
-import type { DecideRequest } from "../../model/decision.ts";
-import type { Model, RouteTable, Rule } from "../../model/model.ts";
-import { parseTarget } from "../../model/path.ts";
+import type { RouteTable, Rule } from "../../model/model.ts";
 import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
-import type { RequestHead } from "../exchange.ts";
-import { HeaderBlock } from "../headers.ts";
-import { parseFields } from "../http1/fields.ts";
+import { agree, compiled, headOf } from "./agreement.ts";
 import { Router } from "./router.ts";
-
-/** A head as a codec would make it. */
-function headOf(request: DecideRequest): RequestHead {
-  const target = parseTarget(request.target);
-  const headers = new HeaderBlock();
-  const lines = Buffer.from(`${request.headers.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`);
-  expect(parseFields(lines, 0, lines.length, headers)).toBe(lines.length);
-  return {
-    method: request.method,
-    scheme: request.tls ? "https" : "http",
-    authority: target.authority ?? request.authority,
-    path: target.path,
-    query: target.query,
-    headers,
-    hostKept: false,
-    length: 0,
-    upgrade: undefined,
-    source: request.source ?? "",
-  };
-}
-
-function agree(model: Model, routers: ReadonlyMap<string, Router<Rule>>, request: DecideRequest): void {
-  const decision = decide(model, request);
-  if (!decision.chain || !("routes" in decision.chain.serve)) return;
-  const found = routers.get(decision.chain.serve.routes)!.find(headOf(request));
-  if (decision.rule) expect(found).toBe(decision.rule);
-  else if (decision.host) expect(found).toBe("no_route");
-  else if (decision.outcome.kind === "respond" && decision.outcome.status === 400) expect(found).toBe("bad_host");
-  else expect(found).toBe("no_host");
-}
 
 test("the compiled router finds the rule that decide finds", () => {
   let pairs = 0;
   let withRule = 0;
   fc.assert(
     fc.property(arbitraryModel(), fc.array(arbitraryRequest, { minLength: 10, maxLength: 10 }), (model, requests) => {
-      const routers = new Map([...model.routeTables].map(([name, table]) => [name, new Router(table, (rule) => rule)]));
+      const routers = compiled(model);
       for (const request of requests) {
-        agree(model, routers, request);
+        if (agree(model, routers, request)) withRule++;
         pairs++;
-        if (decide(model, request).rule) withRule++;
       }
     }),
     { numRuns: 300 },
