@@ -161,13 +161,16 @@ function candidates(model: Model, url: URL, port: number, gateway: string | unde
 function questionFor(listener: Listener, url: URL, request: ExplainRequest, source: string | undefined): DecideRequest {
   const given = request.headers.find(([name]) => name.toLowerCase() === "host");
   const authority = given?.[1] ?? url.host;
+  const method = request.method.toUpperCase();
+  // The target of a CONNECT is a host and port; no URL can say that one has neither path nor scheme.
+  const connects = method === "CONNECT" && url.pathname === "/" && url.search === "";
   return {
     address: listener.address,
     port: listener.port,
     ...(url.protocol === "https:" ? { tls: { serverName: authority.replace(/:\d+$/, "") } } : {}),
-    method: request.method.toUpperCase(),
+    method,
     authority,
-    target: url.pathname + url.search,
+    target: connects ? authority : url.pathname + url.search,
     headers: request.headers.filter(([name]) => name.toLowerCase() !== "host"),
     ...(source ? { source } : {}),
   };
@@ -230,10 +233,14 @@ function placeOf({ what, from }: TrailStep): Provenance {
   return what === "host" && from.kind === "HTTPRoute" ? { ...from, field: "spec.hostnames" } : from;
 }
 
-function answerOf({ outcome }: Decision): string {
+function answerOf({ outcome, action }: Decision): string {
   switch (outcome.kind) {
-    case "forward":
-      return outcome.shares.length === 1 ? "forwarded" : `forwarded, split over ${outcome.shares.length} backends`;
+    case "forward": {
+      const connect = action?.kind === "forward" ? action.connect : undefined;
+      const what = { terminate: "tunnelled", pass: "passed on as CONNECT" };
+      const done = connect ? what[connect] : "forwarded";
+      return outcome.shares.length === 1 ? done : `${done}, split over ${outcome.shares.length} backends`;
+    }
     case "redirect":
       return `${outcome.status} to ${outcome.location}`;
     case "respond":

@@ -131,7 +131,8 @@ function hasToken({ providers }: JwtAuth, request: RequestParts): boolean {
 
 /**
  * The request after filters that let it pass, in their order: first those of the rule, then those of the share. A rewritten host
- * replaces the authority, and so the Host header. What only an authorization service or a token can tell is not in it.
+ * replaces the authority, and so the Host header. What only an authorization service or a token can tell is not in it. The target
+ * of a CONNECT, which has no path, stays as it is.
  */
 export function sentRequest(
   request: RequestParts,
@@ -147,11 +148,12 @@ export function sentRequest(
         headers = [...changeHeaders(headers, filter.change)];
         break;
       case "rewrite":
+        if (path === "") break;
         authority = filter.host ?? authority;
         if (filter.path) path = rewritePath(filter.path, request.path, match);
         break;
       case "query":
-        query = changeQuery(query, filter.change);
+        if (path !== "") query = changeQuery(query, filter.change);
         break;
       case "basicAuth":
         headers = without("authorization", ...(filter.userHeader === undefined ? [] : [filter.userHeader]));
@@ -168,5 +170,5 @@ export function sentRequest(
         break;
     }
   }
-  return { authority, target: joinTarget(path, query), headers };
+  return { authority, target: path === "" ? authority : joinTarget(path, query), headers };
 }

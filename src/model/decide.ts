@@ -2,6 +2,7 @@
 // slow, clear, in the order of the specifications (Gateway API HTTPRoute, GEP-1364 and the comments in model.ts), and it
 // fails closed. The proxy's compiled router must answer the same.
 
+import { connectRefusal, parseConnectTarget } from "./connect.ts";
 import { answerOfFilters, sentRequest } from "./decide-filters.ts";
 import type { BackendShare, DecideRequest, Decision, TrailStep } from "./decision.ts";
 import { compareHostPatterns, hostMatches, parseAuthority } from "./host-pattern.ts";
@@ -46,26 +47,28 @@ export function decide(model: Model, request: DecideRequest): Decision {
     return { outcome: { kind: "respond", status: 503, reason }, listener, chain, filters: [], trail };
   }
 
-  const target = parseTarget(request.target);
+  const connects = asksForTunnel(request);
+  const target = connects ? { authority: request.target, path: "", query: undefined } : parseTarget(request.target);
   const authority = target.authority ?? request.authority;
-  const parsed = parseAuthority(authority);
+  const parsed = connects ? parseConnectTarget(authority) : parseAuthority(authority);
   if (!parsed) {
-    const reason = `"${authority}" is no host`;
+    const reason = connects ? `"${authority}" is no host with a port` : `"${authority}" is no host`;
     return { outcome: { kind: "respond", status: 400, reason }, listener, chain, filters: [], trail };
   }
 
   const found = findHost(table, parsed.host, trail);
   if (!found) {
     const reason = `no route has a host that takes "${parsed.host}"`;
-    return { outcome: { kind: "respond", status: 404, reason }, listener, chain, filters: [], trail };
+    return { outcome: { kind: "respond", status: notFound(request), reason }, listener, chain, filters: [], trail };
   }
   const { host, pattern } = found;
 
   const parts = partsOf(request, authority);
   const rule = findRule(host, parts, trail);
   if (!rule) {
-    const reason = `no rule of host "${pattern}" takes ${request.method} ${target.path}`;
-    return { outcome: { kind: "respond", status: 404, reason }, listener, chain, host, pattern, filters: [], trail };
+    const reason = `no rule of host "${pattern}" takes ${request.method} ${connects ? authority : target.path}`;
+    const outcome = { kind: "respond", status: notFound(request), reason } as const;
+    return { outcome, listener, chain, host, pattern, filters: [], trail };
   }
 
   const taken = { listener, chain, host, pattern, rule, match: rule.match, action: rule.action };
@@ -99,9 +102,20 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
 }
 
-function partsOf({ method, target, headers, source }: DecideRequest, authority: string): RequestParts {
-  const { path, query } = parseTarget(target);
+function partsOf(request: DecideRequest, authority: string): RequestParts {
+  const { method, target, headers, source } = request;
+  const { path, query } = asksForTunnel(request) ? { path: "", query: undefined } : parseTarget(target);
   return { method, authority, path, query, headers, source };
+}
+
+/** A CONNECT to a place; one with a path (RFC 8441) is for a protocol. */
+function asksForTunnel({ method, target }: DecideRequest): boolean {
+  return method === "CONNECT" && !target.startsWith("/");
+}
+
+/** CONNECT is a method that is not there where no rule takes it. */
+function notFound({ method }: DecideRequest): number {
+  return method === "CONNECT" ? 501 : 404;
 }
 
 // ------------------------------------------------------------------------------------------------ Listener and chain
@@ -196,7 +210,8 @@ function findHost(
 
 function findRule(host: VirtualHost, request: RequestParts, trail: TrailStep[]): Rule | undefined {
   for (const rule of host.rules) {
-    const problem = matchProblem(rule.match, request);
+    const problem =
+      (request.method === "CONNECT" ? connectRefusal(rule) : undefined) ?? matchProblem(rule.match, request);
     trail.push({
       what: "rule",
       taken: problem === undefined,

@@ -174,6 +174,11 @@ export interface Forward {
   readonly kind: "forward";
   /** Chosen by weight; all weights zero answers 500 (Gateway API, BackendRef.weight). */
   readonly to: readonly WeightedBackend[];
+  /**
+   * What becomes of CONNECT, only with a match of that method. `terminate`: the backend is connected to, and its bytes are the
+   * tunnel's, whatever protocol it speaks; `pass`: the backend is sent the CONNECT. Absent: CONNECT is not taken.
+   */
+  readonly connect?: "terminate" | "pass";
 }
 
 /** A share of the traffic, given to a backend, or to an answer where the reference does not resolve (`respond`). */

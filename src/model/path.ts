@@ -42,8 +42,9 @@ export function joinTarget(path: string, query: string | undefined): string {
   return query === undefined ? path : `${path}?${query}`;
 }
 
-/** Whether a match takes a path. An expression that does not compile takes nothing. */
+/** Whether a match takes a path. An expression that does not compile takes nothing; nothing takes a CONNECT, which has no path. */
 export function pathMatches(match: PathMatch, path: string): boolean {
+  if (path === "") return false;
   if (match.kind === "regex") {
     const regex = compileRegex(match.value, { ignoreCase: match.ignoreCase === true });
     return regex.ok && regex.matches(path);

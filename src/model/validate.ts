@@ -217,6 +217,9 @@ function checkRule(problems: Problems, prefix: string, rule: Rule): void {
   const field = `${prefix}action`;
   switch (rule.action.kind) {
     case "forward":
+      if (rule.action.connect !== undefined && rule.match.method !== "CONNECT") {
+        problems.add(`${field}.connect`, "is for CONNECT only: match.method must be CONNECT", rule.from);
+      }
       rule.action.to.forEach((to, i) => {
         checkWeighted(problems, `${field}.to[${i}]`, to, rule.match.path);
       });
@@ -226,6 +229,13 @@ function checkRule(problems: Problems, prefix: string, rule: Rule): void {
       break;
     case "respond":
       checkRespond(problems, field, rule.action, rule.from);
+      if (rule.match.method === "CONNECT" && rule.action.status < 300) {
+        problems.add(
+          `${field}.status`,
+          `${rule.action.status} would promise a CONNECT a tunnel that is not there`,
+          rule.from,
+        );
+      }
       break;
   }
 }

@@ -24,10 +24,18 @@ export abstract class Answering extends RequestAccount {
 
   /** The answer's head, after the filters. */
   answered(head: ResponseHead): void {
+    this.#noFalseTunnel(head);
     this.watched?.answered(head);
-    this.status = head.status;
+    this.status = head.status === 101 && this.down.head.tunnelOnly ? 200 : head.status;
     this.#openEnded = head.length < 0;
     this.down.respond(head);
+  }
+
+  /** Any success tells a client that asks for nothing but a tunnel that there is one (RFC 9110 §9.3.6), whoever meant something else by it. */
+  #noFalseTunnel(head: ResponseHead): void {
+    if (head.status < 200 || head.status > 299 || !this.down.head.tunnelOnly) return;
+    head.status = 502;
+    head.phrase = "";
   }
 
   responseData(chunk: Buffer, start: number, end: number): boolean {
@@ -63,7 +71,7 @@ export abstract class Answering extends RequestAccount {
 
   protected reply(answer: LocalAnswer, reason?: Reason): void {
     const down = this.down;
-    const failed = answer.head.status >= 400 && isGrpc(down.head.headers);
+    const failed = answer.head.status >= 400 && !down.head.tunnelOnly && isGrpc(down.head.headers);
     const { head, body } = failed ? grpcAnswer(down.head.headers, answer, reason && reasons[reason].grpc) : answer;
     const bodiless = down.head.method === "HEAD" || head.status === 204 || head.status === 304 || body.length === 0;
     if (bodiless) head.length = 0;
@@ -71,6 +79,7 @@ export abstract class Answering extends RequestAccount {
       this.filtering.respond(head, body, reason);
       return;
     }
+    this.#noFalseTunnel(head);
     this.status = head.status;
     this.bytesSent = bodiless ? 0 : body.length;
     this.watched?.answered(head);

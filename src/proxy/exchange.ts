@@ -22,9 +22,12 @@ export interface RequestHead {
   hostKept: boolean;
   /** Bytes of the body; 0 none, -1 not known beforehand. */
   length: number;
-  /** The protocol an `upgrade` asks for. A 101 answer then turns the exchange into a tunnel. */
+  /**
+   * The protocol an `upgrade` asks for; empty of a CONNECT to a place, which has neither path nor protocol. A 101 answer then turns
+   * the exchange into a tunnel.
+   */
   upgrade: string | undefined;
-  /** The upgrade is all that the request is for (CONNECT of RFC 8441): an answer that is neither 101 nor an error makes no sense. */
+  /** A tunnel is all that the request is for (CONNECT, also that of RFC 8441): an answer that is neither 101 nor an error makes no sense. */
   readonly tunnelOnly?: boolean;
   /** The client's address: who connected, or for whom a trusted hop says that it forwards. */
   source: string;

@@ -147,7 +147,11 @@ const match: Shape<Match> = object<Match>({
 });
 
 const action: Shape<Action> = byKind<Action>({
-  forward: object<Forward>({ kind: oneOf("forward"), to: list(weighted) }),
+  forward: object<Forward>({
+    kind: oneOf("forward"),
+    to: list(weighted),
+    connect: may(oneOf("terminate", "pass")),
+  }),
   redirect: object<Redirect>({
     kind: oneOf("redirect"),
     scheme: may(oneOf("http", "https")),

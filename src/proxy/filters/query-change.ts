@@ -7,7 +7,7 @@ export const query: Filter<"query"> = {
   kind: "query",
   compile: ({ change }) => ({
     request(head) {
-      head.query = changeQuery(head.query, change);
+      if (head.path !== "") head.query = changeQuery(head.query, change);
       return undefined;
     },
   }),

@@ -8,6 +8,8 @@ export const rewrite: Filter<"rewrite"> = {
   kind: "rewrite",
   compile: ({ host, path }, _runtime, match) => ({
     request(head, exchange) {
+      // The target of a CONNECT stays as it is.
+      if (exchange.path === "") return undefined;
       if (host !== undefined) {
         head.authority = host;
         head.hostKept = false;

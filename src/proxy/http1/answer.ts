@@ -11,6 +11,7 @@ import { dateLine, statusLine } from "./status.ts";
 export const Framing = { length: 0, chunked: 1, close: 2, tunnel: 3 } as const;
 
 const hopByHop = kindSet(...hopByHopKinds);
+const ofTunnel = kindSet(Kind.contentLength, ...hopByHopKinds);
 
 export function writeInterim(to: Outlet, { status, phrase, headers }: ResponseHead): void {
   to.text(statusLine(status, phrase));
@@ -21,6 +22,13 @@ export function writeInterim(to: Outlet, { status, phrase, headers }: ResponseHe
 /** Writes a head but for its end (`writeHeadEnd`), which that of a tunnel has. Returns one of `Framing`. */
 export function writeHead(to: Outlet, head: ResponseHead, request: Http1RequestHead): number {
   const { status, headers } = head;
+  if (status === 101 && request.tunnelOnly) {
+    // The success of a CONNECT has no length of any kind (RFC 9110 §9.3.6).
+    to.text(statusLine(200, ""));
+    headers.write(to, ofTunnel);
+    to.text("\r\n");
+    return Framing.tunnel;
+  }
   to.text(statusLine(status, head.phrase));
   headers.write(to, hopByHop);
   if (headers.at(Kind.date) < 0 && status !== 101 && headers.extra?.includes("date") !== true) {

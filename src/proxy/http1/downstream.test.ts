@@ -137,6 +137,44 @@ describe("a client connection", () => {
     expect(wire.state).toBe("open");
   });
 
+  test("takes what follows a CONNECT for the tunnel's when there is one, else for nothing", () => {
+    const connectTo = "CONNECT db:5432 HTTP/1.1\r\nhost: db:5432\r\n\r\n";
+    const open = connect();
+    open.receive(`${connectTo}early`);
+    expect(open.server.requests).toMatchObject([{ path: "", ended: true, body: "" }]);
+    open.during(() => {
+      const headers = new HeaderBlock();
+      headers.add("x-a", "b");
+      open.connection.respond({ status: 101, phrase: "Switching Protocols", headers, length: 0 });
+    });
+    expect(open.wire.sent).toBe("HTTP/1.1 200 OK\r\nx-a: b\r\n\r\n");
+    open.receive(get("/not-a-request"));
+    expect(open.server.requests).toMatchObject([{ body: `early${get("/not-a-request")}` }]);
+
+    const refused = connect();
+    refused.receive(connectTo + get("/smuggled"));
+    refused.answer("no");
+    expect(refused.wire.sent).toInclude("connection: close\r\n");
+    refused.receive(get("/smuggled"));
+    expect(refused.server.requests).toHaveLength(1);
+    expect(refused.wire.state).toBe("ended");
+  });
+
+  test("reads a tunnel that had to wait, and hears that its client has ended its side", () => {
+    const { receive, wire, server, connection, during } = connect();
+    receive("CONNECT db:5432 HTTP/1.1\r\nhost: db:5432\r\n\r\n");
+    receive("x".repeat(70_000));
+    expect(wire.paused).toBe(true);
+    during(() => connection.respond({ status: 101, phrase: "", headers: new HeaderBlock(), length: 0 }));
+    expect(wire.paused).toBe(false);
+    expect(server.requests[0]!.body).toHaveLength(70_000);
+    server.requests[0]!.ended = false;
+    during(() => connection.onEnd());
+    expect(server.requests[0]!.ended).toBe(true);
+    clock.advance(600_000);
+    expect(wire.state).toBe("open");
+  });
+
   test("sends head and body in one write", () => {
     const { wire, receive, answer } = connect();
     let writes = 0;

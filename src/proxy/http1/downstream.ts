@@ -150,7 +150,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
 
   #limit(): number {
     const timeouts = this.#server.timeouts;
-    if (this.#halfClosed || this.#state === State.linger) return lingerMilliseconds;
+    if (this.#state === State.linger || (this.#halfClosed && this.#state !== State.tunnel)) return lingerMilliseconds;
     if (this.queued > 0) return timeouts.write;
     if (this.#state === State.head) return this.#input === undefined ? timeouts.idle : timeouts.head;
     if (this.#state === State.body && !this.#held) return timeouts.body;
@@ -209,7 +209,8 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     this.#use(after);
     this.began = turn.now;
     this.#answerChunked = false;
-    this.#closeAfter = this.#closeAfter || !head.keepAlive;
+    // What follows a CONNECT is the tunnel's, or nobody's: never another request.
+    this.#closeAfter = this.#closeAfter || !head.keepAlive || head.tunnelOnly;
     if (head.length === 0) this.#state = State.waiting;
     else {
       this.#state = State.body;
@@ -325,6 +326,8 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
       this.#state = State.tunnel;
       this.#closeAfter = true;
       this.#consume();
+      if (!this.#held) this.#resume();
+      if (this.#halfClosed) this.#exchange?.requestEnd(undefined);
       return;
     }
     this.#answerChunked = framing === Framing.chunked;

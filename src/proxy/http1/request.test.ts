@@ -113,8 +113,67 @@ describe("a request head", () => {
     expect(problem(get("Host: b"))).toBe("bad_host");
   });
 
-  test("with CONNECT is not supported", () => {
-    expect(problem("CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n")).toBe("method_not_supported");
+  describe("with CONNECT", () => {
+    const connect = (target: string, ...fields: string[]) =>
+      `CONNECT ${target} HTTP/1.1\r\n${fields.map((field) => `${field}\r\n`).join("")}\r\n`;
+
+    test("names a host and a port, and nothing else", () => {
+      expect(parse(connect("db.example:5432", "host: db.example:5432")).head).toMatchObject({
+        method: "CONNECT",
+        authority: "db.example:5432",
+        path: "",
+        query: undefined,
+        upgrade: "",
+        tunnelOnly: true,
+        hostKept: true,
+        length: 0,
+      });
+      expect(parse(connect("[::1]:443", "host: [::1]:443")).head.authority).toBe("[::1]:443");
+      expect(parse("CONNECT a:443 HTTP/1.0\r\n\r\n").head).toMatchObject({ authority: "a:443", tunnelOnly: true });
+      for (const target of [
+        "a",
+        "a:",
+        ":443",
+        "a:0",
+        "a:65536",
+        "a:x",
+        "u@a:443",
+        "a:443?x",
+        "http://a:443",
+        "/",
+        "/a:1",
+        "*",
+      ])
+        expect(problem(connect(target, "host: a:443"))).toBe("bad_request");
+    });
+
+    test("agrees with its Host field, which may leave the port out", () => {
+      expect(parse(connect("A.example:443", "host: a.example")).head).toMatchObject({
+        authority: "A.example:443",
+        hostKept: false,
+      });
+      for (const host of ["b:443", "a:444", "", "b"])
+        expect(problem(connect("a:443", `host: ${host}`))).toBe("bad_host");
+      expect(problem(connect("a:443"))).toBe("bad_host");
+      expect(problem(connect("a:443", "host: a", "host: a"))).toBe("bad_host");
+    });
+
+    test("has no content, and asks for no protocol", () => {
+      expect(problem(connect("a:443", "host: a", "content-length: 5"))).toBe("bad_framing");
+      expect(problem(connect("a:443", "host: a", "transfer-encoding: chunked"))).toBe("bad_framing");
+      const { head } = parse(
+        connect("a:443", "host: a", "content-length: 0", "connection: upgrade", "upgrade: websocket"),
+      );
+      expect(head).toMatchObject({ upgrade: "", tunnelOnly: true });
+      expect(head.headers.get("content-length")).toBeUndefined();
+    });
+
+    test("leaves nothing behind for the next request of its connection", () => {
+      const head = new Http1RequestHead();
+      parseRequestHead(Buffer.from(connect("a:443", "host: a")), 0, head);
+      parseRequestHead(Buffer.from(get()), 0, head);
+      expect(head).toMatchObject({ method: "GET", path: "/", upgrade: undefined, tunnelOnly: false, authority: "a" });
+    });
   });
 
   test("is bounded in bytes, fields and target", () => {

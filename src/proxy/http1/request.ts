@@ -1,6 +1,8 @@
 // The head of an HTTP/1 request (RFC 9112 §3, §6, §7): request line, fields, and where the body ends. Strict: what could be
 // read in two ways is refused with the reason. Pure: bytes in, a filled head or a reason out.
 
+import { parseConnectTarget } from "../../model/connect.ts";
+import { parseAuthority } from "../../model/host-pattern.ts";
 import type { RequestHead } from "../exchange.ts";
 import { HeaderBlock, Kind } from "../headers.ts";
 import type { Reason } from "../reason.ts";
@@ -19,6 +21,8 @@ export class Http1RequestHead implements RequestHead {
   hostKept = false;
   length = 0;
   upgrade: string | undefined = undefined;
+  /** A CONNECT. */
+  tunnelOnly = false;
   source = "";
   /** 0 or 1 for HTTP/1.0 and HTTP/1.1. */
   minor = 1;
@@ -130,6 +134,7 @@ function understand(head: Http1RequestHead): Reason | undefined {
   const { kinds, count } = headers;
   head.length = 0;
   head.upgrade = undefined;
+  head.tunnelOnly = false;
   head.expectContinue = false;
   head.keepAlive = head.minor === 1;
 
@@ -146,7 +151,7 @@ function understand(head: Http1RequestHead): Reason | undefined {
   if (head.path.charCodeAt(0) !== 47) {
     const problem = takeOtherForm(head);
     if (problem) return problem;
-  }
+  } else if (head.method === "CONNECT") return "bad_request";
   // RFC 9110 §4.2.1: an http URI has a host.
   if (host >= 0 && head.authority === "") return "bad_host";
 
@@ -173,6 +178,12 @@ function understand(head: Http1RequestHead): Reason | undefined {
     head.length = bytes;
   }
 
+  if (head.tunnelOnly) {
+    // What follows is the tunnel's (RFC 9110 §9.3.6): nothing may look like content of the request.
+    if (head.length !== 0) return "bad_framing";
+    if (length >= 0) headers.drop(length);
+  }
+
   if (headers.at(Kind.connection) >= 0) readConnection(head);
   const expect = headers.valueOf(Kind.expect);
   if (expect !== undefined) {
@@ -195,9 +206,25 @@ function takeAuthority(head: Http1RequestHead, index: number): void {
   head.hostKept = true;
 }
 
-/** The absolute form, the asterisk form, and what is neither. */
+/** The authority form (RFC 9112 §3.2.3), with which a Host field must agree; one without a port is taken, too, as old clients write it. */
+function takeConnect(head: Http1RequestHead): Reason | undefined {
+  const target = head.query === undefined ? parseConnectTarget(head.path) : undefined;
+  if (!target) return "bad_request";
+  if (head.hostKept) {
+    const host = parseAuthority(head.authority);
+    if (host?.host !== target.host || (host.port !== undefined && host.port !== target.port)) return "bad_host";
+    head.hostKept = head.authority === head.path;
+  }
+  head.authority = head.path;
+  head.path = "";
+  head.upgrade = "";
+  head.tunnelOnly = true;
+  return undefined;
+}
+
+/** The authority form, the absolute form, the asterisk form, and what is none of them. */
 function takeOtherForm(head: Http1RequestHead): Reason | undefined {
-  if (head.method === "CONNECT") return "method_not_supported";
+  if (head.method === "CONNECT") return takeConnect(head);
   if (head.path === "*" && head.query === undefined) return head.method === "OPTIONS" ? undefined : "bad_request";
   const absolute = /^https?:\/\/([^/]*)/i.exec(head.path);
   if (!absolute || absolute[1] === "") return "bad_request";
@@ -232,9 +259,8 @@ function readConnection(head: Http1RequestHead): void {
   if (!head.keepAlive || hasClose(headers)) head.keepAlive = false;
   const protocol = headers.valueOf(Kind.upgrade);
   // Only what has no body can be upgraded: the body would be the first bytes of the tunnel. h2c is not offered.
-  if (upgrade && protocol !== undefined && head.minor === 1 && head.length === 0 && !/\bh2c\b/i.test(protocol)) {
-    head.upgrade = protocol;
-  }
+  const possible = head.minor === 1 && head.length === 0 && !head.tunnelOnly;
+  if (upgrade && protocol !== undefined && possible && !/\bh2c\b/i.test(protocol)) head.upgrade = protocol;
 }
 
 function hasClose(headers: HeaderBlock): boolean {

@@ -69,6 +69,25 @@ test("a request is sent without what was for the hop before", () => {
   expect(sent()).toBe("GET /a?b HTTP/1.1\r\nHost: x\r\nX-A: b\r\n\r\n");
 });
 
+test("a CONNECT becomes a tunnel by a success, whatever its fields say, and by nothing else", () => {
+  const request = "CONNECT db:5432 HTTP/1.1\r\nhost: db:5432\r\n\r\n";
+  const open = connect();
+  open.ask(request);
+  expect(open.sent()).toBe("CONNECT db:5432 HTTP/1.1\r\nhost: db:5432\r\n\r\n");
+  open.receive("HTTP/1.1 200 Connection established\r\ncontent-length: 5\r\n\r\nfrom the backend");
+  expect(open.log).toEqual(["responded 101", "data from the backend"]);
+
+  const refused = connect();
+  refused.ask(request);
+  refused.receive("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+  expect(refused.log).toEqual(["responded 403", "data no", "free", "end"]);
+
+  const switched = connect();
+  switched.ask(request);
+  switched.receive("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n");
+  expect(switched.log.at(-1)).toBe("failed upstream_malformed");
+});
+
 test("it does not matter where an answer is cut", () => {
   const answers = [
     [

@@ -54,6 +54,8 @@ export class Http1Upstream extends Outlet implements Upstream {
   #requestDone = true;
   #toHead = false;
   #upgrade = false;
+  /** A CONNECT to a place, which a success answers. */
+  #connect = false;
   #tunnelOnly = false;
   /** Of a handshake whose key is ours, because the client's version of HTTP has none. */
   #webSocketKey: string | undefined = undefined;
@@ -93,9 +95,14 @@ export class Http1Upstream extends Outlet implements Upstream {
     this.#toHead = head.method === "HEAD";
     this.#upgrade = head.upgrade !== undefined;
     this.#requestChunked = head.length < 0;
-    if (head.method === "GET") this.text("GET ");
-    else this.text(`${head.method} `);
-    this.text(head.path);
+    this.#connect = head.upgrade === "";
+    if (this.#connect) this.text(`CONNECT ${head.authority}`);
+    else {
+      // CONNECT for a protocol is what GET with an upgrade is here (RFC 8441).
+      if (head.method === "GET" || head.method === "CONNECT") this.text("GET ");
+      else this.text(`${head.method} `);
+      this.text(head.path);
+    }
     if (head.query !== undefined) {
       this.text("?");
       this.text(head.query);
@@ -115,10 +122,12 @@ export class Http1Upstream extends Outlet implements Upstream {
   }
 
   #askForTunnel(head: RequestHead): void {
-    this.text(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`);
     this.#tunnelOnly = head.tunnelOnly === true;
     this.#webSocketKey = undefined;
-    if (!this.#tunnelOnly || head.headers.get("sec-websocket-key") !== undefined) return;
+    if (this.#connect) return;
+    this.text(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`);
+    if (!this.#tunnelOnly || head.upgrade !== "websocket" || head.headers.get("sec-websocket-key") !== undefined)
+      return;
     this.#webSocketKey = makeKey();
     this.text(`sec-websocket-key: ${this.#webSocketKey}\r\n`);
   }
@@ -249,7 +258,7 @@ export class Http1Upstream extends Outlet implements Upstream {
     const events = this.#events!;
     if (head.status < 200) {
       if (head.status === 101) {
-        if (!this.#upgrade || !this.#isAccepted(head)) {
+        if (!this.#upgrade || this.#connect || !this.#isAccepted(head)) {
           this.#fail("upstream_malformed");
           return false;
         }
@@ -262,6 +271,13 @@ export class Http1Upstream extends Outlet implements Upstream {
         return false;
       }
       events.informed(head);
+      return true;
+    }
+    if (this.#connect && head.status < 300) {
+      head.status = 101;
+      head.length = 0;
+      this.#state = State.tunnel;
+      events.responded(head);
       return true;
     }
     if (this.#upgrade && this.#tunnelOnly && head.status < 300) {

@@ -56,8 +56,11 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
   begin(endStream: boolean): void {
     const tunnel = this.head.upgrade !== undefined;
     if (endStream) this.remoteDone = true;
-    // What comes before the backend has agreed to the tunnel waits.
-    if (tunnel) this.pauseBody();
+    if (tunnel) {
+      // What comes before the backend has agreed to the tunnel waits, its end, too.
+      this.pauseBody();
+      if (endStream) this.receiveEnd(undefined);
+    }
     const exchange = this.#client.server.request(this, this.head);
     // It may have been answered before `request` returned.
     if (this.#over || this.gone) return;

@@ -299,6 +299,9 @@ describe("malformed requests are errors of their stream", () => {
     [":protocol without CONNECT", Object.entries({ ...get, ":protocol": "websocket" })],
     ["CONNECT with a path", Object.entries({ ":method": "CONNECT", ":authority": "a:1", ":path": "/" })],
     ["CONNECT without an authority", Object.entries({ ":method": "CONNECT" })],
+    ["CONNECT without a port", Object.entries({ ":method": "CONNECT", ":authority": "a" })],
+    ["CONNECT with content", Object.entries({ ":method": "CONNECT", ":authority": "a:1", "content-length": "1" })],
+    ["CONNECT for what is no protocol", Object.entries({ ...get, ":method": "CONNECT", ":protocol": "a b" })],
   ];
   for (const [what, fields] of wrong) {
     test(what, () => {
@@ -334,7 +337,7 @@ describe("malformed requests are errors of their stream", () => {
   test("what can be understood and not be served is answered", () => {
     const answers: [object, string, Reason][] = [
       [{ ...get, ":authority": "" }, "400", "bad_host"],
-      [{ ":method": "CONNECT", ":authority": "example.com:443" }, "501", "method_not_supported"],
+      [{ ...get, ":method": "CONNECT", ":protocol": "h2c" }, "501", "method_not_supported"],
       [{ ...get, ":path": `/${"a".repeat(17_000)}` }, "414", "target_too_long"],
       [{ ...get, expect: "miracles" }, "417", "expectation_failed"],
       [
@@ -660,6 +663,21 @@ test("WebSocket by CONNECT is an upgrade to the middle: held until the backend a
   expect(peer.text(1)).toBe("from the backend");
   send(frame(FrameType.data, Flag.endStream, 1, "bye"));
   expect(seen).toMatchObject({ body: "earlybye", ends: 2 });
+});
+
+test("CONNECT to a place has neither path nor protocol, and may be at its end when the tunnel begins", () => {
+  const { server, peer, send, during } = connect();
+  send(peer.headers(1, { ":method": "CONNECT", ":authority": "db.example:5432" }));
+  const seen = server.seen[0]!;
+  expect(seen.down.head).toMatchObject({
+    ...{ method: "CONNECT", authority: "db.example:5432", path: "", upgrade: "", tunnelOnly: true },
+  });
+  expect(seen.ends).toBe(1);
+  during(() => seen.down.respond({ status: 101, phrase: "", headers: new HeaderBlock(), length: 0 }));
+  expect(peer.heads[0]!.fields[0]).toEqual([":status", "200"]);
+  expect(seen.ends).toBe(2);
+  send(peer.headers(3, { ...get, ":method": "CONNECT", ":protocol": "connect-udp" }, false));
+  expect(server.seen[1]!.down.head).toMatchObject({ method: "CONNECT", path: "/a", upgrade: "connect-udp" });
 });
 
 test("streams above the limit are refused, and the rest goes on", () => {

@@ -1,6 +1,7 @@
 // What decoded field sections mean as heads of requests and answers (RFC 9113 §8.1 to §8.3, §8.5; RFC 8441): the checks without
 // which HTTP/1 behind us would read something else than what was sent. Pure: a section in, a filled head or a reason out.
 
+import { parseConnectTarget } from "../../model/connect.ts";
 import type { RequestHead, ResponseHead } from "../exchange.ts";
 import { type HeaderBlock, Kind } from "../headers.ts";
 import { parseLength } from "../http1/fields.ts";
@@ -77,7 +78,8 @@ export function readRequest(
 
   const length = readLength(headers);
   if (length === undefined || (endStream && length > 0)) return "malformed";
-  head.length = endStream || head.upgrade !== undefined ? 0 : length;
+  if (head.tunnelOnly && length > 0) return "malformed";
+  head.length = endStream || head.tunnelOnly ? 0 : length;
   if (endStream && headers.at(Kind.contentLength) < 0 && withContent.has(head.method))
     headers.add("content-length", "0");
   const expect = headers.valueOf(Kind.expect);
@@ -100,17 +102,25 @@ function readPath(target: string, head: Http2RequestHead): "malformed" | Reason 
   return undefined;
 }
 
-/** CONNECT to a place is for forward proxies; CONNECT for a protocol (RFC 8441) is what an upgrade is in HTTP/1. */
+/** What a protocol may be called. */
+const protocolName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/;
+
+/** CONNECT to a place (RFC 9113 §8.5), and for a protocol (RFC 8441): with that of WebSocket it is what an upgrade is in HTTP/1. */
 function readConnect(section: FieldSection, head: Http2RequestHead): "malformed" | Reason | undefined {
   const { pseudo } = section;
   if ((pseudo & Pseudo.protocol) === 0) {
-    const wrong = (pseudo & (Pseudo.scheme | Pseudo.path)) !== 0 || (pseudo & Pseudo.authority) === 0;
-    return wrong ? "malformed" : "method_not_supported";
+    if ((pseudo & (Pseudo.scheme | Pseudo.path)) !== 0 || !parseConnectTarget(section.authority)) return "malformed";
+    head.method = "CONNECT";
+    head.upgrade = "";
+    head.tunnelOnly = true;
+    return undefined;
   }
   if ((pseudo & (ordinary | Pseudo.authority)) !== (ordinary | Pseudo.authority)) return "malformed";
-  if (section.protocol.toLowerCase() !== "websocket") return "method_not_supported";
-  head.method = "GET";
-  head.upgrade = "websocket";
+  const protocol = section.protocol.toLowerCase();
+  if (!protocolName.test(protocol)) return "malformed";
+  if (protocol === "h2c") return "method_not_supported";
+  head.method = protocol === "websocket" ? "GET" : "CONNECT";
+  head.upgrade = protocol;
   head.tunnelOnly = true;
   return readPath(section.path, head);
 }

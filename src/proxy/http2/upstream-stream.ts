@@ -52,9 +52,12 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
     connection.begun(this);
     this.active = turn.now;
     this.#toHead = head.method === "HEAD";
-    // Any other protocol is an offer that may be passed over (RFC 9110 §7.8).
-    this.#upgrade = head.upgrade?.toLowerCase() === "websocket";
-    if (this.#upgrade && !connection.peer.connects) {
+    // Any other protocol is an offer that may be passed over (RFC 9110 §7.8), but for that of a CONNECT.
+    const connect = head.method === "CONNECT";
+    const webSocket = head.upgrade?.toLowerCase() === "websocket";
+    const plain = connect && head.upgrade === "";
+    this.#upgrade = webSocket || connect;
+    if (this.#upgrade && !plain && !connection.peer.connects) {
       // Not at once: whoever sends does not expect to be called back before it is done.
       queueMicrotask(() => this.#fail("upgrade_refused"));
       return;
@@ -66,12 +69,14 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
     else if (head.method === "GET") encoder.index(Static.get);
     else if (head.method === "POST") encoder.index(Static.post);
     else encoder.text(":method", head.method);
-    encoder.index(connection.scheme === "https" ? Static.https : Static.http);
-    if (head.path === "/" && head.query === undefined) encoder.index(Static.slash);
-    else encoder.text(":path", head.query === undefined ? head.path : `${head.path}?${head.query}`);
+    if (!plain) {
+      encoder.index(connection.scheme === "https" ? Static.https : Static.http);
+      if (head.path === "/" && head.query === undefined) encoder.index(Static.slash);
+      else encoder.text(":path", head.query === undefined ? head.path : `${head.path}?${head.query}`);
+    }
     if (head.authority !== "") encoder.text(":authority", head.authority);
-    if (this.#upgrade) {
-      encoder.text(":protocol", "websocket");
+    if (this.#upgrade && !plain) {
+      encoder.text(":protocol", webSocket ? "websocket" : head.upgrade!);
       this.#webSocketKey = headers.get("sec-websocket-key");
     }
     const te = headers.valueOf(Kind.te);

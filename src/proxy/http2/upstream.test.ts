@@ -63,9 +63,10 @@ class Exchange implements UpstreamEvents {
   stream: Upstream;
   takes = true;
 
-  constructor(connection: Http2Upstream, text: string, end = true) {
+  constructor(connection: Http2Upstream, text: string, end = true, more: Partial<Http1RequestHead> = {}) {
     const head = new Http1RequestHead();
     expect(parseRequestHead(Buffer.from(text.replaceAll("\n", "\r\n")), 0, head)).toBeGreaterThan(0);
+    Object.assign(head, more);
     this.stream = connection.open();
     this.stream.begin(this);
     during(() => {
@@ -349,6 +350,24 @@ test("an answer that stops is given up after the idle time, though the connectio
   expect(one.log).toEqual(["failed upstream_idle never"]);
   expect(peer.reset(1)).toBe(ErrorCode.cancel);
   expect(connection.hasRoom).toBe(true);
+});
+
+test("a CONNECT is passed on with nothing but its target, and for a protocol only where the endpoint takes that", async () => {
+  const { peer, connection, send } = connect();
+  const one = new Exchange(connection, "CONNECT db:5432 HTTP/1.1\nhost: db:5432\nx-a: b\n\n");
+  expect(peer.heads[0]).toMatchObject({ end: false });
+  expect(peer.heads[0]!.fields).toEqual([
+    [":method", "CONNECT"],
+    [":authority", "db:5432"],
+    ["x-a", "b"],
+  ]);
+  send(peer.headers(1, { ":status": "200" }, false), frame(FrameType.data, 0, 1, "hello"));
+  expect(one.log).toEqual(["responded 101 0", "data hello"]);
+  const other = new Exchange(connection, "CONNECT db:5432 HTTP/1.1\nhost: db:5432\n\n", true, {
+    ...{ path: "/p", upgrade: "p" },
+  });
+  await Promise.resolve();
+  expect(other.log).toEqual(["failed upgrade_refused never"]);
 });
 
 describe("WebSocket", () => {

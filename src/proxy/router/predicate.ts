@@ -43,7 +43,7 @@ export function compileMatch(match: Match, withPath: boolean): Predicate[] {
 function pathPredicate(path: PathMatch): Predicate {
   if (path.kind !== "regex") return (head) => pathMatches(path, head.path);
   const regex = compileRegex(path.value, { ignoreCase: path.ignoreCase === true });
-  return (head) => regex.ok && regex.matches(head.path);
+  return (head) => regex.ok && head.path !== "" && regex.matches(head.path);
 }
 
 export function stringTest(match: StringMatch): (value: string | undefined) => boolean {

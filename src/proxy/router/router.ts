@@ -2,6 +2,7 @@
 // `decide` answers (a property test says so); what is done with the rule is not its business, so a rule's payload is the
 // caller's.
 
+import { connectRefusal } from "../../model/connect.ts";
 import { parseAuthority } from "../../model/host-pattern.ts";
 import type { Match, RouteTable, Rule, VirtualHost } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
@@ -9,7 +10,7 @@ import { PathIndex } from "./path-index.ts";
 import { compileMatch, type Predicate } from "./predicate.ts";
 
 /** Why no rule was found; words of the error table. */
-export type NotFound = "bad_host" | "no_host" | "no_route" | "misdirected";
+export type NotFound = "bad_host" | "no_host" | "no_route" | "misdirected" | "method_not_supported";
 
 /** Distinct authorities remembered, so that the usual ones are parsed once. */
 const maxRemembered = 1024;
@@ -38,7 +39,9 @@ export class Router<R> {
 
   find(head: RequestHead): R | NotFound {
     const host = this.#remembered.get(head.authority) ?? this.#lookUp(head.authority);
-    return typeof host === "string" ? host : (host.find(head) ?? "no_route");
+    const found = typeof host === "string" ? host : (host.find(head) ?? "no_route");
+    // CONNECT is a method that is not there where no rule takes it.
+    return (found === "no_route" || found === "no_host") && head.method === "CONNECT" ? "method_not_supported" : found;
   }
 
   #lookUp(authority: string): HostRules<R> | NotFound {
@@ -67,15 +70,18 @@ export class HostRules<R> {
   readonly #index: PathIndex;
   readonly #predicates: (readonly Predicate[])[];
   readonly #payloads: R[];
+  readonly #connects: readonly boolean[];
 
   constructor(host: VirtualHost, payload: (rule: Rule) => R) {
     this.#index = new PathIndex(host.rules.map((rule) => rule.match));
     this.#predicates = host.rules.map((rule) => predicatesOf(rule.match));
     this.#payloads = host.rules.map(payload);
+    this.#connects = host.rules.map((rule) => connectRefusal(rule) === undefined);
   }
 
   find(head: RequestHead): R | undefined {
-    const number = this.#index.find(head.path, holds, { predicates: this.#predicates, head });
+    const of = { predicates: this.#predicates, connects: this.#connects, head };
+    const number = this.#index.find(head.path, head.method === "CONNECT" ? connects : holds, of);
     return number < 0 ? undefined : this.#payloads[number];
   }
 }
@@ -92,7 +98,17 @@ function predicatesOf(match: Match): readonly Predicate[] {
   return compiled;
 }
 
-function holds(number: number, of: { predicates: (readonly Predicate[])[]; head: RequestHead }): boolean {
+interface Asked {
+  readonly predicates: (readonly Predicate[])[];
+  readonly connects: readonly boolean[];
+  readonly head: RequestHead;
+}
+
+function connects(number: number, of: Asked): boolean {
+  return of.connects[number]! && holds(number, of);
+}
+
+function holds(number: number, of: Asked): boolean {
   const predicates = of.predicates[number]!;
   for (let index = 0; index < predicates.length; index++) if (!predicates[index]!(of.head)) return false;
   return true;
