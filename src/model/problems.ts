@@ -58,7 +58,8 @@ export function checkPath(problems: Problems, field: string, path: PathMatch, fr
 }
 
 export function checkValueMatch(problems: Problems, field: string, value: ValueMatch, from: Provenance): void {
-  if (value.name === "") problems.add(`${field}.name`, "is empty", value.from ?? from);
+  if (typeof value.name !== "string" || value.name === "")
+    problems.add(`${field}.name`, value.name === "" ? "is empty" : "is no text", value.from ?? from);
   checkStringMatch(problems, `${field}.match`, value.match, value.from ?? from);
 }
 
@@ -96,6 +97,7 @@ export function checkRewrite(
   if (rewrite.kind === "regex") {
     const regex = compileRegex(rewrite.pattern);
     if (!regex.ok) problems.add(`${field}.pattern`, regex.problem, from);
+    if (typeof rewrite.value !== "string") problems.add(`${field}.value`, "is no text", from);
     const wrong = /[?#\s\0-\x1f]|[^\x21-\x7e]/.exec(rewrite.value);
     if (wrong) problems.add(`${field}.value`, `has ${JSON.stringify(wrong[0])} in it, which no path can have`, from);
     return;
@@ -105,12 +107,14 @@ export function checkRewrite(
   if (problem) problems.add(field, problem, from);
 }
 
-/** RFC 9110 §5.6.2. */
-export const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
+const tokenText = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
+/** RFC 9110 §5.6.2. What is no text is none, whatever it would be as one. */
+export const token = { test: (value: unknown): boolean => typeof value === "string" && tokenText.test(value) };
 
 export function checkHeader(problems: Problems, field: string, header: HeaderValue, from: Provenance): void {
   checkHeaderName(problems, `${field}.name`, header.name, from);
-  if (/[\r\n\0]/.test(header.value)) problems.add(`${field}.value`, "has a line break or a zero byte in it", from);
+  if (typeof header.value !== "string") problems.add(`${field}.value`, "is no text", from);
+  else if (/[\r\n\0]/.test(header.value)) problems.add(`${field}.value`, "has a line break or a zero byte in it", from);
 }
 
 export function checkHeaderName(problems: Problems, field: string, name: string, from: Provenance): void {

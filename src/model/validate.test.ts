@@ -160,3 +160,16 @@ test("a model's references must lead somewhere", () => {
     "backend e is not known",
   ]);
 });
+
+test("what is of no known kind, or no text where text is needed, is refused and not guessed", () => {
+  const of = (more: object) => problems(more as Partial<Rule>);
+  const header = (more: object) => of({ match: { headers: [{ name: "x", match: { kind: "present" }, ...more }] } });
+  expect(of({ action: { kind: "teleport" } })).toEqual([
+    'action.kind: "teleport" is none of forward, redirect, respond',
+  ]);
+  expect(of({ match: [] })).toEqual(["match: is no set of conditions"]);
+  expect(of({ match: { path: { kind: "glob", value: "/*" } } })[0]).toStartWith('match.path.kind: "glob" is none of');
+  expect(header({ match: { kind: "like", value: "y" } })[0]).toStartWith('match.headers[0].match.kind: "like" is none');
+  expect(header({ match: { kind: "exact", value: 1 } })).toEqual(["match.headers[0].match.value: is no text"]);
+  expect(header({ name: undefined })).toContain("match.headers[0].name: is no text");
+});

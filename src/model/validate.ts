@@ -26,6 +26,7 @@ import { resourceName, resourceTypes } from "./model.ts";
 import {
   checkHeaderName,
   checkHost,
+  checkKind,
   checkPath,
   checkPort,
   checkRespond,
@@ -46,7 +47,8 @@ const maxWeight = 1_000_000;
 /** What is wrong with one resource on its own; empty when nothing is. */
 export function validateResource<T extends ResourceType>(type: T, resource: ResourceOf[T]): readonly Problem[] {
   const problems = new Problems(resource.from);
-  if (resourceName(type, resource) === "") problems.add("name", "is empty");
+  const name: unknown = resourceName(type, resource);
+  if (typeof name !== "string" || name === "") problems.add("name", name === "" ? "is empty" : "is no text");
   switch (type) {
     case "listeners":
       checkListener(problems, resource as Listener, (field, share) => {
@@ -209,6 +211,10 @@ function checkRouteTable(problems: Problems, table: RouteTable): void {
 const sound = new WeakSet<Rule>();
 
 function checkRule(problems: Problems, prefix: string, rule: Rule): void {
+  if (typeof rule.match !== "object" || Array.isArray(rule.match)) {
+    problems.add(`${prefix}match`, "is no set of conditions", rule.from);
+    return;
+  }
   checkMatch(problems, `${prefix}match`, rule.match, rule.from);
   rule.filters.forEach((filter, i) => {
     checkFilter(problems, `${prefix}filters[${i}]`, filter, rule.match.path);
@@ -237,6 +243,8 @@ function checkRule(problems: Problems, prefix: string, rule: Rule): void {
         );
       }
       break;
+    default:
+      checkKind(problems, field, (rule.action as { kind: string }).kind, ["forward", "redirect", "respond"], rule.from);
   }
 }
 
@@ -272,7 +280,8 @@ function checkWeighted(problems: Problems, field: string, to: WeightedBackend, p
     problems.add(`${field}.weight`, `${to.weight} is no whole number of 0 to ${maxWeight}`, to.from);
   }
   if ("respond" in to.target) checkRespond(problems, `${field}.target.respond`, to.target.respond, to.from);
-  else if (to.target.backend === "") problems.add(`${field}.target.backend`, "is empty", to.from);
+  else if (typeof to.target.backend !== "string" || to.target.backend === "")
+    problems.add(`${field}.target.backend`, to.target.backend === "" ? "is empty" : "is no text", to.from);
   to.filters.forEach((filter, i) => {
     checkFilter(problems, `${field}.filters[${i}]`, filter, path);
   });
