@@ -11,7 +11,7 @@ import fc from "fast-check";
 import { FakeClock } from "../../src/base/clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import { encodeFrame, FrameDecoder } from "../../src/model/frame.ts";
-import { emptyModel, type ResourceType, type RouteTable, resourceTypes } from "../../src/model/model.ts";
+import { emptyModel, type ResourceType, type RouteTable, resourceTypes, type Secret } from "../../src/model/model.ts";
 import { arbitraryRequest } from "../../src/model/testing/arbitrary.ts";
 import type { WireResource } from "../../src/model/wire.ts";
 import { toWire } from "../../src/model/wire-codec.ts";
