@@ -168,8 +168,18 @@ function addressWithPort(address: string, port: number): string {
 }
 
 function whenInWords(when: FilterChain["when"]): string {
-  if (when.kind === "plain") return "ALL";
-  return when.kind === "tls" ? "Trans: tls" : `SNI: ${when.names.join(",")}`;
+  const { destination = ["*"], destinationPorts = [], source, protocols } = when;
+  const to = destination.flatMap((range) => {
+    if (destinationPorts.length > 0) return destinationPorts.map((port) => `${range}:${port}`);
+    return range === "*" ? [] : [range];
+  });
+  const parts = [
+    ...(when.kind === "plain" ? [] : [when.kind === "tls" ? "Trans: tls" : `SNI: ${when.names.join(",")}`]),
+    ...(protocols ? [`App: ${protocols.join(",")}`] : []),
+    ...(to.length > 0 ? [`Addr: ${to.join(",")}`] : []),
+    ...(source ? [`From: ${source.join(",")}`] : []),
+  ];
+  return parts.join("; ") || "ALL";
 }
 
 function destinationInWords(serve: FilterChain["serve"]): string {

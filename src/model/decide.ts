@@ -2,6 +2,7 @@
 // slow, clear, in the order of the specifications (Gateway API HTTPRoute, GEP-1364 and the comments in model.ts), and it
 // fails closed. The proxy's compiled router must answer the same.
 
+import { type Arrival, chainRefusal, describeCondition, quotedServerName } from "./chain-condition.ts";
 import { connectRefusal, parseConnectTarget } from "./connect.ts";
 import { answerOfFilters, sentRequest } from "./decide-filters.ts";
 import type { BackendShare, DecideRequest, Decision, TrailStep } from "./decision.ts";
@@ -32,7 +33,7 @@ export function decide(model: Model, request: DecideRequest): Decision {
 
   const chain = findChain(listener, request, trail);
   if (!chain) {
-    const what = request.tls ? `TLS with ${quotedServerName(request)}` : "a connection without TLS";
+    const what = request.tls ? `TLS with ${quotedServerName(request.tls)}` : "a connection without TLS";
     return { ...closed(`${listener.name} has no chain for ${what}`), listener, filters: [], trail };
   }
   if ("tcp" in chain.serve) {
@@ -141,43 +142,24 @@ function findListener(model: Model, request: DecideRequest, trail: TrailStep[]):
   return taken;
 }
 
+function arrivalOf({ tls, source, destination, address, port }: DecideRequest): Arrival {
+  return { tls, source, destination: destination ?? { address, port } };
+}
+
 function findChain(listener: Listener, request: DecideRequest, trail: TrailStep[]): FilterChain | undefined {
   for (const chain of listener.chains) {
-    const refusal = chainRefusal(chain, request);
+    const refusal = chainRefusal(chain.when, arrivalOf(request));
     trail.push({
       what: "chain",
       taken: refusal === undefined,
       from: chain.from,
-      name: describeCondition(chain),
-      reason: refusal ?? `takes ${request.tls ? `TLS with ${quotedServerName(request)}` : "connections without TLS"}`,
+      name: describeCondition(chain.when),
+      reason:
+        refusal ?? `takes ${request.tls ? `TLS with ${quotedServerName(request.tls)}` : "connections without TLS"}`,
     });
     if (refusal === undefined) return chain;
   }
   return undefined;
-}
-
-/** Why a chain does not serve a connection; undefined when it does. */
-function chainRefusal(chain: FilterChain, request: DecideRequest): string | undefined {
-  switch (chain.when.kind) {
-    case "plain":
-      return request.tls ? "serves connections without TLS, and this one is TLS" : undefined;
-    case "tls":
-      return request.tls ? undefined : "serves TLS, and this connection is not";
-    case "sni": {
-      if (!request.tls) return "serves TLS, and this connection is not";
-      const name = request.tls.serverName?.toLowerCase();
-      if (name !== undefined && chain.when.names.some((pattern) => hostMatches(pattern, name))) return undefined;
-      return `serves TLS for ${chain.when.names.join(", ")}, and this connection has ${quotedServerName(request)}`;
-    }
-  }
-}
-
-function describeCondition(chain: FilterChain): string {
-  return chain.when.kind === "sni" ? `sni ${chain.when.names.join(", ")}` : chain.when.kind;
-}
-
-function quotedServerName(request: DecideRequest): string {
-  return request.tls?.serverName === undefined ? "no server name" : `server name "${request.tls.serverName}"`;
 }
 
 // ----------------------------------------------------------------------------------------------------- Host and rule

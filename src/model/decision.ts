@@ -20,7 +20,7 @@ export interface DecideRequest {
   readonly address: string;
   readonly port: number;
   /** Present when the connection is TLS. */
-  readonly tls?: { readonly serverName?: string };
+  readonly tls?: { readonly serverName?: string; readonly protocols?: readonly string[] };
   readonly method: string;
   /** The Host header or `:authority`, with its port if it had one. */
   readonly authority: string;
@@ -30,6 +30,8 @@ export interface DecideRequest {
   readonly headers: readonly (readonly [string, string])[];
   /** The client's address. */
   readonly source?: string;
+  /** Where the client wanted to go before the kernel sent it here; absent: here. */
+  readonly destination?: { readonly address: string; readonly port: number };
 }
 
 /** One thing that was looked at on the way, taken or passed over, with the reason in words. */

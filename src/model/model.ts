@@ -42,6 +42,11 @@ export interface Listener {
   readonly namespace?: string;
   /** The kernel's rules send connections here (REDIRECT): each is asked where it wanted to go. */
   readonly originalDestination?: boolean;
+  /**
+   * Takes connections to addresses that are not the machine's (IP_TRANSPARENT), which TPROXY rules or local routes send here: where
+   * one wanted to go is its own address here.
+   */
+  readonly transparent?: boolean;
   /** Connections begin with a PROXY header (version 1 or 2), and their source is what it says. */
   readonly proxyProtocol?: boolean;
   /** Addresses in front of us (CIDRs) whose `x-forwarded-*` and `Forwarded` are believed; none: nobody's. */
@@ -65,16 +70,32 @@ export interface FilterChain {
     | {
         readonly tcp: readonly WeightedBackend[] /** Without a byte either way; absent: one hour, of UDP one minute. */;
         readonly idleTimeout?: number;
-        /** To where the client wanted to go, from the listener's namespace; only with `originalDestination`, and `tcp` is empty. */
+        /** To where the client wanted to go, from the listener's namespace; only with `originalDestination` or `transparent`, and `tcp` is empty. */
         readonly original?: boolean;
+        /** With `original`: and with the client's address. */
+        readonly originalSource?: OriginalSource;
       };
 }
 
 /** `sni` lists host patterns and implies TLS with a server name (even `*`); `tls` alone is TLS with any or no server name; `plain` is no TLS. */
-export type ChainCondition =
-  | { readonly kind: "sni"; readonly names: readonly HostPattern[] }
-  | { readonly kind: "tls" }
-  | { readonly kind: "plain" };
+export type ChainCondition = ConnectionCondition &
+  (
+    | { readonly kind: "sni"; readonly names: readonly HostPattern[] }
+    | { readonly kind: "tls" }
+    | { readonly kind: "plain" }
+  );
+
+/** What is there must hold, too. A list holds when one of it does. */
+export interface ConnectionCondition {
+  /** CIDRs of where the client wanted to go: what a PROXY header says, else the original destination, else the address that took it. */
+  readonly destination?: readonly string[];
+  /** Of the same. */
+  readonly destinationPorts?: readonly number[];
+  /** CIDRs of the client: what a PROXY header says, else who connected. */
+  readonly source?: readonly string[];
+  /** ALPN that the client offers; of TLS only. */
+  readonly protocols?: readonly string[];
+}
 
 export interface TlsContext {
   /** Certificates, the default first; the one whose names fit the SNI is used. */
@@ -261,8 +282,16 @@ export interface Backend {
   readonly healthCheck?: HealthCheck;
   /** Below so many per cent of healthy endpoints, all are used as if healthy (Envoy: 50; absent or 0: never). */
   readonly panicPercent?: number;
-  /** Connections to endpoints begin with a PROXY header of this version. */
+  /** Connections to endpoints begin with a PROXY header of this version, before TLS. */
   readonly proxyProtocol?: 1 | 2;
+  /** Connections to endpoints have the client's address as theirs (the endpoint's family permitting). */
+  readonly originalSource?: OriginalSource;
+}
+
+/** Answers to other machines' addresses come back by the operator's routing, which may go by this mark of packets (SO_MARK). */
+export interface OriginalSource {
+  /** 1 to 2^32 - 1; absent: none. */
+  readonly mark?: number;
 }
 
 // --------------------------------------------------------------------------------------------------------- Endpoints

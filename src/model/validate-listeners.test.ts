@@ -61,6 +61,23 @@ test("what TLS asks for is checked", () => {
   expect(inTls({ clients: { ...clients, names } })[0]).toStartWith("chains[0].tls.clients.names[0].match");
 });
 
+test("what a chain asks of connections is checked", () => {
+  const tls = { certificates: ["secret/a"], alpn: [] };
+  const all = { destination: ["10.0.0.0/8"], destinationPorts: [80], source: ["::/0"], protocols: ["h2"] };
+  expect(inChain({ when: { kind: "tls", ...all }, tls })).toEqual([]);
+  expect(inChain({ when: { kind: "plain", destination: ["10.0.0.1"] } })).toEqual([
+    'chains[0].when.destination[0] "10.0.0.1" is no range of addresses (like 10.0.0.0/8)',
+  ]);
+  expect(inChain({ when: { kind: "plain", source: [] } })[0]).toContain("leave it out to take all");
+  expect(inChain({ when: { kind: "plain", destinationPorts: [0] } })[0]).toStartWith(
+    "chains[0].when.destinationPorts[0]",
+  );
+  expect(inChain({ when: { kind: "plain", destinationPorts: [] } })[0]).toContain("leave it out to take all");
+  expect(inChain({ when: { kind: "plain", protocols: ["h2"] } })[0]).toContain("which only TLS has");
+  expect(inChain({ when: { kind: "tls", protocols: [""] }, tls })[0]).toContain("no protocol of ALPN");
+  expect(inChain({ when: { kind: "tls", protocols: [] }, tls })[0]).toContain("lists none");
+});
+
 test("a udp listener has one address and one plain chain of backends", () => {
   const udp = { transport: "udp", chains: [{ ...plain, serve: { tcp: [to] } }] } as const;
   expect(problems(udp)).toEqual([]);
@@ -69,12 +86,23 @@ test("a udp listener has one address and one plain chain of backends", () => {
   expect(problems({ ...udp, chains: [...udp.chains, ...udp.chains] })[0]).toContain("can only be one");
   expect(problems({ ...udp, proxyProtocol: true })[0]).toContain("has none");
   expect(problems({ ...udp, originalDestination: true })[0]).toContain("has none");
+  expect(problems({ ...udp, transparent: true })[0]).toContain("is for connections");
+  const when = { kind: "plain", source: ["10.0.0.0/8"] } as const;
+  expect(problems({ ...udp, chains: [{ ...plain, when, serve: { tcp: [to] } }] })[0]).toContain(
+    "source is for connections",
+  );
 });
 
 test("original destinations are for listeners that ask for them, and namespaces are paths", () => {
   const chains: FilterChain[] = [{ ...plain, serve: { tcp: [], original: true } }];
   expect(problems({ chains, originalDestination: true, namespace: "/run/netns/pod" })).toEqual([]);
   expect(problems({ chains })[0]).toContain("needs originalDestination");
+  expect(problems({ chains, transparent: true })).toEqual([]);
+  expect(problems({ transparent: true, originalDestination: true })[0]).toContain("beside originalDestination");
+  const serving = (serve: FilterChain["serve"]) => problems({ transparent: true, chains: [{ ...plain, serve }] });
+  expect(serving({ tcp: [], original: true, originalSource: { mark: 1337 } })).toEqual([]);
+  expect(serving({ tcp: [], original: true, originalSource: { mark: 0 } })[0]).toContain("0 is no mark of packets");
+  expect(serving({ tcp: [to], originalSource: {} })[0]).toContain("backends say it of themselves");
   expect(
     problems({ chains: [{ ...plain, serve: { tcp: [to], original: true } }], originalDestination: true })[0],
   ).toContain("is beside original");

@@ -3,7 +3,7 @@
 import { parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
-import type { FilterChain, Listener, TlsContext, WeightedBackend } from "./model.ts";
+import type { ChainCondition, FilterChain, Listener, OriginalSource, TlsContext, WeightedBackend } from "./model.ts";
 import { checkPort, checkStringMatch, type Problems } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 
@@ -22,30 +22,62 @@ export function checkListener(
   listener.trusted?.forEach((range, i) => {
     if (!parseCidr(range)) problems.add(`trusted[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
   });
-  const { namespace, originalDestination } = listener;
+  const { namespace, originalDestination, transparent } = listener;
   if (namespace !== undefined && !/^(\/[^/\0]+)+$/.test(namespace))
     problems.add("namespace", `"${namespace}" is no path of a network namespace (like /run/netns/x)`);
+  if (transparent && originalDestination)
+    problems.add(
+      "transparent",
+      "is beside originalDestination: rules redirect connections, or leave them their addresses",
+    );
   if (chains.length === 0) problems.add("chains", "has none: nothing could be served");
   if (transport === "udp") checkUdp(problems, listener);
   chains.forEach((chain, i) => {
     checkChain(problems, `chains[${i}]`, chain, checkShare);
-    if (!("original" in chain.serve && chain.serve.original)) return;
-    if (!originalDestination) {
-      problems.add(`chains[${i}].serve.original`, "needs originalDestination of its listener", chain.from);
+    const original = "original" in chain.serve && chain.serve.original;
+    if ("tcp" in chain.serve && chain.serve.originalSource) {
+      checkOriginalSource(problems, `chains[${i}].serve.originalSource`, chain.serve.originalSource, chain.from);
+      if (!original)
+        problems.add(`chains[${i}].serve.originalSource`, "is for original: backends say it of themselves", chain.from);
+    }
+    if (!original || !("tcp" in chain.serve)) return;
+    if (!originalDestination && !transparent) {
+      problems.add(
+        `chains[${i}].serve.original`,
+        "needs originalDestination or transparent of its listener",
+        chain.from,
+      );
     }
     if (chain.serve.tcp.length > 0) problems.add(`chains[${i}].serve.tcp`, "is beside original", chain.from);
   });
 }
 
-function checkUdp(problems: Problems, { address, chains, proxyProtocol, originalDestination }: Listener): void {
+/** Of a chain, or of a backend. */
+export function checkOriginalSource(
+  problems: Problems,
+  field: string,
+  { mark }: OriginalSource,
+  from?: Provenance,
+): void {
+  if (mark !== undefined && !(Number.isInteger(mark) && mark >= 1 && mark < 2 ** 32))
+    problems.add(`${field}.mark`, `${mark} is no mark of packets (1 to 4294967295)`, from);
+}
+
+function checkUdp(problems: Problems, listener: Listener): void {
+  const { address, chains, proxyProtocol, originalDestination, transparent } = listener;
   if (address === "0.0.0.0" || address === "::") {
     problems.add("address", "of a udp listener must be one address: answers must come from the one that was asked");
   }
   if (originalDestination) problems.add("originalDestination", "is for connections, and a udp listener has none");
+  if (transparent)
+    problems.add("transparent", "is for connections: datagrams do not tell here where they wanted to go");
   if (proxyProtocol) problems.add("proxyProtocol", "is for connections, and a udp listener has none");
   if (chains.length > 1) problems.add("chains", "of a udp listener can only be one: datagrams do not say more");
   for (const { when, serve, from } of chains) {
-    if (when.kind !== "plain" || !("tcp" in serve))
+    const { kind, ...more } = when;
+    if (Object.keys(more).length > 0)
+      problems.add("chains[0].when", `${Object.keys(more)[0]} is for connections, and a udp listener has none`, from);
+    if (kind !== "plain" || !("tcp" in serve))
       problems.add("chains[0]", "of a udp listener must be plain and serve backends (tcp)", from);
   }
 }
@@ -64,6 +96,7 @@ function checkChain(
       if (problem) problems.add(`${field}.when.names[${i}]`, problem, from);
     });
   }
+  checkConnection(problems, `${field}.when`, when, from);
   if (when.kind === "plain" && tls) problems.add(`${field}.tls`, "has certificates for connections without TLS", from);
   if (when.kind !== "plain" && !tls && "routes" in serve) {
     problems.add(
@@ -83,6 +116,29 @@ function checkChain(
       problems.add(`${field}.serve.tcp[${i}].filters`, "are for requests, and these connections are passed on unread");
     }
     checkShare(`${field}.serve.tcp[${i}]`, share);
+  });
+}
+
+function checkConnection(problems: Problems, field: string, when: ChainCondition, from: Provenance): void {
+  for (const name of ["destination", "source"] as const) {
+    if (when[name]?.length === 0) problems.add(`${field}.${name}`, "lists none: leave it out to take all", from);
+    when[name]?.forEach((range, i) => {
+      if (!parseCidr(range))
+        problems.add(`${field}.${name}[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`, from);
+    });
+  }
+  const { destinationPorts, protocols } = when;
+  if (destinationPorts?.length === 0)
+    problems.add(`${field}.destinationPorts`, "lists none: leave it out to take all", from);
+  destinationPorts?.forEach((port, i) => {
+    checkPort(problems, `${field}.destinationPorts[${i}]`, port);
+  });
+  if (!protocols) return;
+  if (when.kind === "plain") problems.add(`${field}.protocols`, "are those of ALPN, which only TLS has", from);
+  if (protocols.length === 0) problems.add(`${field}.protocols`, "lists none: leave it out to take all", from);
+  protocols.forEach((name, i) => {
+    if (name.length === 0 || Buffer.byteLength(name) > 255)
+      problems.add(`${field}.protocols[${i}]`, `"${name}" is no protocol of ALPN (1 to 255 bytes)`, from);
   });
 }
 

@@ -12,6 +12,7 @@ import type {
   Retry,
   UpstreamTls,
 } from "./upstream-policies.ts";
+import { checkOriginalSource } from "./validate-listeners.ts";
 
 /** The longest time of a policy, in milliseconds: what timers can wait for. */
 const maxTime = 2 ** 31 - 1;
@@ -83,6 +84,7 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   new Numbers(problems, "", backend).time(["connectTimeout"]);
   new Numbers(problems, "", backend).number(["panicPercent"], 0, 100);
   checkBalance(problems, backend.balance);
+  if (backend.originalSource) checkOriginalSource(problems, "originalSource", backend.originalSource);
   if (limits) {
     const numbers = new Numbers(problems, "limits.", limits);
     numbers.whole(["connections", "requests", "requestsPerConnection"], 1);

@@ -1,14 +1,20 @@
-// What the model can say and this proxy does not do yet. A resource that asks for it is refused with the words given here, so
-// that no policy is ever silently left out. Who builds one of them takes its line away.
+// What the model can say and this proxy does not do, or may not do as it was started. A resource that asks for it is refused with
+// the words given here, so that no policy is ever silently left out.
 
+import { messageOf } from "../base/errors.ts";
 import type { Backend, RouteTable, WeightedBackend } from "../model/model.ts";
 import { isKnownFilter } from "./filters/order.ts";
+import { checkOriginalSource } from "./upstream/original-source.ts";
 
 /** Why a backend cannot be taken; undefined when it can. */
 export function unsupportedBackend(backend: Backend): string | undefined {
-  // The header comes before the handshake, where no socket lets us write.
-  if (backend.tls && backend.proxyProtocol) return said("proxyProtocol with tls");
-  return undefined;
+  if (!backend.originalSource) return undefined;
+  try {
+    checkOriginalSource(backend.originalSource.mark);
+    return undefined;
+  } catch (error) {
+    return `originalSource: ${messageOf(error)}`;
+  }
 }
 
 /** Why a route table cannot be taken. */

@@ -692,7 +692,7 @@ describe("PROXY headers to backends", () => {
       client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
       await client.read((all) => all.split("ok").length > index);
     }
-    const begin = `PROXY TCP4 127.0.0.1 0.0.0.0 ${client.socket.localPort} ${port}\r\nGET / HTTP/1.1\r\n`;
+    const begin = `PROXY TCP4 127.0.0.1 127.0.0.1 ${client.socket.localPort} ${port}\r\nGET / HTTP/1.1\r\n`;
     expect(one.seen.map((bytes) => bytes.toString("latin1").slice(0, begin.length))).toEqual([begin, begin]);
     client.close();
   });
@@ -721,7 +721,7 @@ describe("PROXY headers to backends", () => {
     const client = await RawClient.connect(port);
     client.send("hello");
     await until(async () => one.seen[0]?.includes("hello"));
-    expect(one.seen[0]!.toString()).toBe(`PROXY TCP4 127.0.0.1 0.0.0.0 ${client.socket.localPort} ${port}\r\nhello`);
+    expect(one.seen[0]!.toString()).toBe(`PROXY TCP4 127.0.0.1 127.0.0.1 ${client.socket.localPort} ${port}\r\nhello`);
     client.close();
   });
 

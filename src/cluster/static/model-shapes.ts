@@ -44,6 +44,7 @@ import {
   certificateName,
   endpoints,
   hashKey,
+  originalSource,
   persistence,
   retry,
   timeouts,
@@ -84,13 +85,20 @@ const tls = object<TlsContext>({
 type Condition = FilterChain["when"];
 type Serve = FilterChain["serve"];
 
+const condition = {
+  destination: may(list(text)),
+  destinationPorts: may(list(number)),
+  source: may(list(text)),
+  protocols: may(list(text)),
+};
+
 const chain = object<FilterChain>({
   from,
   when: or(
     byKind<Condition>({
-      sni: object<Extract<Condition, { kind: "sni" }>>({ kind: oneOf("sni"), names: list(text) }),
-      tls: object<{ kind: "tls" }>({ kind: oneOf("tls") }),
-      plain: object<{ kind: "plain" }>({ kind: oneOf("plain") }),
+      sni: object<Extract<Condition, { kind: "sni" }>>({ kind: oneOf("sni"), names: list(text), ...condition }),
+      tls: object<Extract<Condition, { kind: "tls" }>>({ kind: oneOf("tls"), ...condition }),
+      plain: object<Extract<Condition, { kind: "plain" }>>({ kind: oneOf("plain"), ...condition }),
     }),
     { kind: "plain" },
   ),
@@ -101,6 +109,7 @@ const chain = object<FilterChain>({
       tcp: list(weighted),
       idleTimeout: may(number),
       original: may(flag),
+      originalSource: may(originalSource),
     }),
   }),
 });
@@ -115,6 +124,7 @@ const listener = object<Listener & { kind: "Listener" }>({
   transport: or(oneOf("tcp", "udp"), "tcp"),
   namespace: may(text),
   originalDestination: may(flag),
+  transparent: may(flag),
   proxyProtocol: may(flag),
   trusted: may(list(text)),
   accessLog: may(accessLog),

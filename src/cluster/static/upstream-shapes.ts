@@ -1,6 +1,6 @@
 // Backends, Endpoints, and what a rule says of them, as people write them.
 
-import type { Backend, Endpoint, Endpoints, StringMatch, Timeouts } from "../../model/model.ts";
+import type { Backend, Endpoint, Endpoints, OriginalSource, StringMatch, Timeouts } from "../../model/model.ts";
 import type * as policies from "../../model/upstream-policies.ts";
 import { header, statusRange, stringMatch } from "./filter-shapes.ts";
 import {
@@ -122,6 +122,8 @@ export const certificateName = object<{ kind: "dns" | "uri"; match: StringMatch 
   match: stringMatch,
 });
 
+export const originalSource = object<OriginalSource>({ mark: may(number) });
+
 export const backend = object<Backend & { kind: "Backend" }>({
   kind: oneOf("Backend"),
   name: text,
@@ -159,6 +161,7 @@ export const backend = object<Backend & { kind: "Backend" }>({
   healthCheck: may(healthCheck),
   panicPercent: may(number),
   proxyProtocol: may(oneOf(1, 2)),
+  originalSource: may(originalSource),
 });
 
 export const endpoints = object<Endpoints & { kind: "Endpoints" }>({

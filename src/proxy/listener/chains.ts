@@ -1,17 +1,54 @@
 // Which chain of a listener serves a connection, which certificate it shows, and which protocol it agrees on. Pure.
 
 import { hostMatches } from "../../model/host-pattern.ts";
-import type { ChainCondition } from "../../model/model.ts";
+import type { ChainCondition, ConnectionCondition } from "../../model/model.ts";
+import { addressSet } from "../address-set.ts";
+import type { Destination } from "./original-destination.ts";
 
-/** The chain that takes a TLS client's server name: the first whose condition holds. */
-export function chainFor<C extends { readonly when: ChainCondition }>(
+/** What is known of a connection when its chain is chosen. */
+export interface Arrived {
+  readonly source: string;
+  readonly destination: Destination;
+  /** Offered by ALPN. */
+  readonly protocols: readonly string[];
+}
+
+/** A chain's condition, made quick. */
+export interface Condition {
+  readonly when: ChainCondition;
+  /** Whether where it comes from, where it wanted to go and what it offers will do; undefined: anything will. */
+  readonly takes: ((connection: Arrived) => boolean) | undefined;
+}
+
+export function compileCondition(when: ChainCondition): Condition {
+  return { when, takes: connectionPredicate(when) };
+}
+
+function connectionPredicate(when: ConnectionCondition): Condition["takes"] {
+  const { destinationPorts, protocols } = when;
+  const to = when.destination && addressSet(when.destination);
+  const from = when.source && addressSet(when.source);
+  if (!to && !destinationPorts && !from && !protocols) return undefined;
+  return ({ source, destination, protocols: offered }) =>
+    (!to || to(destination.address)) &&
+    (!destinationPorts || destinationPorts.includes(destination.port)) &&
+    (!from || from(source)) &&
+    (!protocols || protocols.some((one) => offered.includes(one)));
+}
+
+/** The chain for a connection, the first whose condition holds. `serverName` is looked at with TLS only. */
+export function chainFor<C extends Condition>(
   chains: readonly C[],
+  secure: boolean,
   serverName: string | undefined,
+  connection: Arrived,
 ): C | undefined {
   const name = serverName?.toLowerCase();
-  return chains.find(({ when }) => {
-    if (when.kind === "tls") return true;
-    return when.kind === "sni" && name !== undefined && when.names.some((pattern) => hostMatches(pattern, name));
+  return chains.find(({ when, takes }) => {
+    if ((when.kind !== "plain") !== secure) return false;
+    if (when.kind === "sni" && (name === undefined || !when.names.some((pattern) => hostMatches(pattern, name))))
+      return false;
+    return takes === undefined || takes(connection);
   });
 }
 

@@ -2,7 +2,7 @@
 // keeps its socket and, chain by chain, its connections; those of a chain that went are drained.
 
 import { inNetns } from "../../base/setns.ts";
-import type { Listener, ListenerName, WeightedBackend } from "../../model/model.ts";
+import type { FilterChain, Listener, ListenerName } from "../../model/model.ts";
 import { addressSet } from "../address-set.ts";
 import type { RouteTableRuntime } from "../compile.ts";
 import type { ProxyRuntime } from "../runtime.ts";
@@ -10,6 +10,8 @@ import { ServedTcp } from "../tcp/served.ts";
 import { Shares } from "../tcp/shares.ts";
 import { listenUdp } from "../udp/listen.ts";
 import { ServedUdp } from "../udp/served.ts";
+import { checkOriginalSource } from "../upstream/original-source.ts";
+import { compileCondition } from "./chains.ts";
 import { misdirection } from "./misdirected.ts";
 import { checkOriginalDestination } from "./original-destination.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
@@ -25,9 +27,7 @@ export interface ResolvedListener {
 }
 
 export interface ResolvedChain extends Pick<Chain, "when" | "termination"> {
-  readonly serve:
-    | { readonly table: RouteTableRuntime }
-    | { readonly tcp: readonly WeightedBackend[]; readonly idleTimeout?: number; readonly original?: boolean };
+  readonly serve: { readonly table: RouteTableRuntime } | Extract<FilterChain["serve"], { tcp: unknown }>;
 }
 
 /** What serves a chain, while it can be reached and until its last connection is gone. */
@@ -105,7 +105,7 @@ export class Listeners {
   /** On the address that it has: its connections stay, also when other sockets must take the place of those it has. */
   async #change(open: Open, resolved: ResolvedListener): Promise<void> {
     const before = open.resolved.listener;
-    if (socketKind(before) !== socketKind(resolved.listener)) {
+    if (socketKind(before) !== socketKind(resolved.listener) || before.transparent !== resolved.listener.transparent) {
       const accepting = await this.#listen(resolved.listener, open);
       open.accepting?.close();
       open.accepting = accepting;
@@ -119,7 +119,7 @@ export class Listeners {
     const before = new Map(open.chains.map((chain) => [chain.key, chain.served]));
     const trusted = listener.trusted && addressSet(listener.trusted);
     const compared = listener.chains.map(({ when, serve, tls }) => ({
-      when,
+      ...compileCondition(when),
       alike: JSON.stringify(["routes" in serve ? serve.routes : serve.tcp, tls?.clients]),
     }));
     const receiving: Chain[] = [];
@@ -135,7 +135,7 @@ export class Listeners {
         chain.trusted = trusted;
         chain.telemetry = telemetry;
         chain.isMisdirected = misdirection(compared, compared[index]!);
-        receiving.push({ when, termination, served: chain });
+        receiving.push({ when, takes: compared[index]!.takes, termination, served: chain });
         return { key, served: chain };
       }
       const shares = new Shares(serve.tcp, this.#runtime.backends);
@@ -145,8 +145,8 @@ export class Listeners {
         return { key, served: chain };
       }
       const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener);
-      chain.configure(serve.original ? "original" : shares, serve.idleTimeout);
-      receiving.push({ when, termination, served: chain });
+      chain.configure(serve.original ? { originalSource: serve.originalSource } : shares, serve.idleTimeout);
+      receiving.push({ when, takes: compared[index]!.takes, termination, served: chain });
       return { key, served: chain };
     });
     open.reception.set(receiving, listener);
@@ -156,15 +156,17 @@ export class Listeners {
   async #listen(listener: Listener, { reception, chains }: Open): Promise<Accepting> {
     const { address, port, namespace, originalDestination } = listener;
     if (originalDestination) checkOriginalDestination();
+    for (const { serve } of listener.chains)
+      if ("tcp" in serve && serve.originalSource) checkOriginalSource(serve.originalSource.mark);
     // All three make their sockets before they return, also those that promise one: it is in the namespace then.
     return await inNetns(namespace, () => {
       switch (socketKind(listener)) {
         case "udp":
           return listenUdp(address, port, chains[0]!.served as ServedUdp);
         case "stream":
-          return listenStream(address, port, reception);
+          return listenStream(listener, reception);
         case "plain":
-          return listenPlain(address, port, reception);
+          return listenPlain(listener, reception);
       }
     });
   }

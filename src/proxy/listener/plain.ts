@@ -1,9 +1,11 @@
 // A listener that ends no TLS: Bun's own sockets, the cheapest way there is.
 
 import type { Socket } from "bun";
+import type { Listener } from "../../model/model.ts";
 import { beginTurn, endTurn } from "../wire.ts";
 import type { Reception } from "./reception.ts";
 import type { Seat } from "./served.ts";
+import { listenTransparently } from "./transparent.ts";
 
 /** Something that accepts. Closing it leaves its connections alone. */
 export interface Accepting {
@@ -13,8 +15,11 @@ export interface Accepting {
 /** SO_REUSEPORT, which Bun's types do not name. */
 export const shared: object = { reusePort: true };
 
+/** Of a listener, what its socket depends on. */
+export type Listening = Pick<Listener, "address" | "port" | "transparent">;
+
 /** Throws an Error with `code` EADDRINUSE, EADDRNOTAVAIL or EACCES when the address cannot be had. */
-export function listenPlain(address: string, port: number, reception: Reception): Accepting {
+export function listenPlain({ address, port, transparent }: Listening, reception: Reception): Accepting {
   const listener = Bun.listen<Seat>({
     hostname: address,
     port,
@@ -32,7 +37,7 @@ export function listenPlain(address: string, port: number, reception: Reception)
           socket.terminate();
           return;
         }
-        const peer = reception.peer(address, socket.remotePort, (socket as { fd?: number }).fd);
+        const peer = reception.peer(address, socket.remotePort, (socket as { fd?: number }).fd, socket);
         beginTurn();
         if (!reception.receive(seat, socket, peer, undefined)) socket.terminate();
         endTurn();
@@ -65,5 +70,13 @@ export function listenPlain(address: string, port: number, reception: Reception)
       },
     },
   });
+  if (transparent) {
+    try {
+      listenTransparently((listener as { fd?: number }).fd, address);
+    } catch (error) {
+      listener.stop(true);
+      throw error;
+    }
+  }
   return { close: () => listener.stop(false) };
 }

@@ -2,10 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { FakeClock } from "../../base/clock.ts";
+import { chainRefusal } from "../../model/chain-condition.ts";
 import type { ChainCondition, Listener } from "../../model/model.ts";
 import { Deadlines } from "../deadlines.ts";
 import type { ProxyRuntime } from "../runtime.ts";
-import { agreedProtocol, certificateFor, chainFor } from "./chains.ts";
+import { type Arrived, agreedProtocol, certificateFor, chainFor, compileCondition } from "./chains.ts";
 import { misdirection } from "./misdirected.ts";
 import { openingTimeout } from "./opening.ts";
 import { type Chain, Reception } from "./reception.ts";
@@ -13,6 +14,13 @@ import type { Accepted, ListenerWire, Seat } from "./served.ts";
 import { protocolFor } from "./termination.ts";
 
 const from = { kind: "Test", name: "test", field: "" };
+const nowhere = { source: "192.0.2.1", sourcePort: 1, destination: "10.0.0.1", destinationPort: 443 };
+const arrived = (more: Partial<Arrived> = {}): Arrived => ({
+  source: "198.51.100.1",
+  destination: { address: "10.0.0.1", port: 443 },
+  protocols: [],
+  ...more,
+});
 const sni = (...names: string[]): ChainCondition => ({ kind: "sni", names });
 
 class FakeWire implements ListenerWire {
@@ -43,7 +51,7 @@ function world(conditions: readonly ChainCondition[], more: Partial<Listener> = 
   const served: { chain: number; accepted: Accepted; bytes: string }[] = [];
   const chains = conditions.map(
     (when, chain): Chain => ({
-      when,
+      ...compileCondition(when),
       termination: undefined,
       served: {
         size: 0,
@@ -138,12 +146,61 @@ test("plain text where only TLS is served, and what is no ClientHello, ends the 
 
 describe("a chain", () => {
   test("is the first whose condition holds for the server name", () => {
-    const chains = [{ when: sni("a.example") }, { when: sni("*.example") }, { when: { kind: "tls" } as const }];
-    const index = (name: string | undefined) => chains.indexOf(chainFor(chains, name)!);
+    const chains = [sni("a.example"), sni("*.example"), { kind: "tls" } as const].map(compileCondition);
+    const index = (name: string | undefined) => chains.indexOf(chainFor(chains, true, name, arrived())!);
     expect([index("A.example"), index("b.example"), index("x.b.example")]).toEqual([0, 1, 1]);
     expect([index("example"), index(undefined)]).toEqual([2, 2]);
-    expect(chainFor([{ when: sni("*") }], undefined)).toBeUndefined();
-    expect(chainFor([{ when: { kind: "plain" } }], "a.example")).toBeUndefined();
+    expect(chainFor([compileCondition(sni("*"))], true, undefined, arrived())).toBeUndefined();
+    expect(chainFor([compileCondition({ kind: "plain" })], true, "a.example", arrived())).toBeUndefined();
+  });
+
+  test("is the first that takes where a connection comes from, goes to, and what it offers", () => {
+    const chains = [
+      { kind: "plain", destination: ["10.0.0.0/8", "2001:db8::/32"], destinationPorts: [80, 8080] },
+      { kind: "plain", source: ["192.0.2.0/24"] },
+      { kind: "tls", protocols: ["istio", "istio-h2"], destinationPorts: [443] },
+      { kind: "tls" },
+    ] as const satisfies readonly ChainCondition[];
+    const compiled = chains.map(compileCondition);
+    const index = (secure: boolean, more: Partial<Arrived>, address = "10.1.1.1", port = 80) =>
+      compiled.indexOf(chainFor(compiled, secure, undefined, arrived({ destination: { address, port }, ...more }))!);
+    expect([index(false, {}), index(false, {}, "10.1.1.1", 81), index(false, {}, "2001:db8::1", 8080)]).toEqual([
+      0, -1, 0,
+    ]);
+    expect([index(false, {}, "11.0.0.1"), index(false, { source: "192.0.2.9" }, "11.0.0.1")]).toEqual([-1, 1]);
+    // As a socket for both families names it.
+    expect(index(false, { source: "::ffff:192.0.2.9" }, "::ffff:11.0.0.1")).toBe(1);
+    const offering = { protocols: ["http/1.1", "istio"] };
+    expect([index(true, offering, "x", 443), index(true, offering, "x", 444), index(true, {}, "x", 443)]).toEqual([
+      2, 3, 3,
+    ]);
+  });
+
+  test("takes what decide says that it takes", () => {
+    const conditions: ChainCondition[] = [];
+    for (const kind of ["plain", "tls", "sni"] as const) {
+      for (const destination of [undefined, ["10.0.0.0/9"]])
+        for (const destinationPorts of [undefined, [443]])
+          for (const source of [undefined, ["192.0.2.0/24"]])
+            for (const protocols of kind === "plain" ? [undefined] : [undefined, ["h2"]]) {
+              const all = { destination, destinationPorts, source, protocols };
+              const more = Object.fromEntries(Object.entries(all).filter(([, value]) => value));
+              conditions.push(kind === "sni" ? { kind, names: ["a.example"], ...more } : { kind, ...more });
+            }
+    }
+    let taken = 0;
+    for (const when of conditions)
+      for (const address of ["10.0.0.1", "10.200.0.1"])
+        for (const port of [443, 80])
+          for (const source of ["192.0.2.1", "198.51.100.1"])
+            for (const tls of [undefined, { protocols: ["h2"] }, { serverName: "a.example" }]) {
+              const destination = { address, port };
+              const connection = arrived({ source, destination, protocols: tls?.protocols ?? [] });
+              const takes = chainFor([compileCondition(when)], tls !== undefined, tls?.serverName, connection);
+              expect(takes !== undefined).toBe(chainRefusal(when, { tls, source, destination }) === undefined);
+              if (takes) taken++;
+            }
+    expect(taken).toBeGreaterThan(100);
   });
 
   test("shows the certificate of the name, of its wildcard, else the first", () => {
@@ -166,16 +223,23 @@ describe("a chain", () => {
 
 describe("a request is misdirected", () => {
   const chains = [
-    { when: sni("a.example"), alike: "1" },
-    { when: sni("*.example"), alike: "2" },
-    { when: sni("c.org"), alike: "1" },
-    { when: { kind: "plain" } as const, alike: "3" },
+    { ...compileCondition(sni("a.example")), alike: "1" },
+    { ...compileCondition(sni("*.example")), alike: "2" },
+    { ...compileCondition(sni("c.org")), alike: "1" },
+    { ...compileCondition({ kind: "plain" }), alike: "3" },
   ];
 
   test("when its host is another chain's that differs in routes or clients", () => {
     const on = misdirection(chains, chains[0]!)!;
     const hosts = ["a.example", "b.example", "B.Example:443", "c.org", "nobody.org", "", "a.example"];
-    expect(hosts.map(on)).toEqual([false, true, true, false, false, false, false]);
+    expect(hosts.map((host) => on(host, nowhere))).toEqual([false, true, true, false, false, false, false]);
+  });
+
+  test("only by chains that would take its connection", () => {
+    const there = { ...compileCondition({ ...sni("b.example"), destinationPorts: [443] }), alike: "2" };
+    const on = misdirection([chains[0]!, there], chains[0]!)!;
+    const to = (destinationPort: number) => on("b.example", { ...nowhere, destinationPort });
+    expect([to(443), to(444), to(443)]).toEqual([true, false, true]);
   });
 
   test("never on a plain chain, and never where all are alike", () => {

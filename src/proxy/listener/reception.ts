@@ -1,19 +1,18 @@
 // How the connections of one listener find their chains: at once where there is one chain for all of them, else by what their
 // first bytes say. Knows nothing of how sockets are made; TLS is terminated by who has the socket (`stream.ts`).
 
-import type { ChainCondition, Listener } from "../../model/model.ts";
+import type { Listener } from "../../model/model.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
-import { chainFor } from "./chains.ts";
+import { type Arrived, type Condition, chainFor } from "./chains.ts";
 import type { ClientHello } from "./client-hello.ts";
 import type { Introduction, Wanted } from "./first-bytes.ts";
 import { Opening, type OpeningProblem } from "./opening.ts";
 import { originalDestination } from "./original-destination.ts";
-import type { Accepted, ListenerWire, Seat, Served } from "./served.ts";
+import { type Accepted, arrivedAt, type ListenerWire, type Seat, type Served } from "./served.ts";
 import type { Termination } from "./termination.ts";
 
-export interface Chain {
-  readonly when: ChainCondition;
+export interface Chain extends Condition {
   /** Undefined: what comes is served as it is. */
   readonly termination: Termination | undefined;
   readonly served: Served;
@@ -32,6 +31,8 @@ export interface Peer {
   readonly destination?: Accepted["destination"];
 }
 
+const nothingOffered: readonly string[] = [];
+
 /** Ends TLS on a connection whose ClientHello is in `rest`, and seats it with the chain. */
 export type Terminate = (chain: Chain, hello: ClientHello, rest: Buffer, accepted: Accepted) => void;
 
@@ -49,10 +50,12 @@ export class Reception {
   readonly runtime: ProxyRuntime;
   readonly counts: TlsCounts;
   #chains: readonly Chain[] = [];
-  #plain: Chain | undefined = undefined;
+  /** That serves all there is, whoever comes and whatever for. */
+  #only: Chain | undefined = undefined;
   #wanted: Wanted = { proxyHeader: false, hello: false };
-  /** Connections are asked where they wanted to go. */
-  #original = false;
+  /** Connections are asked where they wanted to go, of the rules that sent them here or of themselves. */
+  #original: "redirected" | "transparent" | undefined = undefined;
+  #port = 0;
   readonly #openings = new Set<Opening>();
 
   constructor(runtime: ProxyRuntime, counts: TlsCounts) {
@@ -63,8 +66,10 @@ export class Reception {
   /** For connections from now on. */
   set(chains: readonly Chain[], listener: Listener): void {
     this.#chains = chains;
-    this.#original = listener.originalDestination === true;
-    this.#plain = chains.find(({ when }) => when.kind === "plain");
+    this.#original = listener.originalDestination ? "redirected" : listener.transparent ? "transparent" : undefined;
+    this.#port = listener.port;
+    const [first] = chains;
+    this.#only = first?.when.kind === "plain" && !first.takes ? first : undefined;
     this.#wanted = {
       proxyHeader: listener.proxyProtocol === true,
       hello: chains.some(({ when }) => when.kind !== "plain"),
@@ -72,8 +77,9 @@ export class Reception {
   }
 
   /** Who connected, on a socket of this descriptor. */
-  peer(address: string, port: number, fd: number | undefined): Peer {
-    if (!this.#original || fd === undefined) return { address, port };
+  peer(address: string, port: number, fd: number | undefined, wire: ListenerWire): Peer {
+    if (this.#original === undefined || fd === undefined) return { address, port };
+    if (this.#original === "transparent") return { address, port, destination: arrivedAt(wire, address, this.#port) };
     return { address, port, destination: originalDestination(fd, address) };
   }
 
@@ -83,7 +89,10 @@ export class Reception {
     if (!proxyHeader && !hello) {
       const { address, port, destination } = peer;
       const accepted = { source: address, sourcePort: port, destination, protocol: "http/1.1" } as const;
-      return this.#plain!.served.accept(seat, wire, accepted);
+      const chain = this.#only ?? this.#chainFor(accepted, wire, undefined);
+      if (chain) return chain.served.accept(seat, wire, accepted);
+      this.runtime.metrics.ended("no_chain");
+      return false;
     }
     const { connections } = this.runtime;
     if (connections.open >= connections.most) {
@@ -124,7 +133,14 @@ export class Reception {
     { told, hello, rest }: Introduction,
     terminate: Terminate | undefined,
   ): void {
-    const chain = hello ? chainFor(this.#chains, hello.serverName) : this.#plain;
+    const accepted: Accepted = {
+      source: told?.source?.address ?? peer.address,
+      sourcePort: told?.source?.port ?? peer.port,
+      destination: told?.destination ?? peer.destination,
+      protocol: "http/1.1",
+      serverName: hello?.serverName,
+    };
+    const chain = this.#chainFor(accepted, wire, hello);
     if (!chain) {
       this.runtime.metrics.ended("no_chain");
       if (hello) {
@@ -136,13 +152,6 @@ export class Reception {
       }
       return;
     }
-    const accepted: Accepted = {
-      source: told?.source?.address ?? peer.address,
-      sourcePort: told?.source?.port ?? peer.port,
-      destination: told?.destination ?? peer.destination,
-      protocol: "http/1.1",
-      serverName: hello?.serverName,
-    };
     if (hello && chain.termination) {
       terminate!(chain, hello, rest, accepted);
       return;
@@ -153,6 +162,20 @@ export class Reception {
     }
     // `accept` has taken the seat.
     if (rest.length > 0) (seat as { connection?: Seat["connection"] }).connection?.onData(rest);
+  }
+
+  /** `hello` is undefined without TLS. */
+  #chainFor(accepted: Accepted, wire: ListenerWire, hello: ClientHello | undefined): Chain | undefined {
+    const port = this.#port;
+    const arrived: Arrived = {
+      source: accepted.source,
+      // Asked for only where a chain wants to know.
+      get destination() {
+        return accepted.destination ?? arrivedAt(wire, accepted.source, port);
+      },
+      protocols: hello?.protocols ?? nothingOffered,
+    };
+    return chainFor(this.#chains, hello !== undefined, hello?.serverName, arrived);
   }
 
   /** A handler threw: a fault of ours, which costs its connection and no other. */

@@ -13,9 +13,10 @@ import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.t
 import { type ListenerTelemetry, watch } from "../telemetry/watched.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
+import type { ProxyAddresses } from "./proxy-protocol.ts";
 import {
   type Accepted,
-  addressesOf,
+  ClientAddresses,
   type ListenerWire,
   type LiveConnection,
   type Seat,
@@ -29,7 +30,7 @@ export class ServedChain implements ClientServer, Served {
   /** Hops that are believed about their clients; undefined: nobody. */
   trusted: ((address: string) => boolean) | undefined = undefined;
   /** Whether a request for this authority belongs to another chain of the port; undefined: there is none, or all are alike. */
-  isMisdirected: ((authority: string) => boolean) | undefined = undefined;
+  isMisdirected: ((authority: string, addresses: ProxyAddresses) => boolean) | undefined = undefined;
   /** What is told of its requests; undefined: nothing. */
   telemetry: ListenerTelemetry | undefined = undefined;
   draining = false;
@@ -68,7 +69,7 @@ export class ServedChain implements ClientServer, Served {
     if (client) lines.client = client;
     if (serverName !== undefined) lines.serverName = serverName;
     if (tlsVersion !== undefined) lines.tlsVersion = tlsVersion;
-    lines.addresses = addressesOf(accepted, this.#port);
+    lines.addresses = new ClientAddresses(accepted, wire, this.#port);
     this.#seat(seat, connection);
     return true;
   }
@@ -105,7 +106,8 @@ export class ServedChain implements ClientServer, Served {
     const { client } = downstream.forwardingLines;
     if (client) head.client = client;
     const forwarding = new Forwarding(this.#runtime, downstream, this.telemetry && watch(this.telemetry, downstream));
-    forwarding.begin(this.isMisdirected?.(head.authority) ? misdirectedTable : this.table, this.#port);
+    const isMisdirected = this.isMisdirected?.(head.authority, downstream.forwardingLines.addresses!);
+    forwarding.begin(isMisdirected ? misdirectedTable : this.table, this.#port);
     return forwarding;
   }
 

@@ -1,8 +1,10 @@
 // What a listener hands its connections to: one for each of its chains. What they have in common, whatever they serve.
 
+import { unmapped } from "../../base/ip.ts";
 import type { ClientConnection } from "../server.ts";
 import type { Wire } from "../wire.ts";
 import type { ClientIdentity } from "./client-identity.ts";
+import type { Destination } from "./original-destination.ts";
 import type { ProxyAddresses } from "./proxy-protocol.ts";
 
 /** Where a socket's events find its connection, which may be replaced while nothing has been served. */
@@ -26,6 +28,9 @@ export interface LiveConnection {
 export interface ListenerWire extends Wire {
   /** Sends no more, once what was taken has been sent; what comes is still read. */
   shutdown(): void;
+  /** Its address here; undefined when it is closed. */
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
 }
 
 /** A connection that was let in, as its chain is told of it. */
@@ -43,13 +48,42 @@ export interface Accepted {
   readonly client?: ClientIdentity | undefined;
 }
 
-/**
- * What PROXY headers to backends tell of it. `port` is the listener's, which on all addresses does not know which it was: the header
- * says so by 0.0.0.0 or ::.
- */
-export function addressesOf({ source, sourcePort, destination }: Accepted, port: number): ProxyAddresses {
-  const there = destination ?? { address: source.includes(":") ? "::" : "0.0.0.0", port };
-  return { source, sourcePort, destination: there.address, destinationPort: there.port };
+/** Where a connection arrived: its address here. Of one that is closed: no address at all, and the listener's port. */
+export function arrivedAt(wire: ListenerWire, source: string, port: number): Destination {
+  const { localAddress, localPort } = wire;
+  if (localAddress && localPort) return { address: unmapped(localAddress), port: localPort };
+  return { address: source.includes(":") ? "::" : "0.0.0.0", port };
+}
+
+/** What backends are told of a connection. Its own address is asked for when that is needed, because that is a system call. */
+export class ClientAddresses implements ProxyAddresses {
+  readonly source: string;
+  readonly sourcePort: number;
+  #there: Destination | undefined;
+  readonly #wire: ListenerWire;
+  readonly #port: number;
+
+  /** `port` is the listener's. */
+  constructor({ source, sourcePort, destination }: Accepted, wire: ListenerWire, port: number) {
+    this.source = unmapped(source);
+    this.sourcePort = sourcePort;
+    this.#there = destination;
+    this.#wire = wire;
+    this.#port = port;
+  }
+
+  get destination(): string {
+    return this.#destination().address;
+  }
+
+  get destinationPort(): number {
+    return this.#destination().port;
+  }
+
+  #destination(): Destination {
+    this.#there ??= arrivedAt(this.#wire, this.source, this.#port);
+    return this.#there;
+  }
 }
 
 export interface Served {

@@ -4,13 +4,14 @@
 import net from "node:net";
 import type tls from "node:tls";
 import { beginTurn, endTurn } from "../wire.ts";
-import { type Accepting, shared } from "./plain.ts";
+import { type Accepting, type Listening, shared } from "./plain.ts";
 import { alert, type Chain, type Reception, type Terminate } from "./reception.ts";
 import type { Accepted, ListenerWire, Seat } from "./served.ts";
 import { Handshake, protocolFor } from "./termination.ts";
+import { listenTransparently } from "./transparent.ts";
 
 /** Resolves when it listens; rejects with an Error with `code` when the address cannot be had. */
-export function listenStream(address: string, port: number, reception: Reception): Promise<Accepting> {
+export function listenStream({ address, port, transparent }: Listening, reception: Reception): Promise<Accepting> {
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     if (socket.remoteAddress === undefined) {
       // Reset before it was accepted.
@@ -20,7 +21,7 @@ export function listenStream(address: string, port: number, reception: Reception
     const seat: Seat = { connection: undefined };
     const wire = new StreamWire(socket);
     const { fd } = (socket as { _handle?: { fd?: number } })._handle ?? {};
-    const peer = reception.peer(socket.remoteAddress, socket.remotePort ?? 0, fd);
+    const peer = reception.peer(socket.remoteAddress, socket.remotePort ?? 0, fd, wire);
     const unbind = bind(socket, wire, seat, reception);
     const terminate: Terminate = (chain, hello, rest, accepted) => {
       const protocol = protocolFor(chain.termination!, hello.protocols);
@@ -32,7 +33,7 @@ export function listenStream(address: string, port: number, reception: Reception
       socket.pause();
       socket.unshift(rest);
       new Handshake(reception, chain, hello, protocol, accepted, socket, (secured, told) =>
-        serve(secured, chain, told, reception),
+        serve(secured, socket, chain, told, reception),
       );
     };
     if (!reception.receive(seat, wire, peer, terminate)) socket.destroy();
@@ -42,14 +43,30 @@ export function listenStream(address: string, port: number, reception: Reception
     server.listen({ host: address, port, exclusive: true, ...shared }, () => {
       server.off("error", reject);
       server.on("error", () => {});
+      const { fd } = (server as { _handle?: { fd?: number } })._handle ?? {};
+      if (transparent) {
+        try {
+          listenTransparently(fd, address);
+        } catch (error) {
+          server.close();
+          reject(error);
+          return;
+        }
+      }
       resolve({ close: () => server.close() });
     });
   });
 }
 
-function serve(socket: tls.TLSSocket, chain: Chain, accepted: Accepted, reception: Reception): void {
+function serve(
+  socket: tls.TLSSocket,
+  beneath: net.Socket,
+  chain: Chain,
+  accepted: Accepted,
+  reception: Reception,
+): void {
   const seat: Seat = { connection: undefined };
-  const wire = new StreamWire(socket);
+  const wire = new StreamWire(socket, beneath);
   beginTurn();
   if (chain.served.accept(seat, wire, accepted)) bind(socket, wire, seat, reception);
   else socket.destroy();
@@ -93,9 +110,20 @@ const worthGiving = 16 * 1024;
 class StreamWire implements ListenerWire {
   full = false;
   readonly #socket: net.Socket;
+  readonly #beneath: net.Socket;
 
-  constructor(socket: net.Socket) {
+  /** `beneath`: what TLS is ended on. */
+  constructor(socket: net.Socket, beneath = socket) {
     this.#socket = socket;
+    this.#beneath = beneath;
+  }
+
+  get localAddress(): string | undefined {
+    return this.#beneath.localAddress;
+  }
+
+  get localPort(): number | undefined {
+    return this.#beneath.localPort;
   }
 
   write(data: Uint8Array, offset: number, length: number): number {

@@ -4,6 +4,7 @@
 import type { Socket } from "bun";
 import { inNetns } from "../../base/setns.ts";
 import type { Reason } from "../reason.ts";
+import { openSocket } from "../upstream/open-socket.ts";
 import { beginTurn, endTurn } from "../wire.ts";
 import type { Target } from "./targets.ts";
 
@@ -27,13 +28,8 @@ export class Dial {
   constructor(owner: DialOwner, target: Target) {
     this.owner = owner;
     this.#target = target;
-    const { address, port, namespace, tls } = target;
-    const how = { hostname: address, port, allowHalfOpen: true, data: this };
-    const connect = () =>
-      tls
-        ? Bun.connect<Dial>({ ...how, tls: tls.options, socket: secureHandlers })
-        : Bun.connect<Dial>({ ...how, socket: handlers });
-    connectIn(namespace, connect).catch(() => {
+    const connect = () => openSocket<Dial>({ ...target, allowHalfOpen: true }, this, handlers, secureHandlers);
+    connectIn(target.namespace, connect).catch(() => {
       // Told through `connectError`, or here when there is not even an attempt (no such address).
       inTurn(() => owner.notOpened(this, "connect_failed"));
     });

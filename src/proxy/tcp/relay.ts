@@ -164,8 +164,6 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
     const upstream = new Side(socket, () => this.#client.resume());
     this.#upstream = upstream;
     this.#active = turn.now;
-    const { preface } = this.#target!;
-    if (preface) upstream.bytes(preface, 0, preface.length);
     for (const bytes of this.#early) this.#toUpstream(bytes);
     this.#early = [];
     this.#client.resume();

@@ -1,9 +1,10 @@
 // What serves the connections of a chain that is passed through: backends by weight, and the connections that it has.
 
-import type { Listener } from "../../model/model.ts";
+import { unmapped } from "../../base/ip.ts";
+import type { Listener, OriginalSource } from "../../model/model.ts";
 import {
   type Accepted,
-  addressesOf,
+  ClientAddresses,
   type ListenerWire,
   type LiveConnection,
   type Seat,
@@ -17,6 +18,13 @@ import { type RelayEnd, type RelayOwner, TcpRelay } from "./relay.ts";
 import type { Shares } from "./shares.ts";
 import { BackendTargets, OriginalTarget, type Targets } from "./targets.ts";
 
+/** To where clients wanted to go, perhaps with their addresses. */
+export interface Original {
+  readonly originalSource: OriginalSource | undefined;
+}
+
+const isOriginal = (to: Shares | Original | undefined): to is Original => to !== undefined && "originalSource" in to;
+
 const isAny = (address: string) => address === "0.0.0.0" || address === "::";
 
 /** Envoy's default for connections, too. */
@@ -24,7 +32,7 @@ const defaultIdle = 3_600_000;
 
 export class ServedTcp implements Served, RelayOwner {
   idleTimeout = defaultIdle;
-  #shares: Shares | "original" | undefined = undefined;
+  #shares: Shares | Original | undefined = undefined;
   readonly #runtime: ProxyRuntime;
   readonly #listener: Listener;
   readonly #relays = new Map<TcpRelay, Seat>();
@@ -35,7 +43,7 @@ export class ServedTcp implements Served, RelayOwner {
   }
 
   /** For connections from now on; the time, in milliseconds, for all (undefined is the default). */
-  configure(shares: Shares | "original", idleTimeout: number | undefined): void {
+  configure(shares: Shares | Original, idleTimeout: number | undefined): void {
     this.#shares = shares;
     this.idleTimeout = idleTimeout ?? defaultIdle;
   }
@@ -67,22 +75,25 @@ export class ServedTcp implements Served, RelayOwner {
     const relay = new TcpRelay(this, wire, accepted);
     seat.connection = relay;
     this.#relays.set(relay, seat);
-    relay.begin(this.#targets(accepted));
+    relay.begin(this.#targets(accepted, wire));
     return true;
   }
 
-  #targets(accepted: Accepted): Targets | Reason {
-    if (this.#shares !== "original") {
+  #targets(accepted: Accepted, wire: ListenerWire): Targets | Reason {
+    if (!isOriginal(this.#shares)) {
       const backend = this.#shares?.next() ?? "no_backend";
       return typeof backend === "string"
         ? backend
-        : new BackendTargets(backend, addressesOf(accepted, this.#listener.port));
+        : new BackendTargets(backend, new ClientAddresses(accepted, wire, this.#listener.port));
     }
     const { destination } = accepted;
     const { address, port, namespace } = this.#listener;
     // One that wanted to come here would go round in circles.
     const here = destination?.port === port && (destination.address === address || isAny(address));
-    return destination === undefined || here ? "no_destination" : new OriginalTarget(destination, namespace);
+    if (destination === undefined || here) return "no_destination";
+    const { originalSource } = this.#shares;
+    const source = originalSource && { address: unmapped(accepted.source), mark: originalSource.mark };
+    return new OriginalTarget(destination, namespace, source);
   }
 
   count(backend: string): RelayCount {

@@ -2,23 +2,19 @@
 // address that the client wanted to go to.
 
 import type { Destination } from "../listener/original-destination.ts";
-import { type ProxyAddresses, writeProxyHeader } from "../listener/proxy-protocol.ts";
+import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";
+import { type SocketWay, speakingFor } from "../upstream/open-socket.ts";
+import type { Source } from "../upstream/original-source.ts";
 import type { EndpointPool } from "../upstream/pool.ts";
-import type { TlsClient } from "../upstream/tls.ts";
 
 /** One attempt's goal. */
-export interface Target {
-  readonly address: string;
-  readonly port: number;
+export interface Target extends Omit<SocketWay, "allowHalfOpen"> {
   /** Where the connection is made from; undefined: the proxy's own network namespace. */
   readonly namespace: string | undefined;
   /** Milliseconds. */
   readonly connectTimeout: number;
-  readonly tls?: TlsClient | undefined;
-  /** What the connection begins with. */
-  readonly preface?: Buffer | undefined;
   /** Told of what became of it, after so many milliseconds. */
   connected(milliseconds: number): void;
   failed(milliseconds: number): void;
@@ -43,7 +39,7 @@ export class BackendTargets implements Targets {
   readonly #addresses: ProxyAddresses;
   readonly #tried: EndpointPool[] = [];
 
-  /** `addresses` are the client's, for PROXY headers. */
+  /** `addresses` are the client's. */
   constructor(backend: BackendRuntime, addresses: ProxyAddresses) {
     this.#backend = backend;
     this.#addresses = addresses;
@@ -66,7 +62,7 @@ export class BackendTargets implements Targets {
       namespace: undefined,
       connectTimeout: backend.connectTimeout,
       tls: backend.tls,
-      preface: backend.proxyProtocol && writeProxyHeader(backend.proxyProtocol, this.#addresses),
+      ...speakingFor(this.#addresses, backend),
       // A connection is all that health can be told of.
       connected: (milliseconds) => backend.watch?.answered(pool, 200, milliseconds),
       failed: (milliseconds) => {
@@ -82,11 +78,14 @@ export class OriginalTarget implements Targets {
   readonly name = "original";
   readonly #destination: Destination;
   readonly #namespace: string | undefined;
+  readonly #source: Source | undefined;
   #asked = false;
 
-  constructor(destination: Destination, namespace: string | undefined) {
+  /** `source`: whose address the connection bears. */
+  constructor(destination: Destination, namespace: string | undefined, source: Source | undefined) {
     this.#destination = destination;
     this.#namespace = namespace;
+    this.#source = source;
   }
 
   next(): Target | undefined {
@@ -95,6 +94,7 @@ export class OriginalTarget implements Targets {
     const { address, port } = this.#destination;
     const nothing = () => {};
     const told = { connected: nothing, failed: nothing, release: nothing };
-    return { address, port, namespace: this.#namespace, connectTimeout: defaultConnectTimeout, ...told };
+    const made = { namespace: this.#namespace, source: this.#source, connectTimeout: defaultConnectTimeout };
+    return { address, port, ...made, ...told };
   }
 }

@@ -94,6 +94,10 @@ export class BackendRuntime implements PoolOwner {
     return this.#config?.proxyProtocol;
   }
 
+  get originalSource(): Backend["originalSource"] {
+    return this.#config?.originalSource;
+  }
+
   get isFull(): boolean {
     const most = this.#config?.limits?.connections;
     return most !== undefined && this.connections >= most;
@@ -334,8 +338,8 @@ export class BackendRuntime implements PoolOwner {
 }
 
 /** What connections of a backend depend on. */
-function wayOf({ protocol, tls, proxyProtocol }: Backend): unknown {
-  return [protocol, tls, proxyProtocol];
+function wayOf({ protocol, tls, proxyProtocol, originalSource }: Backend): unknown {
+  return [protocol, tls, proxyProtocol, originalSource];
 }
 
 function same(a: unknown, b: unknown): boolean {

@@ -7,7 +7,7 @@ import { Deadline, type Deadlines } from "../deadlines.ts";
 import type { Reason } from "../reason.ts";
 import { beginTurn, endTurn, type Wire } from "../wire.ts";
 import type { Attempt, SocketCodec } from "./connections.ts";
-import type { TlsClient } from "./tls.ts";
+import { openSocket, type SocketWay } from "./open-socket.ts";
 
 export interface ConnectingOwner {
   /** The socket is open: makes its codec; undefined when it is not wanted any more. */
@@ -24,28 +24,16 @@ export class Connecting extends Deadline implements Attempt {
   readonly #deadlines: Deadlines;
   #socket: Socket<Connecting> | undefined = undefined;
   #over = false;
-  readonly #tls: TlsClient | undefined;
-  readonly #address: string;
-  readonly #port: number;
+  readonly #way: SocketWay;
 
   /** Begins at once; `timeout` in milliseconds. */
-  constructor(
-    owner: ConnectingOwner,
-    deadlines: Deadlines,
-    address: string,
-    port: number,
-    timeout: number,
-    tls: TlsClient | undefined,
-  ) {
+  constructor(owner: ConnectingOwner, deadlines: Deadlines, way: SocketWay, timeout: number) {
     super();
     this.#owner = owner;
     this.#deadlines = deadlines;
-    this.#tls = tls;
-    this.#address = address;
-    this.#port = port;
+    this.#way = way;
     deadlines.arm(this, timeout);
-    const socket = tls ? secureHandlers : handlers;
-    Bun.connect({ hostname: address, port, data: this, socket, ...(tls ? { tls: tls.options } : {}) }).catch(() => {
+    openSocket<Connecting>(way, this, handlers, secureHandlers).catch(() => {
       // Told through `connectError`, or here when there is not even an attempt (no such address).
       this.failed("connect_failed");
     });
@@ -62,8 +50,9 @@ export class Connecting extends Deadline implements Attempt {
     }
     this.#socket = socket;
     socket.setNoDelay(true);
-    if (this.#tls === undefined) this.#begin(socket);
-    else this.#tls.resume(socket, this.#endpoint);
+    const { tls } = this.#way;
+    if (tls === undefined) this.#begin(socket);
+    else tls.resume(socket, this.#endpoint);
   }
 
   #begin(socket: Socket<Connecting>): void {
@@ -72,20 +61,20 @@ export class Connecting extends Deadline implements Attempt {
   }
 
   get #endpoint(): string {
-    return `${this.#address} ${this.#port}`;
+    return `${this.#way.address} ${this.#way.port}`;
   }
 
   /** The handshake is over, one way or the other. */
   shaken(socket: Socket<Connecting>, done: boolean, error: Error | null): void {
     if (this.#over) return;
-    const problem = this.#tls!.problem(socket, done, error, this.#address);
+    const problem = this.#way.tls!.problem(socket, done, error, this.#way.address);
     if (problem) this.failed(problem);
     else this.#begin(socket);
   }
 
   /** The endpoint has given something to resume the session with. */
   resumable(session: Uint8Array): void {
-    if (this.#codec) this.#tls!.keepSession(this.#endpoint, session);
+    if (this.#codec) this.#way.tls!.keepSession(this.#endpoint, session);
   }
 
   /** Requests may be sent. */

@@ -191,10 +191,8 @@ class EndpointCheck extends Deadline {
         refused: (reason: Reason) => done(reason),
       },
       this.#deadlines,
-      address,
-      port,
+      { address, port, tls: this.#backend.tls },
       timeout,
-      this.#backend.tls,
     );
   }
 
@@ -253,6 +251,11 @@ class CheckConnections implements PoolOwner {
 
   get proxyProtocol(): Backend["proxyProtocol"] {
     return this.#backend.proxyProtocol;
+  }
+
+  /** Checks are the proxy's own. */
+  get originalSource(): undefined {
+    return undefined;
   }
 
   acquire(waiter: Waiter): undefined {

@@ -1,5 +1,5 @@
-// A connection for one request alone: what a pool makes where connections begin with a PROXY header, because that speaks for one
-// client, and nobody else may be taken for it. It is closed behind its exchange.
+// A connection for one request alone: what a pool makes where connections begin with a PROXY header or have the client's address,
+// because that speaks for one client, and nobody else may be taken for it. It is closed behind its exchange.
 
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
@@ -11,6 +11,7 @@ import type { Waiter } from "./pool.ts";
 
 /** What it needs of its pool, beside what any connection does. */
 export interface LoneOwner {
+  readonly scheme: "http" | "https";
   readonly timeouts: UpstreamTimeouts;
   readonly deadlines: Deadlines;
   /** It serves its waiter, who waits no more; the exchange is counted. */
@@ -21,22 +22,23 @@ export interface LoneOwner {
 }
 
 export class LoneConnection implements ConnectionsOwner, ConnectingOwner {
-  readonly scheme = "http";
   readonly requestsPerConnection = 1;
   readonly connectionDuration = Number.POSITIVE_INFINITY;
   readonly idleTimeout = 0;
   readonly #pool: LoneOwner;
-  readonly #preface: Buffer;
   readonly #connections: Connections;
   #waiter: Waiter | undefined;
   /** The backend has another policy now: it is not used when it is there. */
   outdated = false;
 
-  constructor(pool: LoneOwner, waiter: Waiter, preface: Buffer, connections: (owner: ConnectionsOwner) => Connections) {
+  constructor(pool: LoneOwner, waiter: Waiter, connections: (owner: ConnectionsOwner) => Connections) {
     this.#pool = pool;
     this.#waiter = waiter;
-    this.#preface = preface;
     this.#connections = connections(this);
+  }
+
+  get scheme(): "http" | "https" {
+    return this.#pool.scheme;
   }
 
   get timeouts(): UpstreamTimeouts {
@@ -55,8 +57,6 @@ export class LoneConnection implements ConnectionsOwner, ConnectingOwner {
 
   opened(wire: Wire, attempt: Attempt): SocketCodec | undefined {
     if (!this.#waiter || this.outdated) return undefined;
-    // The first bytes of a connection: there is room for them.
-    wire.write(this.#preface, 0, this.#preface.length);
     return this.#connections.add(wire, attempt);
   }
 

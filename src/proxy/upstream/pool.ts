@@ -5,7 +5,7 @@ import type { Backend } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
-import { type ProxyAddresses, writeProxyHeader } from "../listener/proxy-protocol.ts";
+import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
 import { Connecting, type ConnectingOwner } from "./connecting.ts";
 import {
@@ -18,6 +18,7 @@ import {
 import type { Choosable } from "./endpoint-choice.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
 import { LoneConnection, type LoneOwner } from "./lone-connection.ts";
+import { speakingFor, speaksForClients } from "./open-socket.ts";
 import type { TlsClient } from "./tls.ts";
 
 /** Who wants to send a request. */
@@ -25,12 +26,9 @@ export interface Waiter {
   connected(connection: Upstream, pool: EndpointPool): void;
   /** Nothing was sent. */
   notConnected(reason: Reason, pool: EndpointPool | undefined): void;
-  /** Whom it speaks for, where endpoints are told so by a PROXY header; absent: for the proxy itself. */
+  /** Whom it speaks for, where endpoints are told so (PROXY headers, original sources); absent: for the proxy itself. */
   addresses?(): ProxyAddresses;
 }
-
-/** Of nobody: the header then says that the connection is the proxy's own. */
-const unknownAddresses: ProxyAddresses = { source: "", sourcePort: 0, destination: "", destinationPort: 0 };
 
 /** What the pools of one backend share. */
 export interface PoolOwner {
@@ -41,6 +39,8 @@ export interface PoolOwner {
   readonly tls: TlsClient | undefined;
   /** Connections begin with a PROXY header of this version. */
   readonly proxyProtocol: Backend["proxyProtocol"];
+  /** Connections have their clients' addresses. */
+  readonly originalSource: Backend["originalSource"];
   /** Milliseconds. */
   readonly connectTimeout: number;
   /** No more connections are allowed. */
@@ -154,19 +154,21 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
   /** Sees that a connection is made; the waiter gets it, or one that becomes free before. */
   connect(waiter: Waiter): void {
     this.#owner.waiting++;
-    if (this.#owner.proxyProtocol === undefined) {
+    if (speaksForClients(this.#owner)) this.#connectAlone(waiter);
+    else {
       this.#waiters.push(waiter);
       this.#connect();
-    } else this.#connectAlone(waiter, this.#owner.proxyProtocol);
+    }
   }
 
-  #connectAlone(waiter: Waiter, version: 1 | 2): void {
+  #connectAlone(waiter: Waiter): void {
     const { deadlines, connectTimeout, tls } = this.#owner;
-    const preface = writeProxyHeader(version, waiter.addresses?.() ?? unknownAddresses);
-    const lone = new LoneConnection(this, waiter, preface, (owner) => this.#newConnections(owner));
+    const { address, port } = this;
+    const lone = new LoneConnection(this, waiter, (owner) => this.#newConnections(owner));
     this.#lone.set(waiter, lone);
     this.#owner.connections++;
-    new Connecting(lone, deadlines, this.address, this.port, connectTimeout, tls);
+    const way = { address, port, tls, ...speakingFor(waiter.addresses?.(), this.#owner) };
+    new Connecting(lone, deadlines, way, connectTimeout);
   }
 
   loneServes(waiter: Waiter, source: Reusable): void {
@@ -203,7 +205,8 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
         settled: () => this.#connecting--,
         refused: (reason) => this.#refused(reason),
       };
-      new Connecting(owner, deadlines, this.address, this.port, connectTimeout, tls);
+      const { address, port } = this;
+      new Connecting(owner, deadlines, { address, port, tls }, connectTimeout);
     }
   }
 
