@@ -3,6 +3,7 @@
 
 import { type Authority, parseAuthority } from "./host-pattern.ts";
 import type { Rule } from "./model.ts";
+import type { Problems } from "./problems.ts";
 
 /** A target in authority form in its parts: a host and a port, both of which must be there; undefined when it is none. */
 export function parseConnectTarget(target: string): (Authority & { readonly port: number }) | undefined {
@@ -19,4 +20,15 @@ export function connectRefusal({ match, action }: Rule): string | undefined {
   if (match.method !== "CONNECT") return "a CONNECT is taken only by rules that match this method";
   if (action.kind === "forward" && action.connect === undefined) return "does not say what becomes of a CONNECT";
   return undefined;
+}
+
+/** What a rule's action, at `field`, says of CONNECT. */
+export function checkConnect(problems: Problems, field: string, { match, action, from }: Rule): void {
+  if (action.kind === "respond" && match.method === "CONNECT" && action.status < 300)
+    problems.add(`${field}.status`, `${action.status} would promise a CONNECT a tunnel that is not there`, from);
+  if (action.kind !== "forward" || action.connect === undefined) return;
+  if (action.connect !== "terminate" && action.connect !== "pass")
+    problems.add(`${field}.connect`, `${JSON.stringify(action.connect)} is none of terminate, pass`, from);
+  if (match.method !== "CONNECT")
+    problems.add(`${field}.connect`, "is for CONNECT only: match.method must be CONNECT", from);
 }

@@ -166,3 +166,43 @@ describe("the trail of a decision", () => {
     });
   });
 });
+
+describe("CONNECT", () => {
+  const forward = (connect?: "terminate" | "pass") =>
+    ({ kind: "forward", to: [backend("one", 1)], ...(connect ? { connect } : {}) }) as const;
+  const connect = (target: string) =>
+    ({ address: "10.97.0.1", port: 80, method: "CONNECT", authority: "ignored", target, headers: [] }) as const;
+
+  test("is taken only by a rule that is for it and says what becomes of it", () => {
+    const rules = [
+      rule(0, {}, forward()),
+      rule(1, { method: "CONNECT" }, forward()),
+      rule(2, { method: "CONNECT", path: { kind: "prefix", value: "/" } }, forward("pass")),
+      rule(
+        3,
+        { method: "CONNECT", headers: [{ name: "host", match: { kind: "suffix", value: ":5432" } }] },
+        forward("pass"),
+      ),
+    ];
+    const { outcome, trail } = decide(model(rules), connect("db.example:5432"));
+    expect(trail.filter(({ what }) => what === "rule").map(({ reason }) => reason)).toEqual([
+      "a CONNECT is taken only by rules that match this method",
+      "does not say what becomes of a CONNECT",
+      "a CONNECT has no path",
+      'takes method CONNECT, header host one that ends with ":5432"',
+    ]);
+    expect(outcome).toMatchObject({ kind: "forward", shares: [{ sends: { authority: "db.example:5432" } }] });
+    expect(decide(model(rules), connect("db.example:5433")).outcome).toMatchObject({ kind: "respond", status: 501 });
+    // A rule for CONNECT takes nothing else.
+    expect(decide(model(rules.slice(3)), { ...connect("/"), method: "GET" }).outcome).toMatchObject({ status: 404 });
+  });
+
+  test("has a host with a port as its target, by which its host is found", () => {
+    const rules = [rule(0, { method: "CONNECT" }, forward("terminate"))];
+    const one = model(rules, ["db.example"]);
+    expect(decide(one, connect("DB.example:5432")).outcome.kind).toBe("forward");
+    expect(decide(one, connect("other.example:5432")).outcome).toMatchObject({ kind: "respond", status: 501 });
+    for (const target of ["db.example", "db.example:", ":5432", "http://db.example:5432", "a b:1"])
+      expect(decide(one, connect(target)).outcome).toMatchObject({ kind: "respond", status: 400 });
+  });
+});

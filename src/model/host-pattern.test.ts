@@ -8,7 +8,7 @@ import {
   intersectHosts,
   parseAuthority,
 } from "./host-pattern.ts";
-import { hostPool } from "./testing/arbitrary.ts";
+import { hostPool } from "./testing/arbitrary-rules.ts";
 
 describe("an authority", () => {
   test.each([

@@ -18,7 +18,9 @@ export interface RequestParts {
 
 /** The first condition that does not hold, in words (`path /users is not under /orders`); undefined when all hold. */
 export function matchProblem(match: Match, request: RequestParts): string | undefined {
-  if (match.path && !pathMatches(match.path, request.path)) return pathProblem(match.path, request.path);
+  if (match.path && !pathMatches(match.path, request.path)) {
+    return request.path === "" ? "a CONNECT has no path" : pathProblem(match.path, request.path);
+  }
   if (match.method !== undefined && match.method !== request.method) {
     return `method ${request.method} is not ${match.method}`;
   }

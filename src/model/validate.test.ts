@@ -30,6 +30,22 @@ describe("a rule", () => {
     ).toEqual([]);
   });
 
+  test("says what becomes of CONNECT only where it is for CONNECT, and promises no tunnel", () => {
+    const connect = { kind: "forward", to: [], connect: "pass" } as const;
+    const method = "CONNECT";
+    expect(problems({ match: { method }, action: connect })).toEqual([]);
+    expect(problems({ action: connect })).toEqual([
+      "action.connect: is for CONNECT only: match.method must be CONNECT",
+    ]);
+    const respond = (status: number) => ({ kind: "respond", status, reason: "" }) as const;
+    expect(problems({ match: { method }, action: respond(403) })).toEqual([]);
+    expect(problems({ match: { method }, action: respond(200) })).toEqual([
+      "action.status: 200 would promise a CONNECT a tunnel that is not there",
+    ]);
+    const action = { ...connect, connect: "tunnel" as "pass" };
+    expect(problems({ match: { method }, action })[0]).toBe('action.connect: "tunnel" is none of terminate, pass');
+  });
+
   test("has its match checked", () => {
     expect(inMatch({ path: { kind: "exact", value: "a" } })).toEqual(['match.path: path "a" does not begin with "/"']);
     expect(inMatch({ path: { kind: "prefix", value: "/a?b" } })[0]).toContain('has "?" in it');

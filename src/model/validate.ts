@@ -3,6 +3,7 @@
 
 import { parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
+import { checkConnect } from "./connect.ts";
 import { filterReferences } from "./filter-references.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
 import { parseHtpasswd } from "./htpasswd.ts";
@@ -221,11 +222,9 @@ function checkRule(problems: Problems, prefix: string, rule: Rule): void {
   });
   checkRulePolicies(problems, prefix, rule);
   const field = `${prefix}action`;
+  checkConnect(problems, field, rule);
   switch (rule.action.kind) {
     case "forward":
-      if (rule.action.connect !== undefined && rule.match.method !== "CONNECT") {
-        problems.add(`${field}.connect`, "is for CONNECT only: match.method must be CONNECT", rule.from);
-      }
       rule.action.to.forEach((to, i) => {
         checkWeighted(problems, `${field}.to[${i}]`, to, rule.match.path);
       });
@@ -235,13 +234,6 @@ function checkRule(problems: Problems, prefix: string, rule: Rule): void {
       break;
     case "respond":
       checkRespond(problems, field, rule.action, rule.from);
-      if (rule.match.method === "CONNECT" && rule.action.status < 300) {
-        problems.add(
-          `${field}.status`,
-          `${rule.action.status} would promise a CONNECT a tunnel that is not there`,
-          rule.from,
-        );
-      }
       break;
     default:
       checkKind(problems, field, (rule.action as { kind: string }).kind, ["forward", "redirect", "respond"], rule.from);

@@ -1,13 +1,11 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { decide } from "../../model/decide.ts";
-import { parseTarget } from "../../model/path.ts";
+import { joinTarget } from "../../model/path.ts";
 import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
-import type { RequestHead } from "../exchange.ts";
 import { type FilterExchange, waits } from "../filter.ts";
-import { HeaderBlock } from "../headers.ts";
-import { parseFields } from "../http1/fields.ts";
 import { reasons } from "../reason.ts";
+import { headOf } from "../router/agreement.ts";
 import { compileFilters } from "./order.ts";
 import type { FilterRuntime } from "./runtime.ts";
 
@@ -22,20 +20,9 @@ test("filters answer what decide says that they answer, and let requests leave a
         const { outcome, rule } = decide(model, request);
         if (rule?.action.kind !== "forward") continue;
         for (const to of rule.action.to) {
-          const target = parseTarget(request.target);
-          const headers = new HeaderBlock();
-          const fields = request.headers.map(([name, value]) => `${name}: ${value}\r\n`);
-          const bytes = Buffer.from(`${fields.join("")}\r\n`);
-          parseFields(bytes, 0, bytes.length, headers);
-          const head = {
-            method: request.method,
-            authority: target.authority ?? request.authority,
-            path: target.path,
-            query: target.query,
-            source: request.source,
-            length: Number(headers.get("content-length") ?? 0),
-            headers,
-          } as RequestHead;
+          const head = headOf(request);
+          const { headers } = head;
+          head.length = Number(headers.get("content-length") ?? 0);
           const exchange = { path: head.path, keep() {} } as unknown as FilterExchange;
           const answer = (filters: typeof rule.filters) => {
             for (const { request: handler } of compileFilters(filters, runtime, rule.match.path)) {
@@ -62,8 +49,8 @@ test("filters answer what decide says that they answer, and let requests leave a
             answered++;
             continue;
           }
-          const path = head.path + (head.query === undefined ? "" : `?${head.query}`);
-          expect({ authority: head.authority, target: path }).toEqual({
+          const path = joinTarget(head.path, head.query);
+          expect({ authority: head.authority, target: path === "" ? head.authority : path }).toEqual({
             authority: share.sends.authority,
             target: share.sends.target,
           });

@@ -11,7 +11,9 @@ import { Router } from "./router.ts";
 
 /** A head as a codec would make it. */
 export function headOf(request: DecideRequest): RequestHead {
-  const target = parseTarget(request.target);
+  const connects = request.method === "CONNECT";
+  const toPlace = connects && !request.target.startsWith("/");
+  const target = toPlace ? { authority: request.target, path: "", query: undefined } : parseTarget(request.target);
   const headers = new HeaderBlock();
   const lines = Buffer.from(`${request.headers.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`);
   if (parseFields(lines, 0, lines.length, headers) !== lines.length) throw new Error("the fields cannot be read");
@@ -24,7 +26,8 @@ export function headOf(request: DecideRequest): RequestHead {
     headers,
     hostKept: false,
     length: 0,
-    upgrade: undefined,
+    upgrade: connects ? (toPlace ? "" : "protocol") : undefined,
+    tunnelOnly: connects,
     source: request.source ?? "",
   };
 }
@@ -44,8 +47,9 @@ export function agree(
   if (!decision.chain || !("routes" in decision.chain.serve)) return undefined;
   const found = routers.get(decision.chain.serve.routes)!.find(headOf(request));
   const { rule, host, outcome } = decision;
-  const expected =
-    rule ?? (host ? "no_route" : outcome.kind === "respond" && outcome.status === 400 ? "bad_host" : "no_host");
+  const status = outcome.kind === "respond" ? outcome.status : 0;
+  const unserved = status === 501 ? "method_not_supported" : host ? "no_route" : "no_host";
+  const expected = rule ?? (status === 400 ? "bad_host" : unserved);
   if (found !== expected) {
     const name = (one: Rule | string) => (typeof one === "string" ? one : one.name);
     throw new Error(`${JSON.stringify(request)}: the router finds ${name(found)}, decide ${name(expected)}`);
