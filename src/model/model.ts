@@ -18,6 +18,7 @@ import type {
   Retry,
   RetryBudget,
   UpstreamTls,
+  Warm,
 } from "./upstream-policies.ts";
 
 export type { Filter } from "./filters.ts";
@@ -151,6 +152,8 @@ export interface Rule {
   readonly retry?: Retry;
   readonly hash?: readonly HashKey[];
   readonly persistence?: Persistence;
+  /** Who is told the number of tries, in `x-envoy-attempt-count`: the backend (its own included), the client. */
+  readonly attemptCount?: { readonly request?: boolean; readonly response?: boolean };
 }
 
 export interface Match {
@@ -261,6 +264,8 @@ export interface Timeouts {
   readonly perTry?: number;
   /** Without a byte either way. */
   readonly idle?: number;
+  /** The request and all that comes of it: as `request`, which ends with a tunnel's beginning, but tunnels too. */
+  readonly stream?: number;
 }
 
 // ----------------------------------------------------------------------------------------------------------- Backend
@@ -275,6 +280,7 @@ export interface Backend {
   /** Milliseconds. */
   readonly connectTimeout: number;
   readonly limits?: Limits;
+  readonly warm?: Warm;
   readonly retryBudget?: RetryBudget;
   readonly locality?: Locality;
   readonly outlierDetection?: OutlierDetection;

@@ -100,6 +100,18 @@ export interface Limits {
   readonly connectionDuration?: number;
   /** How long an unused connection is kept. */
   readonly idleTimeout?: number;
+  /** Unused connections that are kept to each endpoint (512). */
+  readonly idleConnections?: number;
+}
+
+/**
+ * Connections that are made before a request needs them, to endpoints that take requests: to each so many, and so many times those
+ * that its requests use (Envoy: `per_upstream_preconnect_ratio`). Only while something refers to the backend.
+ */
+export interface Warm {
+  readonly connections?: number;
+  /** 1 to 3. */
+  readonly ratio?: number;
 }
 
 export type RetryBudget =
@@ -152,6 +164,8 @@ export interface Retry {
   readonly elsewhere: boolean;
   /** Absent: any method whose body is still at hand. */
   readonly methods?: readonly string[];
+  /** A try whose time (`timeouts.perTry`) is over goes on beside the next one, and the first good answer of them counts. */
+  readonly hedge?: boolean;
 }
 
 /** What a consistent balancer hashes: the first that the request has. */

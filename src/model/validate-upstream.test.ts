@@ -44,6 +44,7 @@ test("everything that a backend may say is well when it makes sense", () => {
       failureAccrual: { maxFailures: 7, minPenalty: 1_000, maxPenalty: 60_000, jitterRatio: 0.5 },
       healthCheck: check({ kind: "grpc", service: "" }),
       panicPercent: 50,
+      warm: { connections: 1, ratio: 1.5 },
       tls: { authorities: "system", serverName: "orders.example.com", minVersion: "1.2", maxVersion: "1.3" },
     }),
   ).toEqual([]);
@@ -55,6 +56,15 @@ test("numbers out of their range are named with it", () => {
     [{ limits: { connections: 0 } }, "limits.connections 0 is no whole number of at least 1"],
     [{ limits: { retries: -1 } }, "limits.retries -1 is no whole number of at least 0"],
     [{ limits: { idleTimeout: Number.NaN } }, "limits.idleTimeout NaN is no number of milliseconds of 1 to 2147483647"],
+    [{ limits: { idleConnections: -1 } }, "limits.idleConnections -1 is no whole number of at least 0"],
+    [{ warm: { connections: 0 } }, "warm.connections 0 is no whole number of 1 to 256"],
+    [{ warm: { ratio: 3.1 } }, "warm.ratio 3.1 is no number of 1 to 3"],
+    [{ warm: {} }, "warm says neither connections nor ratio"],
+    [{ warm: { connections: 5 }, limits: { connections: 4 } }, "warm.connections 5 is above limits.connections 4"],
+    [
+      { warm: { connections: 5 }, limits: { idleConnections: 4 } },
+      "warm.connections 5 is above limits.idleConnections 4",
+    ],
     [{ panicPercent: 101 }, "panicPercent 101 is no number of 0 to 100"],
     [{ balance: { kind: "maglev", tableSize: 65_536 } }, "balance.tableSize 65536 is no prime"],
     [{ balance: { kind: "ringHash", minSize: 10, maxSize: 5 } }, "balance.minSize is above maxSize"],
@@ -97,7 +107,8 @@ function problemsOfRule(more: Partial<Rule>): string[] {
 }
 
 test("a rule's retries, hash and persistence", () => {
-  expect(problemsOfRule({ retry, hash: [{ kind: "source" }], timeouts: { idle: 0 } })).toEqual([]);
+  expect(problemsOfRule({ retry, hash: [{ kind: "source" }], timeouts: { idle: 0, stream: 0 } })).toEqual([]);
+  expect(problemsOfRule({ retry: { ...retry, hedge: true }, timeouts: { perTry: 1 } })).toEqual([]);
   const cases: [Partial<Rule>, string][] = [
     [{ retry: { ...retry, attempts: 101 } }, "retry.attempts 101 is no whole number of 0 to 100"],
     [{ retry: { ...retry, statuses: [99] } }, "retry.statuses[0] 99 is no HTTP status (100 to 599)"],
@@ -108,6 +119,8 @@ test("a rule's retries, hash and persistence", () => {
       { persistence: { carrier: { kind: "cookie", name: "s", path: "/;x" }, keeps: "backend" } },
       'persistence.carrier.path "/;x" is no path',
     ],
+    [{ timeouts: { stream: 0.5 - 1 } }, "timeouts.stream -0.5 is no number of milliseconds of 0 to 2147483647"],
+    [{ retry: { ...retry, hedge: true } }, "retry.hedge needs timeouts.perTry, the time after which a try is late"],
     [{ timeouts: { idle: -1 } }, "timeouts.idle -1 is no number of milliseconds of 0 to 2147483647"],
   ];
   for (const [more, expected] of cases) expect(problemsOfRule(more)).toEqual([expected]);
@@ -126,4 +139,17 @@ test("secrets of TLS must be there and hold what they are named for", () => {
   const problems = validateModel(model).map(({ field, message }) => `${field} ${message}`);
   expect(problems).toContain("tls.authorities secret own holds certificate, not authorities");
   expect(problems).toContain("tls.certificate secret gone is not known");
+});
+
+test("connections ahead of requests are for backends that have requests, and connections that anyone may use", () => {
+  const warm = { connections: 1 };
+  expect(problemsOf({ warm, protocol: "tcp" })).toEqual([
+    "warm is for requests, which a backend of protocol tcp does not have",
+  ]);
+  expect(problemsOf({ warm, proxyProtocol: 2 })).toEqual([
+    "warm cannot be with proxyProtocol, where a connection speaks for one client",
+  ]);
+  expect(problemsOf({ warm, originalSource: {} })).toEqual([
+    "warm cannot be with originalSource, where a connection speaks for one client",
+  ]);
 });

@@ -11,6 +11,7 @@ import type {
   Persistence,
   Retry,
   UpstreamTls,
+  Warm,
 } from "./upstream-policies.ts";
 import { checkOriginalSource } from "./validate-listeners.ts";
 
@@ -22,6 +23,8 @@ const maxRing = 8 * 1024 * 1024;
 /** Envoy's bound for Maglev tables. */
 const maxTable = 5_000_011;
 const maxChoices = 100;
+/** Connections to one endpoint that nobody needs yet: more is a mistake. */
+const maxWarm = 256;
 
 const conditions: ReadonlySet<string> = new Set<Retry["on"][number]>([
   "5xx",
@@ -88,9 +91,10 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (limits) {
     const numbers = new Numbers(problems, "limits.", limits);
     numbers.whole(["connections", "requests", "requestsPerConnection"], 1);
-    numbers.whole(["pending", "retries"], 0);
+    numbers.whole(["pending", "retries", "idleConnections"], 0);
     numbers.time(["connectionDuration", "idleTimeout"]);
   }
+  if (backend.warm) checkWarm(problems, backend, backend.warm);
   if (retryBudget?.kind === "concurrent") {
     new Numbers(problems, "retryBudget.", retryBudget).number(["percent"], 0, 100);
     new Numbers(problems, "retryBudget.", retryBudget).whole(["minimum"], 0);
@@ -117,6 +121,24 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (healthCheck?.check.kind === "http" && backend.protocol === "tcp")
     problems.add("healthCheck.check", "is of HTTP, which a backend of protocol tcp does not speak");
   if (tls) checkUpstreamTls(problems, tls);
+}
+
+function checkWarm(problems: Problems, { limits, protocol, proxyProtocol, originalSource }: Backend, warm: Warm): void {
+  const { connections, ratio } = warm;
+  const numbers = new Numbers(problems, "warm.", warm);
+  numbers.whole(["connections"], 1, maxWarm);
+  // Envoy's bounds.
+  numbers.number(["ratio"], 1, 3);
+  if (connections === undefined && ratio === undefined) problems.add("warm", "says neither connections nor ratio");
+  for (const limit of ["connections", "idleConnections"] as const) {
+    if (connections !== undefined && connections > (limits?.[limit] ?? Number.POSITIVE_INFINITY))
+      problems.add("warm.connections", `${connections} is above limits.${limit} ${limits![limit]}`);
+  }
+  if (protocol === "tcp") problems.add("warm", "is for requests, which a backend of protocol tcp does not have");
+  if (proxyProtocol || originalSource) {
+    const way = proxyProtocol ? "proxyProtocol" : "originalSource";
+    problems.add("warm", `cannot be with ${way}, where a connection speaks for one client`);
+  }
 }
 
 function checkBalance(problems: Problems, balance: Balance): void {
@@ -230,8 +252,11 @@ export function checkEndpointPlace(problems: Problems, field: string, endpoint: 
 }
 
 export function checkRulePolicies(problems: Problems, prefix: string, rule: Rule): void {
-  if (rule.timeouts) new Numbers(problems, `${prefix}timeouts.`, rule.timeouts).time(["request", "perTry", "idle"], 0);
+  if (rule.timeouts)
+    new Numbers(problems, `${prefix}timeouts.`, rule.timeouts).time(["request", "perTry", "idle", "stream"], 0);
   if (rule.retry) checkRetry(problems, `${prefix}retry.`, rule.retry);
+  if (rule.retry?.hedge && !rule.timeouts?.perTry)
+    problems.add(`${prefix}retry.hedge`, "needs timeouts.perTry, the time after which a try is late");
   rule.hash?.forEach((key, i) => {
     checkHashKey(problems, `${prefix}hash[${i}]`, key, rule);
   });

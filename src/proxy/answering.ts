@@ -1,5 +1,5 @@
 // The way out of one request: its answer, a backend's or one of the proxy's own, through the filters to the client, once; and
-// what becomes of it when it cannot be completed. The way in, and the tries, are `forwarding.ts`, which is this with a backend.
+// what becomes of it when it cannot be completed. The tries are `trying.ts`, which is this with a backend, the way in `forwarding.ts`.
 
 import type { ResponseHead } from "./exchange.ts";
 import type { Filtering } from "./filtering.ts";
@@ -8,6 +8,9 @@ import { type Reason, reasons } from "./reason.ts";
 import { RequestAccount } from "./request-account.ts";
 import type { RequestTimes } from "./request-times.ts";
 import { turn } from "./wire.ts";
+
+/** Envoy's (`include_request_attempt_count`): how many tries there were, the one that it goes with included. */
+export const attemptHeader = "x-envoy-attempt-count";
 
 export abstract class Answering extends RequestAccount {
   /** Only where the rule has filters. */
@@ -54,7 +57,10 @@ export abstract class Answering extends RequestAccount {
       this.cutOff(reason);
       return;
     }
-    this.reply(reasonAnswer(reason), reason);
+    const answer = reasonAnswer(reason);
+    if (this.tries > 0 && this.rule!.rule.attemptCount?.response)
+      answer.head.headers.add(attemptHeader, String(this.tries));
+    this.reply(answer, reason);
   }
 
   answerLocally(answer: LocalAnswer, reason: Reason): void {

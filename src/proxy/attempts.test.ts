@@ -104,6 +104,69 @@ describe("by a policy", () => {
   });
 });
 
+describe("beside a try that is late", () => {
+  const hedging = { ...policy, on: [], hedge: true };
+  const answer = (code: number) => ({ status: code, headers: new HeaderBlock() }) as never;
+
+  test("there is another under whatever condition, as often as the policy says, at another endpoint", () => {
+    const { made } = attempts({ retry: hedging });
+    expect(made.hedges).toBe(true);
+    expect(made.hedge(one, 0)).toBeLessThanOrEqual(25);
+    expect(made.avoid).toEqual([one]);
+    expect(made.hedge(two, 0)).toBeLessThanOrEqual(75);
+    expect([made.hedge(one, 0), made.limited]).toEqual([undefined, "URX"]);
+  });
+
+  test("not for a method that is not listed, nor without being asked", () => {
+    expect(attempts({ retry: { ...hedging, methods: ["GET"] }, method: "POST" }).made.hedges).toBe(false);
+    expect(attempts({ retry: policy }).made.hedges).toBe(false);
+    expect(attempts().made.hedges).toBe(false);
+  });
+
+  test("each retry under way is in the budget until its own end", () => {
+    const { made, backend } = attempts({ retry: { ...hedging, attempts: 5 }, limit: 2 });
+    expect(made.hedge(one, 0)).toBeDefined();
+    const first = made.leaveBudgeted();
+    expect([first, made.hedge(two, 0) === undefined, made.hedge(two, 0) === undefined]).toEqual([true, false, false]);
+    expect(backend.budget.retry(1, 0)).toBe(false);
+    made.giveBack(first);
+    expect(backend.budget.retry(1, 0)).toBe(true);
+    made.end();
+    expect(backend.budget.retry(1, 0)).toBe(true);
+    expect(backend.budget.retry(1, 0)).toBe(false);
+  });
+
+  test("health is told of the timeout, then of the late answer; who is given up for it says nothing", () => {
+    const { made, told } = attempts({ retry: hedging });
+    made.took(one);
+    made.connected(one);
+    const since = made.failed(undefined, "timeout");
+    made.took(two);
+    made.connected(two);
+    made.lateAnswer(one, since, answer(200), true);
+    made.completed(undefined);
+    made.end();
+    expect(told).toEqual(["taken a", "failed a timeout", "taken b", "abandoned b", "answered a 200"]);
+  });
+
+  test("a late answer that does not count leaves the try under way alone", () => {
+    const { made, told } = attempts({ retry: { ...hedging, on: ["5xx"] } });
+    made.took(two);
+    expect([made.wantsOther(status(503)), made.wantsOther(status(404))]).toEqual([true, false]);
+    made.lateAnswer(one, 0, answer(503), false);
+    made.responded(answer(200));
+    expect(told).toEqual(["taken b", "answered a 503", "answered b 200"]);
+  });
+
+  test("a call of gRPC that is late is told at its end", () => {
+    const { made, told } = attempts({ retry: hedging, type: "application/grpc" });
+    made.lateAnswer(one, 0, answer(200), true);
+    expect(told).toEqual([]);
+    made.completed("14");
+    expect(told).toEqual(["answered a 503"]);
+  });
+});
+
 describe("what health is told of", () => {
   test("each try ends with one report", () => {
     const { made, told } = attempts({ retry: policy });

@@ -81,6 +81,11 @@ export class Attempts implements Selection {
     return this.#retry !== undefined;
   }
 
+  /** A try whose time is over goes on beside the next one. */
+  get hedges(): boolean {
+    return this.#retry?.hedge === true && this.#mayRepeat(this.#retry);
+  }
+
   // ------------------------------------------------------------------------------------------- what health is told of
 
   took(pool: EndpointPool): void {
@@ -95,13 +100,28 @@ export class Attempts implements Selection {
     this.#since = turn.now;
   }
 
-  /** The head of the answer is there. What a call of gRPC came to may be known only at its end. */
-  responded({ status, headers }: ResponseHead): void {
-    if (this.#backend.watch === undefined) return;
-    if (!this.#grpc) this.#told(status);
-    else {
-      const code = headers.get("grpc-status");
-      if (status !== 200 || code !== undefined) this.#told(status === 200 ? httpStatusOfGrpc(Number(code)) : status);
+  /** The head of the answer is there. */
+  responded(head: ResponseHead): void {
+    const status = this.#statusOf(head);
+    if (status !== undefined) this.#told(status);
+  }
+
+  /** What health is told; undefined where a call of gRPC says only at its end what it came to. */
+  #statusOf({ status, headers }: ResponseHead): number | undefined {
+    if (!this.#grpc) return status;
+    const code = headers.get("grpc-status");
+    if (status !== 200) return status;
+    return code === undefined ? undefined : httpStatusOfGrpc(Number(code));
+  }
+
+  /** A try that was late has an answer. `counts`: it is the one that is wanted, and the try under way is given up. */
+  lateAnswer(pool: EndpointPool, since: number, head: ResponseHead, counts: boolean): void {
+    if (counts) this.#abandon();
+    const status = this.#statusOf(head);
+    if (status !== undefined) this.#backend.watch?.answered(pool, status, turn.now - since);
+    else if (counts) {
+      this.#at = pool;
+      this.#since = since;
     }
   }
 
@@ -116,19 +136,37 @@ export class Attempts implements Selection {
     if (pool) this.#backend.watch?.answered(pool, status, turn.now - this.#since);
   }
 
-  /** The try has failed, before or after it began. */
-  failed(pool: EndpointPool | undefined, kind: "connectFailure" | "timeout"): void {
+  /** The try has failed, before or after it began; when that was, by `turn.now`. */
+  failed(pool: EndpointPool | undefined, kind: "connectFailure" | "timeout"): number {
     const at = pool ?? this.#at;
     this.#at = undefined;
     if (at) this.#backend.watch?.failed(at, kind, turn.now - this.#since);
+    return this.#since;
+  }
+
+  #abandon(): void {
+    if (this.#at) this.#backend.watch?.abandoned(this.#at);
+    this.#at = undefined;
   }
 
   /** The request is over. */
   end(): void {
-    if (this.#budgeted) this.#backend.budget.done();
+    this.giveBack(this.leaveBudgeted());
+    this.#abandon();
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the budget
+
+  /** Whether the try under way is in the backend's budget; whoever asks gives it back. */
+  leaveBudgeted(): boolean {
+    const budgeted = this.#budgeted;
     this.#budgeted = false;
-    if (this.#at) this.#backend.watch?.abandoned(this.#at);
-    this.#at = undefined;
+    return budgeted;
+  }
+
+  /** A try is over that was in the budget, or not. */
+  giveBack(budgeted: boolean): void {
+    if (budgeted) this.#backend.budget.done();
   }
 
   // -------------------------------------------------------------------------------------------------- another try
@@ -143,8 +181,7 @@ export class Attempts implements Selection {
     whole: boolean,
     now: number,
   ): number | undefined {
-    if (this.#budgeted) this.#backend.budget.done();
-    this.#budgeted = false;
+    this.giveBack(this.leaveBudgeted());
     const unsent = outcome.kind === "connect-failure";
     if (!whole && !unsent) return undefined;
     // The endpoint is well, only the connection was old or about to close: it is asked again.
@@ -156,19 +193,33 @@ export class Attempts implements Selection {
         return this.#backend.usable > 0 ? 0 : undefined;
       }
     }
-    return this.#retry && this.#byPolicy(this.#retry, pool, outcome, field, now);
+    const retry = this.#retry;
+    return retry && this.#wants(retry, outcome) ? this.#next(retry, pool, field, now) : undefined;
   }
 
-  #byPolicy(
-    retry: Retry,
-    pool: EndpointPool,
-    outcome: TryOutcome,
-    field: string | undefined,
-    now: number,
-  ): number | undefined {
-    const { methods } = retry;
-    if (retryReason(retry, outcome) === undefined || (methods && !methods.includes(this.#head.method)))
-      return undefined;
+  /**
+   * The same beside a try at `pool` whose time is over, for rules that hedge: under whatever condition (Envoy:
+   * shouldHedgeRetryPerTryTimeout).
+   */
+  hedge(pool: EndpointPool | undefined, now: number): number | undefined {
+    this.giveBack(this.leaveBudgeted());
+    return this.#next(this.#retry!, pool, undefined, now);
+  }
+
+  /** Whether the policy wants another answer than this one, tries being left or not. */
+  wantsOther({ outcome }: FailedTry): boolean {
+    return this.#retry !== undefined && this.#wants(this.#retry, outcome);
+  }
+
+  #wants(retry: Retry, outcome: TryOutcome): boolean {
+    return this.#mayRepeat(retry) && retryReason(retry, outcome) !== undefined;
+  }
+
+  #mayRepeat({ methods }: Retry): boolean {
+    return !methods || methods.includes(this.#head.method);
+  }
+
+  #next(retry: Retry, pool: EndpointPool | undefined, field: string | undefined, now: number): number | undefined {
     if (this.#retries >= retry.attempts) {
       this.limited = "URX";
       return undefined;
@@ -181,7 +232,7 @@ export class Attempts implements Selection {
     }
     this.#budgeted = true;
     this.#retries++;
-    if (retry.elsewhere) this.#elsewhere(pool);
+    if (retry.elsewhere && pool) this.#elsewhere(pool);
     const asked = retry.retryAfter === undefined ? undefined : retryAfter(field, now);
     return asked !== undefined && asked <= retry.retryAfter! ? asked : backoff(retry.backoff, this.#retries);
   }

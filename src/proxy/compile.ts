@@ -41,6 +41,7 @@ export interface CompiledRule {
   readonly requestTimeout: number;
   readonly tryTimeout: number;
   readonly idleTimeout: number;
+  readonly streamTimeout: number;
   /** Whether it has policies for the tries of a request. */
   readonly hasPolicies: boolean;
   readonly slot: number;
@@ -101,7 +102,8 @@ function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: 
     requestTimeout: rule.timeouts?.request ?? 0,
     tryTimeout: rule.timeouts?.perTry ?? 0,
     idleTimeout: rule.timeouts?.idle ?? 0,
-    hasPolicies: rule.retry !== undefined || rule.hash !== undefined || rule.persistence !== undefined,
+    streamTimeout: rule.timeouts?.stream ?? 0,
+    hasPolicies: [rule.retry, rule.hash, rule.persistence, rule.attemptCount].some((policy) => policy !== undefined),
     slot: metrics.slot(rule.name, ""),
   };
 }

@@ -1,5 +1,5 @@
-// One try of a request whose answer may not be wanted: its events go to the exchange until it is dismissed. Then the rest of the
-// answer goes nowhere, so that a short one leaves its connection usable.
+// One try of a request whose answer may not be wanted: its events go to the exchange, or to who keeps it while it is late, until it
+// is dismissed. Then the rest of the answer goes nowhere, so that a short one leaves its connection usable.
 
 import type { Repeat, ResponseHead, UpstreamEvents } from "./exchange.ts";
 import type { HeaderBlock } from "./headers.ts";
@@ -10,6 +10,10 @@ export class OneTry implements UpstreamEvents {
 
   constructor(to: UpstreamEvents) {
     this.#to = to;
+  }
+
+  goTo(events: UpstreamEvents): void {
+    this.#to = events;
   }
 
   dismiss(): void {

@@ -76,6 +76,7 @@ export const reasons = {
   upgrade_refused: row(502, "UPE", 14, "the backend does not speak the protocol that was asked for"),
   upstream_malformed: row(502, "UPE", 14, "the backend's answer is malformed"),
   request_timeout: row(504, "UT", 4, "the request took longer than its timeout"),
+  stream_timeout: row(504, "UMSDR", 4, "the request and what came of it took longer than they may"),
   try_timeout: row(504, "UT", 4, "the backend did not answer in time"),
   upstream_idle: row(504, "SI", 4, "the backend stopped sending"),
   no_destination: row(0, "NR", 12, "the connection was not sent here by a rule of the kernel"),

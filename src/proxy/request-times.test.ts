@@ -16,7 +16,10 @@ test("the most final of what is due counts", () => {
     "again",
     "request_timeout",
   ]);
+  times.stream = 100;
   times.request = Number.POSITIVE_INFINITY;
+  expect(times.whatIsDue(100, 20)).toBe("stream_timeout");
+  times.stream = Number.POSITIVE_INFINITY;
   expect([times.whatIsDue(100, 20), times.whatIsDue(100, 50)]).toEqual(["try_timeout", "upstream_idle"]);
 });
 

@@ -229,6 +229,106 @@ describe("retries", () => {
   });
 });
 
+describe("hedging", () => {
+  /** Answers after so many milliseconds, and says whether it was given up. */
+  function slowServer(milliseconds: () => number, status = 200) {
+    let givenUp = 0;
+    const one = server(async (request, count) => {
+      request.signal.addEventListener("abort", () => givenUp++);
+      await Bun.sleep(milliseconds());
+      return new Response(`${count} of ${one.port}`, { status });
+    });
+    return Object.assign(one, { givenUp: () => givenUp });
+  }
+  const hedge = { ...retry, hedge: true };
+
+  test("a try that is late goes on beside the next, whose answer comes first", async () => {
+    const slow = slowServer(() => 30_000);
+    const quick = slowServer(() => 0);
+    // Round robin: each request goes to the first, and what is beside it to the second.
+    await serve([slow, quick], {}, { retry: hedge, timeouts: { perTry: 300 } });
+    for (let index = 0; index < 2; index++)
+      expect(await (await get("/", { method: "POST", body: "again" })).text()).toEndWith(`of ${quick.port}`);
+    expect([slow.count, slow.bodies, quick.count]).toEqual([2, ["again", "again"], 2]);
+    await until(async () => slow.givenUp() === 2);
+    expect(quick.givenUp()).toBe(0);
+  });
+
+  test("a try that is late answers after all, and the one beside it is given up", async () => {
+    const one = slowServer(() => (one.count === 1 ? 1_500 : 30_000));
+    const log = join(proxy.folder, "access.log");
+    await serve([one], {}, { retry: hedge, timeouts: { perTry: 500, request: 60_000 } }, ["--access-log", log]);
+    expect(await (await get()).text()).toBe(`1 of ${one.port}`);
+    await until(async () => one.givenUp() === one.count - 1);
+    const line = await until(async () => {
+      const text = await Bun.file(log).text();
+      return text !== "" && (JSON.parse(text) as { attempts: number; status: number });
+    });
+    expect(line).toMatchObject({ attempts: one.count, status: 200 });
+    expect(one.count).toBeGreaterThan(1);
+  });
+
+  test("an answer that the policy does not want is passed over while another may come", async () => {
+    const bad = slowServer(() => 600, 503);
+    const good = slowServer(() => 1_500);
+    await serve([bad, good], {}, { retry: { ...hedge, attempts: 1, on: ["5xx"] }, timeouts: { perTry: 300 } });
+    for (let index = 0; index < 2; index++) expect((await get()).status).toBe(200);
+    good.answer = () => Bun.sleep(600).then(() => new Response("no", { status: 500 }));
+    expect((await get()).status).toBeGreaterThanOrEqual(500);
+  });
+
+  test("with no try left it goes on until the request's own time is over", async () => {
+    const one = slowServer(() => (one.count === 1 ? 800 : 30_000));
+    await serve([one], {}, { retry: { ...hedge, attempts: 0 }, timeouts: { perTry: 200, request: 3_000 } });
+    expect(await (await get()).text()).toBe(`1 of ${one.port}`);
+    const answer = await get();
+    expect([answer.status, answer.headers.get("x-fairlead-reason"), one.count]).toEqual([504, "request_timeout", 2]);
+  });
+
+  test("not with a body that is not kept", async () => {
+    const one = slowServer(() => 30_000);
+    await serve([one], {}, { retry: hedge, timeouts: { perTry: 300 } });
+    const answer = await get("/", { method: "POST", body: "x".repeat(2_000_000) });
+    expect([answer.status, answer.headers.get("x-fairlead-reason"), one.count]).toEqual([504, "try_timeout", 1]);
+  });
+
+  test("when the last of them breaks, that is the answer", async () => {
+    let count = 0;
+    const raw = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(socket) {
+          count++;
+          setTimeout(() => socket.end(), 600);
+        },
+      },
+    });
+    ends.push(() => raw.stop(true));
+    await serve([raw], {}, { retry: { ...hedge, attempts: 1 }, timeouts: { perTry: 300 } });
+    const answer = await get();
+    expect([answer.status, answer.headers.get("x-fairlead-reason"), count]).toEqual([503, "upstream_closed", 2]);
+  });
+
+  test("the number of tries is told to the backend and the client, where that is asked for", async () => {
+    const seen: (string | null)[] = [];
+    const one = server((request) => {
+      seen.push(request.headers.get("x-envoy-attempt-count"));
+      return new Response("", { status: seen.length < 3 ? 503 : 200 });
+    });
+    const attemptCount = { request: true, response: true };
+    await serve([one], {}, { retry: { ...retry, on: ["5xx"] }, attemptCount });
+    const answer = await get("/", { headers: { "x-envoy-attempt-count": "77" } });
+    expect([seen, answer.headers.get("x-envoy-attempt-count")]).toEqual([["1", "2", "3"], "3"]);
+    await proxy.control.update({
+      endpoints: [endpoints("one", freePort())],
+      routeTables: [routeTable([rule("all", { attemptCount: { response: true } })])],
+    });
+    const refused = await get();
+    expect([refused.status, refused.headers.get("x-envoy-attempt-count")]).toEqual([503, "3"]);
+  });
+});
+
 const detection = {
   consecutive5xx: 3,
   consecutiveGatewayErrors: 0,
@@ -559,6 +659,25 @@ describe("over HTTP/2 to the backend", () => {
     expect(one.sessions).toBe(3);
   });
 
+  test("a try that is late and the one beside it are streams of one connection", async () => {
+    const streams: ServerHttp2Stream[] = [];
+    let reset = 0;
+    const one = await http2Server((stream) => {
+      streams.push(stream);
+      stream.on("close", () => void (stream.rstCode === constants.NGHTTP2_CANCEL && reset++));
+      if (streams.length === 2) setTimeout(() => ok(streams[0]!, "late"), 200);
+      else if (streams.length === 5) ok(stream, "beside");
+    });
+    const hedged = { retry: { ...retry, hedge: true }, timeouts: { perTry: 500, request: 30_000 } };
+    await serve([one], { protocol: "h2c" }, hedged);
+    expect(await (await get("/", { method: "POST", body: "x" })).text()).toBe("late");
+    await until(async () => reset === 1);
+    // The third and the fourth stay silent, the fifth answers.
+    expect(await (await get("/", { method: "POST", body: "x" })).text()).toBe("beside");
+    await until(async () => reset === 3);
+    expect([one.count, one.sessions]).toEqual([5, 1]);
+  });
+
   test("an endpoint that fails is taken out, and idle exchanges end", async () => {
     const bad = await http2Server((stream) => {
       stream.respond({ ":status": 503 }, { endStream: true });
@@ -576,8 +695,12 @@ describe("over HTTP/2 to the backend", () => {
   });
 });
 
-for (const proxyProtocol of [undefined, 1] as const) {
-  test(`after requests that failed in every way nothing is counted as under way${proxyProtocol ? ", with PROXY headers" : ""}`, async () => {
+for (const [how, proxyProtocol, hedge] of [
+  ["", undefined, false],
+  [", with PROXY headers", 1, false],
+  [", with hedging", undefined, true],
+] as const) {
+  test(`after requests that failed in every way nothing is counted as under way${how}`, async () => {
     let turn = 0;
     const flaky = Bun.listen<{ seen: string }>({
       hostname: "127.0.0.1",
@@ -625,7 +748,7 @@ for (const proxyProtocol of [undefined, 1] as const) {
         panicPercent: 50,
         ...(proxyProtocol ? { proxyProtocol } : {}),
       },
-      { retry: { ...retry, on: ["5xx", "reset"] }, timeouts: { perTry: 60, request: 400, idle: 300 } },
+      { retry: { ...retry, hedge, on: ["5xx", "reset"] }, timeouts: { perTry: 60, request: 400, idle: 300 } },
     );
     const statuses = new Set<number>();
     const one = async (index: number) => {
@@ -740,6 +863,56 @@ describe("PROXY headers to backends", () => {
 });
 
 describe("timeouts", () => {
+  test("a try's time ends no answer that has begun, a stream's does", async () => {
+    const one = server(
+      () =>
+        new Response(
+          new ReadableStream({
+            async start(controller) {
+              for (let index = 0; index < 12; index++) {
+                controller.enqueue("part ");
+                await Bun.sleep(100);
+              }
+              controller.close();
+            },
+          }),
+        ),
+    );
+    await serve([one], {}, { timeouts: { perTry: 300 } });
+    expect(await (await get()).text()).toBe("part ".repeat(12));
+    await proxy.control.update({ routeTables: [routeTable([rule("all", { timeouts: { stream: 300 } })])] });
+    const client = await RawClient.connect(port);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    const seen = await client.read(() => false);
+    expect(seen).toContain("part ");
+    expect(seen).not.toEndWith("0\r\n\r\n");
+  });
+
+  test("a request's time ends with the beginning of a tunnel, a stream's does not", async () => {
+    const raw = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(socket, bytes) {
+          if (bytes.includes("GET")) {
+            socket.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+          } else socket.write(bytes);
+        },
+      },
+    });
+    ends.push(() => raw.stop(true));
+    await serve([raw], {}, { timeouts: { request: 300, perTry: 200, stream: 1_200 } });
+    const client = await RawClient.connect(port);
+    const began = performance.now();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    await client.read((all) => all.includes("\r\n\r\n"));
+    await Bun.sleep(600);
+    client.send("still there");
+    await client.read((all) => all.endsWith("still there"));
+    await client.read(() => false);
+    expect(performance.now() - began).toBeGreaterThan(1_100);
+  });
+
   test("nothing either way for longer than the idle timeout", async () => {
     const one = server(() => Bun.sleep(30_000).then(() => new Response("late")));
     await serve([one], {}, { timeouts: { idle: 200 } });

@@ -40,6 +40,7 @@ import {
 } from "./shape.ts";
 import { accessLog, tracing } from "./telemetry-shapes.ts";
 import {
+  attemptCount,
   backend,
   certificateName,
   endpoints,
@@ -183,6 +184,7 @@ const rule = object<Rule>({
   retry: may(retry),
   hash: may(list(hashKey)),
   persistence: may(persistence),
+  attemptCount: may(attemptCount),
 });
 
 const routeTable = object<RouteTable & { kind: "RouteTable" }>({

@@ -1,6 +1,6 @@
 // Backends, Endpoints, and what a rule says of them, as people write them.
 
-import type { Backend, Endpoint, Endpoints, OriginalSource, StringMatch, Timeouts } from "../../model/model.ts";
+import type { Backend, Endpoint, Endpoints, OriginalSource, Rule, StringMatch, Timeouts } from "../../model/model.ts";
 import type * as policies from "../../model/upstream-policies.ts";
 import { header, statusRange, stringMatch } from "./filter-shapes.ts";
 import {
@@ -99,6 +99,7 @@ const limits = object<policies.Limits>({
   requestsPerConnection: may(number),
   connectionDuration: may(number),
   idleTimeout: may(number),
+  idleConnections: may(number),
 });
 
 const retryBudget: Shape<policies.RetryBudget> = byKind<policies.RetryBudget>({
@@ -142,6 +143,7 @@ export const backend = object<Backend & { kind: "Backend" }>({
   ),
   connectTimeout: or(number, 5_000),
   limits: may(limits),
+  warm: may(object<policies.Warm>({ connections: may(number), ratio: may(number) })),
   retryBudget: may(retryBudget),
   locality: may(
     object<policies.Locality>({
@@ -181,7 +183,12 @@ export const endpoints = object<Endpoints & { kind: "Endpoints" }>({
   ),
 });
 
-export const timeouts = object<Timeouts>({ request: may(number), perTry: may(number), idle: may(number) });
+export const timeouts = object<Timeouts>({
+  request: may(number),
+  perTry: may(number),
+  idle: may(number),
+  stream: may(number),
+});
 
 /** The condition's words are checked by `validate`. */
 export const retry = object<policies.Retry>({
@@ -192,7 +199,10 @@ export const retry = object<policies.Retry>({
   retryAfter: may(number),
   elsewhere: or(flag, false),
   methods: may(list(text)),
+  hedge: may(flag),
 });
+
+export const attemptCount = object<NonNullable<Rule["attemptCount"]>>({ request: may(flag), response: may(flag) });
 
 const cookie = object<Kind<policies.HashKey, "cookie">>({
   kind: oneOf("cookie"),
