@@ -245,12 +245,14 @@ export class BackendRuntime implements PoolOwner {
     if (limits?.requests !== undefined && this.active + this.pending >= limits.requests) return this.#overflow();
     const pool = this.#choose(selection);
     if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
-    const connection = pool.take();
+    const connection = waiter.tunnels ? undefined : pool.take();
     if (connection) {
       waiter.connected(connection, pool);
       return undefined;
     }
     if (this.isFull) {
+      // What serves requests is of no use to it, and does not become free for it either.
+      if (waiter.tunnels) return this.#overflow();
       // A connection that idles at another endpoint is as good, and closing it would cost more.
       for (const other of selection?.kept ? [] : this.#pools.values()) {
         const idle = other.weight > 0 && other.health.healthy(this.deadlines.now()) ? other.take() : undefined;

@@ -124,7 +124,9 @@ const handlers = {
   },
   end(socket: Socket<Connecting>) {
     beginTurn();
-    socket.data.codec?.onClose();
+    const { codec } = socket.data;
+    if (codec?.onEnd) codec.onEnd();
+    else codec?.onClose();
     endTurn();
   },
   close(socket: Socket<Connecting>) {

@@ -18,6 +18,8 @@ export interface Reusable {
 export interface SocketCodec {
   onData(bytes: Buffer): void;
   onDrain(): void;
+  /** The endpoint sends no more; absent: then there is nothing more for it either. */
+  onEnd?(): void;
   onClose(): void;
 }
 

@@ -1,5 +1,6 @@
 // A connection for one request alone: what a pool makes where connections begin with a PROXY header or have the client's address,
-// because that speaks for one client, and nobody else may be taken for it. It is closed behind its exchange.
+// because that speaks for one client, and nobody else may be taken for it; and for the tunnel of a CONNECT. It is closed behind
+// its exchange.
 
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";

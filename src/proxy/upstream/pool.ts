@@ -20,6 +20,7 @@ import { EndpointHealth } from "./endpoint-health.ts";
 import { LoneConnection, type LoneOwner } from "./lone-connection.ts";
 import { speakingFor, speaksForClients } from "./open-socket.ts";
 import type { TlsClient } from "./tls.ts";
+import { TunnelConnections } from "./tunnel.ts";
 
 /** Who wants to send a request. */
 export interface Waiter {
@@ -28,6 +29,8 @@ export interface Waiter {
   notConnected(reason: Reason, pool: EndpointPool | undefined): void;
   /** Whom it speaks for, where endpoints are told so (PROXY headers, original sources); absent: for the proxy itself. */
   addresses?(): ProxyAddresses;
+  /** It wants a connection for the bytes of a tunnel, whatever the backend speaks. */
+  readonly tunnels?: boolean;
 }
 
 /** What the pools of one backend share. */
@@ -154,7 +157,7 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
   /** Sees that a connection is made; the waiter gets it, or one that becomes free before. */
   connect(waiter: Waiter): void {
     this.#owner.waiting++;
-    if (speaksForClients(this.#owner)) this.#connectAlone(waiter);
+    if (waiter.tunnels || speaksForClients(this.#owner)) this.#connectAlone(waiter);
     else {
       this.#waiters.push(waiter);
       this.#connect();
@@ -164,10 +167,13 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
   #connectAlone(waiter: Waiter): void {
     const { deadlines, connectTimeout, tls } = this.#owner;
     const { address, port } = this;
-    const lone = new LoneConnection(this, waiter, (owner) => this.#newConnections(owner));
+    const allowHalfOpen = waiter.tunnels === true;
+    const lone = new LoneConnection(this, waiter, (owner) =>
+      allowHalfOpen ? new TunnelConnections(owner) : this.#newConnections(owner),
+    );
     this.#lone.set(waiter, lone);
     this.#owner.connections++;
-    const way = { address, port, tls, ...speakingFor(waiter.addresses?.(), this.#owner) };
+    const way = { address, port, tls, allowHalfOpen, ...speakingFor(waiter.addresses?.(), this.#owner) };
     new Connecting(lone, deadlines, way, connectTimeout);
   }
 
