@@ -118,12 +118,6 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
     return action.kind === "forward" && action.connect === "terminate";
   }
 
-  /** The backend is connected to for the bytes of a tunnel. */
-  get tunnels(): boolean {
-    const { action } = this.rule!.rule;
-    return action.kind === "forward" && action.connect === "terminate";
-  }
-
   // ------------------------------------------------------------------------------------------ events from the client
 
   requestData(chunk: Buffer, start: number, end: number): boolean {
