@@ -6,10 +6,13 @@ import { UserError } from "../base/errors.ts";
 import { createLogger, type LogLevel, logLevels } from "../base/log.ts";
 import { type EchoPlace, startEchoes } from "../cluster/static/echo.ts";
 import { readModel } from "../cluster/static/read-model.ts";
+import { register } from "../cluster/static/running.ts";
 import { type StaticProxy, startStaticProxy } from "../cluster/static/static-proxy.ts";
 import type { Model } from "../model/model.ts";
 import type { Command, Words } from "./command.ts";
 import { print, printError, red } from "./terminal.ts";
+
+const mostWorkers = 64;
 
 export const command: Command = {
   name: "proxy run",
@@ -21,6 +24,12 @@ export const command: Command = {
     "printed, and what is served stays. Ctrl-C finishes what is in flight; a second one cuts it.",
   options: {
     files: { type: "string", short: "f", value: "FILE|DIR|-", multiple: true, help: "May be given again." },
+    name: {
+      type: "string",
+      value: "NAME",
+      help: "What `fairlead proxy status` calls it. Default: after the first file.",
+    },
+    workers: { type: "string", value: "N", help: "Processes on the same ports, looked at as one. Default: 1." },
     check: { type: "boolean", help: "Only check the files. Exit code 1 when something is wrong." },
     echo: {
       type: "string",
@@ -57,11 +66,19 @@ async function run(words: Words): Promise<number> {
   if (!(seconds >= 0 && seconds <= 86_400)) throw new UserError("--drain: no number of seconds", { exitCode: 2 });
   const places = words.text("echo")?.split(",").map(echoPlace) ?? [];
 
-  const echoes = await startEchoes(places);
+  const workers = Number(words.text("workers") ?? 1);
+  if (!(Number.isInteger(workers) && workers >= 1 && workers <= mostWorkers))
+    throw new UserError(`--workers: a number from 1 to ${mostWorkers} is wanted`, { exitCode: 2 });
+
+  const entry = register(words.text("name"), paths);
+  const echoes = await startEchoes(places).catch((error) => {
+    entry.remove();
+    throw error;
+  });
   let proxy: StaticProxy;
   try {
     proxy = await startStaticProxy({
-      paths,
+      ...{ paths, workers, name: entry.name, shown: entry.set },
       ...(words.text("admin") === undefined ? {} : { admin: words.text("admin")! }),
       ...(words.text("access-log") === undefined ? {} : { accessLog: words.text("access-log")! }),
       logLevel: level as LogLevel,
@@ -77,17 +94,20 @@ async function run(words: Words): Promise<number> {
     });
   } catch (error) {
     echoes.dispose();
+    entry.remove();
     throw error;
   }
   for (const { name, address, port, transport } of proxy.model.listeners.values())
     print(`${name} listens on ${address.includes(":") ? `[${address}]` : address}:${port} (${transport})`);
   for (const { address, port } of places) print(`echo answers on ${address}:${port}`);
   print(`admin: curl --unix-socket ${proxy.admin} http://proxy/config`);
+  print(`shown by: fairlead proxy status ${entry.name}`);
   print(`ready: ${summary(proxy.model)}`);
   process.on("SIGINT", proxy.end);
   process.on("SIGTERM", proxy.end);
   const code = await proxy.ended;
   echoes.dispose();
+  entry.remove();
   return code;
 }
 

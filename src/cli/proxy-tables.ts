@@ -1,7 +1,7 @@
 // What `fairlead proxy …` prints: the admin interface's data as the tables of `istioctl proxy-status` and `proxy-config`, whose
 // columns operators know. Where istioctl has no such table, the columns are ours. Pure.
 
-import type { ProxyStatus } from "../cluster/control-api.ts";
+import type { PendingUpgrade, ProxyStatus } from "../cluster/control-api.ts";
 import type { FilterChain, HostPattern, Match, PathMatch, StringMatch } from "../model/model.ts";
 import type { ClusterView, ListenerView, RouteView, SeriesView } from "../proxy/admin/views.ts";
 
@@ -29,15 +29,25 @@ export function statusTable(proxies: readonly ProxyStatus[], now: number): Table
     if (state === "stale") return applied === sent ? "NOT SENT" : `STALE ${age}`;
     return count === 0 ? "NOT SENT" : `SYNCED ${age}`;
   };
+  // Only where a proxy has some: istioctl knows no workers.
+  const composed = proxies.some(({ workers }) => workers !== undefined);
+  const workers = ({ workers: all }: ProxyStatus) => (all ? `${all.present.length}/${all.of}` : "1/1");
   return {
-    header: ["NAME", "PID", ...Object.keys(discovery), "VERSION"],
+    header: ["NAME", "PID", ...Object.keys(discovery), "VERSION", ...(composed ? ["WORKERS"] : [])],
     rows: proxies.map((proxy) => [
       proxy.proxy,
       String(proxy.pid ?? "-"),
       ...Object.values(discovery).map((type) => cell(proxy, type)),
       proxy.program ?? "-",
+      ...(composed ? [workers(proxy)] : []),
     ]),
   };
+}
+
+/** `now` in milliseconds since 1970. */
+export function upgradeInWords({ program, failures, reason, next }: PendingUpgrade, now: number): string {
+  const times = failures === 1 ? "once" : `${failures} times`;
+  return `the present program (${program}) could not take over, tried ${times}: ${reason}. Next try in ${ageInWords(Math.max(0, next - now))}`;
 }
 
 export function clusterTable(clusters: readonly ClusterView[]): Table {

@@ -3,8 +3,10 @@
 
 import { writeFileSync } from "node:fs";
 import { messageOf, UserError } from "../base/errors.ts";
-import { ControlClient, type ProxyStatus } from "../cluster/control-api.ts";
+import { ControlClient, type PendingUpgrade, type ProxyStatus } from "../cluster/control-api.ts";
+import { checkProxyWorkers } from "../cluster/settings-from-options.ts";
 import { defaultStackName } from "../cluster/stack.ts";
+import { runningProxies } from "../cluster/static/running.ts";
 import type { ClusterView, ListenerView, RouteView, SeriesView } from "../proxy/admin/views.ts";
 import { type Command, nameOption, nearest, type Words } from "./command.ts";
 import {
@@ -18,23 +20,30 @@ import {
   statsTable,
   statusTable,
   type Table,
+  upgradeInWords,
 } from "./proxy-tables.ts";
-import { columns, print } from "./terminal.ts";
+import { columns, print, printError, yellow } from "./terminal.ts";
+
+type Found = ProxyStatus & { readonly ofStack: boolean };
 
 interface Asked {
   readonly words: Words;
-  readonly proxies: readonly ProxyStatus[];
-  readonly control: ControlClient;
+  readonly proxies: readonly Found[];
+  /** Undefined where no stack runs, but proxies by files. */
+  readonly control: ControlClient | undefined;
+  readonly pendingUpgrade: PendingUpgrade | undefined;
   /** The proxy that was named, or the only one. Throws a UserError. */
-  one(): ProxyStatus;
+  one(): Found;
 }
 
 const views: Readonly<Record<string, (asked: Asked) => Promise<number>>> = {
-  status: async ({ words, proxies }) => {
+  status: async ({ words, proxies, pendingUpgrade }) => {
     const name = words.positionals[1];
     const shown = name === undefined ? proxies : proxies.filter(({ proxy }) => proxy === name);
     if (name !== undefined && shown.length === 0) throw noSuchProxy(name, proxies);
-    return show(words, shown, () => statusTable(shown, Date.now()));
+    show(words, shown, () => statusTable(shown, Date.now()));
+    if (pendingUpgrade) printError(`${yellow("Warning:")} ${upgradeInWords(pendingUpgrade, Date.now())}`);
+    return 0;
   },
   config: (asked) =>
     shown(asked, "/config", (config: ConfigView & { version?: unknown }) => {
@@ -68,9 +77,21 @@ const views: Readonly<Record<string, (asked: Asked) => Promise<number>>> = {
     );
     return 0;
   },
-  restart: async ({ one, control }) => {
-    const { proxy } = one();
-    await control.replaceProxy();
+  restart: async ({ words, one, proxies, control }) => {
+    const asked = one();
+    const { proxy } = asked;
+    const workers = words.text("workers");
+    if (!proxies.includes(asked)) {
+      await ask(asked, "POST", "/drain");
+      print(`${proxy}: is started anew when it has finished what it has begun; the others take its connections.`);
+      return 0;
+    }
+    if (!control || !asked.ofStack) {
+      throw new UserError(`${proxy} belongs to no stack`, {
+        remedy: "It follows its files by itself. To start it anew, end its command and call that again.",
+      });
+    }
+    await control.replaceProxy(workers === undefined ? undefined : checkProxyWorkers(workers));
     print(`${proxy}: another process serves; the one before finishes what it has begun.`);
     return 0;
   },
@@ -82,10 +103,12 @@ export const command: Command = {
   usage: `proxy ${Object.keys(views).join("|")} [PROXY] [options]`,
   description:
     "The columns are those of `istioctl proxy-status` and `proxy-config`, where there are such tables. PROXY is a name that\n" +
-    "`fairlead proxy status` shows; it may be left out where there is only one. Private keys are not shown.\n" +
+    "`fairlead proxy status` shows; it may be left out where there is only one. Of several workers PROXY/1, PROXY/2, … are each\n" +
+    "one by itself. What `fairlead proxy run` runs is there, too, unless --name is given. Private keys are not shown.\n" +
     "A proxy with no stack, by files: fairlead proxy run --help, fairlead proxy explain --help",
   options: {
     output: { type: "string", short: "o", value: "FORMAT", help: "json: all there is." },
+    workers: { type: "string", value: "N", help: "restart: from now on so many processes on the same ports." },
     level: { type: "string", value: "LEVEL", help: "log: sets the level: debug, info, warn or error." },
     seconds: { type: "string", value: "SECONDS", help: "profile: how long; 5 unless given." },
     file: { type: "string", value: "FILE", help: "profile: where to; PROXY.cpuprofile unless given." },
@@ -98,6 +121,7 @@ export const command: Command = {
     ["fairlead proxy stats", "Requests, failures and latency by route"],
     ["fairlead proxy log --level debug", "More in `fairlead logs proxy`"],
     ["fairlead proxy restart", "Another process takes over; no request fails"],
+    ["fairlead proxy restart --workers 4", "Four processes on the same ports take over"],
   ],
   run,
 };
@@ -118,20 +142,39 @@ async function run(words: Words): Promise<number> {
   const output = words.text("output");
   if (output !== undefined && output !== "json")
     throw new UserError(`-o ${output}: no such format`, { remedy: "There is: -o json", exitCode: 2 });
-  const control = new ControlClient(words.text("name") ?? defaultStackName);
-  const { proxies } = await control.status();
-  const one = (): ProxyStatus => {
-    const named = name === undefined ? proxies : proxies.filter(({ proxy }) => proxy === name);
-    // While one hands over to another, there are two of a name: the later one serves.
-    const [latest] = named.filter(({ connected }) => connected).sort((a, b) => b.since - a.since);
-    if (name === undefined && new Set(proxies.map(({ proxy }) => proxy)).size > 1)
-      throw new UserError("there are several proxies", { remedy: `Name one: ${namesOf(proxies)}`, exitCode: 2 });
-    if (latest) return latest;
-    if (name === undefined || named.length > 0)
-      throw new UserError("the proxy is not connected", { remedy: "See why with: fairlead logs proxy" });
-    throw noSuchProxy(name, proxies);
-  };
-  return view({ words, proxies, control, one });
+  const { control, proxies, pendingUpgrade } = await found(words.text("name"));
+  return view({ words, proxies, pendingUpgrade, control, one: () => oneOf(proxies, name) });
+}
+
+/** The proxies of a stack, and those that `fairlead proxy run` runs unless a stack was named. */
+async function found(stack: string | undefined): Promise<Pick<Asked, "control" | "proxies" | "pendingUpgrade">> {
+  const control = new ControlClient(stack ?? defaultStackName);
+  const alone = stack === undefined ? runningProxies() : [];
+  // Where there are others, there need not be a stack.
+  if (alone.length > 0 && !(await control.answers()))
+    return { control: undefined, proxies: alone.map((one) => ({ ...one, ofStack: false })), pendingUpgrade: undefined };
+  const { proxies, pendingUpgrade } = await control.status();
+  const all = [
+    ...proxies.map((one) => ({ ...one, ofStack: true })),
+    ...alone.map((one) => ({ ...one, ofStack: false })),
+  ];
+  return { control, proxies: all, pendingUpgrade };
+}
+
+/** The proxy of a name, or the only one; a worker by NAME/NUMBER. Throws a UserError. */
+function oneOf(proxies: readonly Found[], name: string | undefined): Found {
+  const all = name?.includes("/")
+    ? proxies.flatMap(({ workers, ofStack }) => (workers?.present ?? []).map((one) => ({ ...one, ofStack })))
+    : proxies;
+  const named = name === undefined ? all : all.filter(({ proxy }) => proxy === name);
+  if (name === undefined && new Set(proxies.map(({ proxy }) => proxy)).size > 1)
+    throw new UserError("there are several proxies", { remedy: `Name one: ${namesOf(proxies)}`, exitCode: 2 });
+  // While one hands over to another, there are two of a name: the later one serves.
+  const [latest] = named.filter(({ connected }) => connected).sort((a, b) => b.since - a.since);
+  if (latest) return latest;
+  if (name === undefined || named.length > 0)
+    throw new UserError("the proxy is not connected", { remedy: "See why with: fairlead logs proxy" });
+  throw noSuchProxy(name, proxies);
 }
 
 function noSuchProxy(name: string, proxies: readonly ProxyStatus[]): UserError {

@@ -76,6 +76,11 @@ export const command: Command = {
       help: "How Service addresses are served. Default: iptables; the loopback network has userspace only.",
     },
     ...proxyFlags,
+    "proxy-workers": {
+      type: "string",
+      value: "N",
+      help: "Processes of the gateway proxy, on the same ports. Default: 1. May be changed: the proxy hands over, no request fails.",
+    },
     image: {
       type: "string",
       value: "'PATTERN=COMMAND'",
@@ -212,7 +217,7 @@ async function startOrJoin(
   }
   if (existing && answers) {
     const joined = joinedSettings(existing, options);
-    if (joined !== existing) {
+    if (joined.images.length > existing.images.length) {
       throw new UserError(`stack "${name}" runs already, and image rules are read when it starts`, {
         remedy: `Start it again: fairlead down --keep-data --name ${name}, then this command.`,
       });
@@ -220,7 +225,9 @@ async function startOrJoin(
     const { error } = await running.started(0);
     if (error === undefined) {
       print(`Joining stack "${name}".`);
-      return { settings: existing, control: running };
+      if (joined !== existing)
+        await steps.time(`proxy: ${joined.proxyWorkers} workers`, () => running.replaceProxy(joined.proxyWorkers));
+      return { settings: joined, control: running };
     }
     await tearDown(name, { keepData: true }); // one that could not start; it is tried again
   }
@@ -256,6 +263,7 @@ function upOptions(name: string, words: Words): UpOptions {
   const ipFamilies = words.text("ip-families");
   const proxyMode = words.text("proxy-mode");
   const dnsUpstream = words.text("dns-upstream");
+  const proxyWorkers = words.text("proxy-workers");
   const range = (option: string) => words.text(option.slice(2));
   return {
     name,
@@ -266,6 +274,7 @@ function upOptions(name: string, words: Words): UpOptions {
     ...(proxyMode ? { proxyMode } : {}),
     proxyFlags: flagsIn(words, proxyFlagNames),
     ...(dnsUpstream === undefined ? {} : { dnsUpstream }),
+    ...(proxyWorkers === undefined ? {} : { proxyWorkers }),
     images: words.texts("image"),
     ranges: Object.fromEntries(
       Object.entries(rangeOptions).flatMap(([key, option]) =>

@@ -64,6 +64,18 @@ export interface ProxyStatus {
   readonly applied: number;
   /** `listeners gateway/infra/web/443: address in use`. */
   readonly rejected: readonly string[];
+  /** Set for a composition: how many workers it is to have, and those that are there, each as a proxy of its own. */
+  readonly workers?: { readonly of: number; readonly present: readonly ProxyStatus[] };
+}
+
+/** A proxy of another program than the present one that could not hand over to it, and goes on. */
+export interface PendingUpgrade {
+  /** The present one. */
+  readonly program: string;
+  readonly failures: number;
+  readonly reason: string;
+  /** When it is tried again; milliseconds since 1970. */
+  readonly next: number;
 }
 
 export interface StackStatus {
@@ -79,6 +91,8 @@ export interface StackStatus {
   readonly apiServer: string;
   readonly processes: readonly ProcessStatus[];
   readonly proxies: readonly ProxyStatus[];
+  /** Set while the stack's proxy is to become another program, and did not yet. */
+  readonly pendingUpgrade?: PendingUpgrade;
   /** What could not be computed or applied: collections' errors, rules that could not be written. */
   readonly errors: readonly string[];
   /** What dialects say about users' objects: `error: HTTPRoute shop/web: …`. */
@@ -144,9 +158,12 @@ export class ControlClient {
     return this.#ask("GET", `/exec?target=${encodeURIComponent(target)}`);
   }
 
-  /** Hands the stack's proxy over to another process of the present program; resolves when that one serves. */
-  replaceProxy(): Promise<void> {
-    return this.#ask("POST", "/replace-proxy");
+  /**
+   * Hands the stack's proxy over to another process of the present program, from now on of `workers` workers if given; resolves when
+   * that one serves.
+   */
+  replaceProxy(workers?: number): Promise<void> {
+    return this.#ask("POST", "/replace-proxy", { workers });
   }
 
   /** Asks the control process to end, with all that it started. */

@@ -9,6 +9,7 @@ import type { ExecPlan, StackStatus, StartReport, WaitReport, WaitRequest } from
 import type { ExplainRequest, Explanation } from "./explain.ts";
 import type { PacketRequest } from "./explain-packet.ts";
 import type { Manifest } from "./manifests.ts";
+import { checkProxyWorkers } from "./settings-from-options.ts";
 
 /** What the control process can be asked. */
 export interface ControlHandlers {
@@ -20,7 +21,7 @@ export interface ControlHandlers {
   explainPacket(request: PacketRequest): PacketDecision;
   recordSources(sources: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
-  replaceProxy(): Promise<void>;
+  replaceProxy(workers?: number): Promise<void>;
   /** Begins to end; the answer goes out first. */
   stop(): void;
 }
@@ -49,8 +50,9 @@ export function startControlServer(socket: string, handlers: ControlHandlers): A
         return {};
       }),
       "/exec": answer((request) => handlers.execPlan(requestTarget(request).searchParams.get("target") ?? "")),
-      "/replace-proxy": answer(async () => {
-        await handlers.replaceProxy();
+      "/replace-proxy": answer(async (request) => {
+        const { workers } = (await request.json()) as { workers?: number };
+        await handlers.replaceProxy(workers === undefined ? undefined : checkProxyWorkers(String(workers)));
         return {};
       }),
       "/stop": answer(() => {

@@ -75,7 +75,7 @@ const server = startControlServer(stackPaths(name).controlSocket, {
   explainPacket: (request) => running().explainPacket(request),
   recordSources: (manifests) => running().recordSources(manifests),
   execPlan: (target) => running().execPlan(target),
-  replaceProxy: () => running().replaceProxy(),
+  replaceProxy: (workers) => running().replaceProxy(workers),
   stop: () => setImmediate(() => void end("asked over the control socket")),
 });
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(signal));

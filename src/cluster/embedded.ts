@@ -43,7 +43,7 @@ import { startRelay } from "./relay.ts";
 import { rulesInTime } from "./rules-in-time.ts";
 import { startServiceControllers } from "./service-controllers.ts";
 import { openSources } from "./sources-file.ts";
-import { type StackPaths, type StackSettings, stackPaths, writeSettings } from "./stack.ts";
+import { readSettings, type StackPaths, type StackSettings, stackPaths, writeSettings } from "./stack.ts";
 import { startStackDns } from "./stack-dns.ts";
 import { startStackProxy } from "./stack-proxy.ts";
 import { stackStatus } from "./stack-status.ts";
@@ -58,7 +58,8 @@ export interface Embedded extends AsyncDisposable {
   explainPacket(request: PacketRequest): PacketDecision;
   recordSources(manifests: readonly Manifest[]): void;
   execPlan(target: string): ExecPlan;
-  replaceProxy(): Promise<void>;
+  /** To as many workers as there are, unless given; the number is kept for later starts. */
+  replaceProxy(workers?: number): Promise<void>;
 }
 
 /** Runs a part of the start and tells whoever waits how long it took. */
@@ -178,7 +179,7 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
         api,
         objects,
         nodes,
-        proxy: proxy.process,
+        proxy,
         dns,
         distribution,
         findings: pipeline.gatewayApi.findings,
@@ -219,7 +220,10 @@ export async function startEmbedded(settings: StackSettings, log: Logger, step: 
       ),
     recordSources: (manifests) => sources.record(manifests),
     execPlan: (target) => execPlan(target, objects.pods, pods),
-    replaceProxy: () => proxy.replace(),
+    async replaceProxy(workers) {
+      await proxy.replace(workers);
+      if (workers !== undefined) writeSettings({ ...readSettings(settings.name)!, proxyWorkers: workers });
+    },
     async dispose() {
       for (const part of [relay, workloads, statuses, serviceControllers, pipeline, proxies, distribution])
         part.dispose();

@@ -101,6 +101,14 @@ describe("joining a stack that exists", () => {
     expect(joinedSettings(existing, options({ images: ["a=b"] })).images).toEqual([{ pattern: "a", command: "b" }]);
   });
 
+  test("takes another number of proxy workers, and only that is other", () => {
+    expect(joinedSettings(existing, options({ proxyWorkers: "3" }))).toEqual({ ...existing, proxyWorkers: 3 });
+    expect(joinedSettings(existing, options({ proxyWorkers: "1" }))).toBe(existing);
+    expect(() => joinedSettings(existing, options({ proxyWorkers: "0" }))).toThrow(
+      "--proxy-workers 0: a number from 1 to 64 is wanted",
+    );
+  });
+
   test("refuses other zones", () => {
     const zoned = newSettings(options({ zones: "a, b" }), host);
     expect(zoned.zones).toEqual(["a", "b"]);

@@ -24,12 +24,14 @@ export interface UpOptions extends RangeOptions {
   readonly zones?: string;
   readonly proxyMode?: string;
   readonly proxyFlags?: ProxyFlagTexts;
+  readonly proxyWorkers?: string;
   readonly images: readonly string[];
   /** Addresses joined by commas, or `none`. */
   readonly dnsUpstream?: string;
 }
 
 const mostNodes = 16;
+const mostProxyWorkers = 64;
 
 /**
  * The settings of a new stack. `host.privileged` says whether namespaces can be made here. Throws a UserError (exit code 2) that
@@ -57,6 +59,7 @@ export function newSettings(
     ...(options.zones === undefined ? {} : { zones: zoneNames(options.zones) }),
     proxyMode: mode,
     ...(Object.keys(proxyFlags).length > 0 ? { proxyFlags } : {}),
+    ...(options.proxyWorkers === undefined ? {} : { proxyWorkers: checkProxyWorkers(options.proxyWorkers) }),
     images: options.images.map(imageRule),
     ...(options.dnsUpstream === undefined ? {} : { dnsUpstream: dnsUpstream(options.dnsUpstream) }),
     workingDirectory,
@@ -96,7 +99,14 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
   const added = options.images
     .map(imageRule)
     .filter((rule) => !existing.images.some((one) => Bun.deepEquals(one, rule)));
-  return added.length > 0 ? { ...existing, images: [...existing.images, ...added] } : existing;
+  const proxyWorkers = options.proxyWorkers === undefined ? undefined : checkProxyWorkers(options.proxyWorkers);
+  const otherWorkers = proxyWorkers !== undefined && proxyWorkers !== (existing.proxyWorkers ?? 1);
+  if (added.length === 0 && !otherWorkers) return existing;
+  return {
+    ...existing,
+    images: [...existing.images, ...added],
+    ...(otherWorkers ? { proxyWorkers } : {}),
+  };
 }
 
 function networkKind(text: string | undefined): NetworkKind | undefined {
@@ -127,6 +137,13 @@ function nodeCount(text: string | undefined): number | undefined {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= mostNodes) return count;
   throw wrong(`--nodes ${text}`, `a number from 1 to ${mostNodes} is wanted`);
+}
+
+/** How many processes a stack's proxy is. Throws a UserError (exit code 2). */
+export function checkProxyWorkers(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= mostProxyWorkers) return count;
+  throw wrong(`--proxy-workers ${text}`, `a number from 1 to ${mostProxyWorkers} is wanted`);
 }
 
 /** Each becomes the value of a label. */

@@ -7,21 +7,23 @@ import { defaultGraph } from "../collections/graph.ts";
 import type { Distribution } from "../distribution/distribution.ts";
 import type { Finding } from "../model/status-update.ts";
 import type { NetworkRanges } from "../node/network.ts";
-import type { SupervisedState, Supervisor } from "../node/supervisor.ts";
+import type { SupervisedState } from "../node/supervisor.ts";
 import type { ProcessStatus, StackStatus } from "./control-api.ts";
 import type { StackNodes } from "./embedded-nodes.ts";
 import { findingInWords } from "./explain.ts";
 import type { StackObjects } from "./objects.ts";
+import { proxyStatuses } from "./proxy-status.ts";
 import { rangeOptions } from "./ranges-from-options.ts";
 import type { StackSettings } from "./stack.ts";
 import type { StackDns } from "./stack-dns.ts";
+import type { StackProxy } from "./stack-proxy.ts";
 
 export interface StatusParts {
   readonly settings: StackSettings;
   readonly api: ApiServer;
   readonly objects: StackObjects;
   readonly nodes: StackNodes;
-  readonly proxy: Supervisor;
+  readonly proxy: StackProxy;
   readonly dns: StackDns;
   readonly distribution: Distribution;
   readonly clock: Clock;
@@ -51,17 +53,12 @@ export async function stackStatus(parts: StatusParts): Promise<StackStatus> {
     apiServer: api.url,
     processes: [
       { component: "control", pid: process.pid, state: "running", restarts: 0 },
-      processStatus("proxy", proxy.state()),
+      processStatus("proxy", proxy.process.state()),
       processStatus("dns", dns.process.state()),
       ...nodes.all.map(({ place, standIns }) => processStatus(`stand-ins ${place.name}`, standIns.process())),
     ],
-    proxies: distribution.proxyStates().map((state) => ({
-      ...{ proxy: state.proxy, connected: state.connected, since: state.since, pid: state.pid },
-      ...{ program: state.program, admin: state.admin, scopes: state.scopes, types: state.types },
-      sent: state.versionSent,
-      applied: state.versionApplied,
-      rejected: state.rejected.map(({ resource, name, reason }) => `${resource} ${name}: ${reason}`),
-    })),
+    proxies: proxyStatuses(distribution.proxyStates()),
+    ...(proxy.pending === undefined ? {} : { pendingUpgrade: proxy.pending }),
     errors: [
       ...defaultGraph.errors().map(({ collection, key, message }) => `${collection} ${key}: ${message}`),
       ...nodes.ruleProblems().map((problem) => `Service rules of ${problem}`),

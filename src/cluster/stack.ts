@@ -42,6 +42,8 @@ export interface StackSettings {
   readonly proxyMode: ProxyMode;
   /** kube-proxy's flags that were given, by name; checked. */
   readonly proxyFlags?: ProxyFlagTexts;
+  /** Processes that the stack's proxy is; 1 unless given. May be another one at a later start. */
+  readonly proxyWorkers?: number;
   readonly images: readonly ImageRule[];
   /** Where names outside of the cluster are asked (`dns/config-map.ts`, `forwardOf`); the host's resolvers unless given. */
   readonly dnsUpstream?: string;
@@ -152,6 +154,11 @@ export function writeSettings(settings: StackSettings): StackPaths {
 
 /** Makes the directory for sockets, which a reboot may have taken. */
 export function makeRuntime(name: string): void {
+  makePrivate(join(makeRuntimeHome(), name));
+}
+
+/** Where all directories for sockets are. Throws a UserError when it is somebody else's. */
+export function makeRuntimeHome(): string {
   const home = runtimeHome();
   makePrivate(home);
   const owner = lstatSync(home);
@@ -160,7 +167,7 @@ export function makeRuntime(name: string): void {
       remedy: "Set XDG_RUNTIME_DIR to a directory of your own.",
     });
   }
-  makePrivate(join(home, name));
+  return home;
 }
 
 function makePrivate(directory: string): void {
@@ -174,7 +181,7 @@ function stateHome(): string {
   return process.env.FAIRLEAD_HOME || join(state, "fairlead");
 }
 
-function runtimeHome(): string {
+export function runtimeHome(): string {
   const uid = process.getuid?.() ?? 0;
   if (uid === 0) return "/run/fairlead";
   return process.env.XDG_RUNTIME_DIR ? join(process.env.XDG_RUNTIME_DIR, "fairlead") : `/tmp/fairlead-${uid}`;

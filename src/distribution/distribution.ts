@@ -9,7 +9,7 @@ import type { Graph } from "../collections/graph.ts";
 import { type Source, source } from "../collections/source.ts";
 import { type ResourceType, resourceTypes } from "../model/model.ts";
 import type { ListenerState } from "../model/status-update.ts";
-import type { Rejection } from "../model/wire.ts";
+import type { Composition, Rejection } from "../model/wire.ts";
 import { type ResourceId, resourceId, splitId } from "./references.ts";
 import { type ModelCollections, ResourceSets, type ScopeName } from "./resource-sets.ts";
 import { type Delta, type SubscriptionOptions, SubscriptionState } from "./subscription.ts";
@@ -27,6 +27,8 @@ export interface ProxyState {
   readonly program: string | undefined;
   /** Its admin socket. */
   readonly admin: string | undefined;
+  /** What it is a worker of. */
+  readonly composition: Composition | undefined;
   readonly scopes: readonly ScopeName[];
   readonly connected: boolean;
   /** Since when it is connected, or not; milliseconds since the epoch. */
@@ -308,6 +310,7 @@ function proxyState(subscriber: Subscriber, connected: boolean, since: number): 
     pid: state.pid,
     program: state.program,
     admin: state.admin,
+    composition: state.composition,
     scopes: state.scopes,
     connected,
     since,

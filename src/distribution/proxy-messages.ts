@@ -1,7 +1,7 @@
 // What a proxy may say, checked: a message of another shape ends its connection and nothing else.
 
 import { type ResourceType, resourceTypes } from "../model/model.ts";
-import type { FromProxy, Rejection } from "../model/wire.ts";
+import type { Composition, FromProxy, Rejection } from "../model/wire.ts";
 
 /** The message as a {@link FromProxy}. Throws an Error that says what is wrong with it. */
 export function parseFromProxy(message: unknown): FromProxy {
@@ -21,6 +21,7 @@ export function parseFromProxy(message: unknown): FromProxy {
       pid: whole(fields["pid"], "hello.pid"),
       ...(fields["program"] === undefined ? {} : { program: text(fields["program"], "hello.program") }),
       ...(fields["admin"] === undefined ? {} : { admin: text(fields["admin"], "hello.admin") }),
+      ...(fields["composition"] === undefined ? {} : { composition: composition(fields["composition"]) }),
       have,
     };
   }
@@ -29,6 +30,16 @@ export function parseFromProxy(message: unknown): FromProxy {
     return { type: "applied", version, rejected: list(fields["rejected"], "applied.rejected").map(rejection) };
   }
   throw new Error(`unknown message type ${JSON.stringify(fields["type"])}`);
+}
+
+function composition(value: unknown): Composition {
+  const fields = record(value, "hello.composition");
+  return {
+    name: text(fields["name"], "hello.composition.name"),
+    pid: whole(fields["pid"], "hello.composition.pid"),
+    workers: whole(fields["workers"], "hello.composition.workers"),
+    admin: text(fields["admin"], "hello.composition.admin"),
+  };
 }
 
 function rejection(value: unknown): Rejection {

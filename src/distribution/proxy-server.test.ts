@@ -128,7 +128,7 @@ describe("the proxies' socket", () => {
     proxy.say({ ...hello(), have: { listeners: { l: "1" } } } as FromProxy);
     const other = await dial();
     other.say(hello("other"));
-    while (server.drain(1, "other") === 0) await Bun.sleep(0); // by then its hello was taken
+    while (server.drain(1, { proxy: "other" }) === 0) await Bun.sleep(0); // by then its hello was taken
     expect(distribution.proxyStates()).toEqual([]);
     model.listeners.set("l", listener("l"));
     complete();
@@ -150,7 +150,7 @@ describe("the proxies' socket", () => {
     ]);
     model.listeners.set("m", listener("m", { port: 81 }));
     expect(await before.hear()).toMatchObject({ version: 2, upsert: { listeners: [{ name: "m" }] } });
-    expect(server.drain(500, "p1", 7)).toBe(1);
+    expect(server.drain(500, { proxy: "p1", pid: 7 })).toBe(1);
     expect(await before.hear()).toEqual({ type: "drain", deadline: 500 });
   });
 
@@ -208,7 +208,7 @@ describe("the proxies' socket", () => {
     proxy.say(hello());
     model.listeners.set("l", listener("l"));
     await proxy.hear();
-    expect(server.drain(5000, "nobody")).toBe(0);
+    expect(server.drain(5000, { proxy: "nobody" })).toBe(0);
     expect(server.drain(5000)).toBe(1);
     expect(await proxy.hear()).toEqual({ type: "drain", deadline: 5000 });
   });

@@ -8,7 +8,7 @@ import type { Disposable } from "../base/disposal.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
 import { encodeFrameText, FrameDecoder } from "../model/frame.ts";
-import type { FromProxy, ToProxy } from "../model/wire.ts";
+import type { Composition, FromProxy, ToProxy } from "../model/wire.ts";
 import type { Distribution, Subscription } from "./distribution.ts";
 import { updateText } from "./encoded.ts";
 import { parseFromProxy } from "./proxy-messages.ts";
@@ -27,10 +27,11 @@ export interface ProxyServerOptions {
 
 export interface ProxyServer extends Disposable {
   /**
-   * Asks a proxy (all, when none is named; of those of one name, the one of `pid` if given) to finish within `deadline`
-   * milliseconds and exit. Returns how many were asked.
+   * Asks proxies to finish within `deadline` milliseconds and exit: all, or those of a name, or of a process, workers by the name and
+   * the first process of what they belong to. `successors`: so many processes listen on the same ports and go on.
+   * Returns how many were asked.
    */
-  drain(deadline: number, proxy?: string, pid?: number): number;
+  drain(deadline: number, which?: { readonly proxy?: string; readonly pid?: number }, successors?: number): number;
 }
 
 /** Milliseconds a connection may stay without saying who it is. */
@@ -61,11 +62,14 @@ export function serveProxies(options: ProxyServerOptions): ProxyServer {
     },
   });
   return {
-    drain(deadline, proxy, pid) {
+    drain(deadline, { proxy, pid } = {}, successors) {
       const asked = [...connections].filter(
-        (one) => (proxy === undefined || one.proxy === proxy) && (pid === undefined || one.pid === pid),
+        (one) =>
+          (proxy === undefined || (one.composition?.name ?? one.proxy) === proxy) &&
+          (pid === undefined || (one.composition?.pid ?? one.pid) === pid),
       );
-      for (const one of asked) one.send({ type: "drain", deadline });
+      for (const one of asked)
+        one.send({ type: "drain", deadline, ...(successors === undefined ? {} : { successors }) });
       return asked.length;
     },
     dispose() {
@@ -107,6 +111,7 @@ class Connection {
   #closed = false;
   proxy: string | undefined;
   pid: number | undefined;
+  composition: Composition | undefined;
 
   constructor(socket: Socket<Connection>, parts: ConnectionParts) {
     this.#socket = socket;
@@ -134,6 +139,7 @@ class Connection {
     if (this.proxy !== undefined) throw new Error("a second hello");
     this.proxy = message.proxy;
     this.pid = message.pid;
+    this.composition = message.composition;
     this.#hello.dispose();
     // A process has one connection: a new one means that the old one is dead, whether or not its end has arrived. Another
     // process of the same name is its successor, and both are told what changes until the old one goes.
@@ -142,11 +148,9 @@ class Connection {
     }
     void this.#parts.ready.then(() => {
       if (this.#closed) return;
-      const { proxy, pid, program, admin, scopes, have } = message;
-      this.#parts.log.info("proxy connected", { proxy, pid, scopes });
-      this.#subscription = this.#parts.distribution.subscribe({ proxy, pid, program, admin, scopes, have }, (delta) =>
-        this.#sendText(updateText(delta)),
-      );
+      const { type: _, ...proxy } = message;
+      this.#parts.log.info("proxy connected", { proxy: proxy.proxy, pid: proxy.pid, scopes: proxy.scopes });
+      this.#subscription = this.#parts.distribution.subscribe(proxy, (delta) => this.#sendText(updateText(delta)));
     });
   }
 

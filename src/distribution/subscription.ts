@@ -11,7 +11,7 @@ import {
   resourceTypes,
 } from "../model/model.ts";
 import { resourceSize } from "../model/resource-text.ts";
-import type { Rejection } from "../model/wire.ts";
+import type { Composition, Rejection } from "../model/wire.ts";
 import { type ResourceId, resourceId, splitId } from "./references.ts";
 import type { ResourceSets, ScopeName } from "./resource-sets.ts";
 
@@ -36,6 +36,7 @@ export interface SubscriptionOptions {
   /** Which program it says it is, and its admin socket. */
   readonly program?: string | undefined;
   readonly admin?: string | undefined;
+  readonly composition?: Composition | undefined;
   readonly scopes: readonly ScopeName[];
   /** The types it takes; all unless given. */
   readonly types?: readonly ResourceType[];
@@ -77,6 +78,7 @@ export class SubscriptionState {
   readonly pid: number | undefined;
   readonly program: string | undefined;
   readonly admin: string | undefined;
+  readonly composition: Composition | undefined;
   readonly scopes: readonly ScopeName[];
   readonly types: readonly ResourceType[];
   readonly #sets: ResourceSets;
@@ -98,6 +100,7 @@ export class SubscriptionState {
     this.pid = options.pid;
     this.program = options.program;
     this.admin = options.admin;
+    this.composition = options.composition;
     this.scopes = options.scopes;
     this.types = options.types ?? resourceTypes;
     for (const type of this.types) {

@@ -22,8 +22,11 @@ export type ToProxy =
       readonly patch?: readonly RouteTablePatch[];
       readonly remove: { readonly [T in ResourceType]?: readonly string[] };
     }
-  /** Stop accepting, finish what is in flight within `deadline` milliseconds, exit. */
-  | { readonly type: "drain"; readonly deadline: number };
+  /**
+   * Stop accepting, finish what is in flight within `deadline` milliseconds, exit. `successors`: how many processes listen on the
+   * same ports and go on.
+   */
+  | { readonly type: "drain"; readonly deadline: number; readonly successors?: number };
 
 export type FromProxy =
   | {
@@ -36,6 +39,8 @@ export type FromProxy =
       readonly program?: string;
       /** Its admin socket. */
       readonly admin?: string;
+      /** What it is a worker of. */
+      readonly composition?: Composition;
       /** Fingerprints (see `fingerprint.ts`) of the resources in force, by type and name: what a restart must not send again. */
       readonly have: { readonly [T in ResourceType]?: Readonly<Record<string, string>> };
     }
@@ -45,6 +50,15 @@ export type FromProxy =
       /** What was refused; the resource in force before stays. Everything else of the update is in force. */
       readonly rejected: readonly Rejection[];
     };
+
+/** Several processes on the same ports that are one proxy to look at. */
+export interface Composition {
+  readonly name: string;
+  /** Of the first process, which started the workers. */
+  readonly pid: number;
+  readonly workers: number;
+  readonly admin: string;
+}
 
 export interface Rejection {
   readonly resource: ResourceType;

@@ -3,12 +3,13 @@
 import { UserError } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
 import { usualMemory } from "./overload.ts";
-import type { ProxyOptions } from "./proxy.ts";
+import type { ProxyOptions, WorkerPlace } from "./proxy.ts";
 
 export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
              [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N]
              [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL] [--workers N]`;
 
+/** Of one composition. */
 const mostWorkers = 256;
 
 export interface Arguments extends ProxyOptions {
@@ -34,7 +35,7 @@ const known = new Set([
   "drain",
   "log-level",
   "workers",
-  "parent",
+  "worker",
 ]);
 
 /** Throws a UserError for anything that is not understood. */
@@ -63,11 +64,13 @@ export function parseArguments(args: readonly string[]): Arguments {
     values.has(name) ? { [as]: values.get(name)! } : {};
   const workers = number("workers", 1);
   if (workers < 1 || workers > mostWorkers) throw wrong(`--workers is a number from 1 to ${mostWorkers}`);
+  const composition = { name: required("name"), admin: required("admin") };
+  const place = values.has("worker") ? workerPlace(values.get("worker")!, composition) : undefined;
   return {
     control: required("control"),
-    name: required("name"),
+    name: place ? `${composition.name}/${place.number}` : composition.name,
     scopes: required("scopes").split(","),
-    admin: required("admin"),
+    admin: place ? workerAdmin(composition.admin, place.number) : composition.admin,
     ...optional("zone", "zone"),
     ...optional("program", "program"),
     ...optional("state", "state"),
@@ -78,8 +81,20 @@ export function parseArguments(args: readonly string[]): Arguments {
     drain: number("drain", 30_000),
     logLevel: level as LogLevel,
     workers,
-    ...(values.has("parent") ? { parent: number("parent", 0) } : {}),
+    ...(place ? { worker: place } : {}),
   };
+}
+
+/** The admin socket of one worker of the composition that has `admin`. */
+export function workerAdmin(admin: string, number: number): string {
+  return `${admin}.${number}`;
+}
+
+/** `2/4`: what the first process tells the second worker of four. */
+function workerPlace(text: string, composition: { readonly name: string; readonly admin: string }): WorkerPlace {
+  const [, number, of] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
+  if (!number) throw wrong("--worker is NUMBER/OF");
+  return { number: Number(number), composition: { ...composition, pid: process.ppid, workers: Number(of) } };
 }
 
 function wrong(message: string): UserError {

@@ -13,7 +13,7 @@ import type { FromProxy, Rejection, ToProxy } from "../model/wire.ts";
 export interface ControlEvents {
   hello(): Extract<FromProxy, { type: "hello" }>;
   update(update: Extract<ToProxy, { type: "update" }>): Promise<readonly Rejection[]>;
-  drain(deadline: number): void;
+  drain(deadline: number, successors: number | undefined): void;
 }
 
 /** Longest wait between attempts, in milliseconds: a restarted control process is found again within it. */
@@ -89,7 +89,7 @@ export class ControlConnection implements Disposable {
 
   #take(socket: Socket<Link>, message: ToProxy): void {
     if (message.type === "drain") {
-      this.#events.drain(message.deadline);
+      this.#events.drain(message.deadline, message.successors);
       return;
     }
     if (message.type !== "update") return;

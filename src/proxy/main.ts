@@ -6,13 +6,17 @@ import { messageOf, UserError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
 import { parseArguments } from "./arguments.ts";
 import { ProxyProcess } from "./proxy.ts";
-import { runWorkers } from "./workers.ts";
+import { type DrainMessage, handedOver, runWorkers } from "./workers.ts";
 
-/** Milliseconds between looks at the process without which this one ends. */
-const parentInterval = 500;
+/**
+ * Milliseconds that a worker goes on serving when its first process was killed: who started that one starts another, whose workers
+ * listen by then.
+ */
+const orphaned = 3_000;
 
 async function main(): Promise<void> {
-  const options = parseArguments(process.argv.slice(2));
+  const args = process.argv.slice(2);
+  const options = parseArguments(args);
   const level = { current: options.logLevel };
   const log = createLogger(
     (line) => process.stderr.write(`${line}\n`),
@@ -20,7 +24,8 @@ async function main(): Promise<void> {
     { proxy: options.name },
   );
   if (options.workers > 1) {
-    await runWorkers(import.meta.path, options, systemClock, log.child("workers"));
+    const context = { clock: systemClock, log: log.child("workers") };
+    await runWorkers([process.execPath, import.meta.path], args, options, context);
     process.exit(0);
   }
   const proxy = new ProxyProcess(options, systemClock, log, level);
@@ -33,18 +38,20 @@ async function main(): Promise<void> {
   };
   // The clock's timers do not keep the process alive; a proxy without configuration must wait all the same.
   setInterval(() => {}, 1 << 30);
-  const drain = () => void proxy.drain(options.drain).then(ended);
-  process.on("SIGTERM", drain);
-  process.on("SIGINT", drain);
-  if (options.parent !== undefined) {
-    // Killed, it could not say so; its successor starts workers of its own.
-    const watch = setInterval(() => {
-      if (process.ppid === options.parent) return;
-      clearInterval(watch);
-      drain();
-    }, parentInterval);
+  const drain = (deadline: number, successors?: number) => void proxy.drain(deadline, successors).then(ended);
+  const { worker } = options;
+  if (worker === undefined) for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => drain(options.drain));
+  else {
+    // A terminal's Ctrl-C comes to all of its processes: the first one says what is to be done.
+    process.on("SIGINT", () => {});
+    process.on("SIGTERM", () => drain(options.drain, 0));
+    process.on("message", (message: DrainMessage) => drain(message.drain, message.successors));
+    process.on("disconnect", () => setTimeout(() => drain(options.drain, worker.composition.workers), orphaned));
   }
-  await proxy.start(ended).catch((error) => {
+  const tell = () => {
+    if (process.connected) process.send?.(handedOver);
+  };
+  await proxy.start(ended, tell).catch((error) => {
     process.stderr.write(`proxy: ${messageOf(error)}\n`);
     process.exit(1);
   });

@@ -4,12 +4,14 @@
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger, LogLevel } from "../base/log.ts";
+import type { Composition } from "../model/wire.ts";
+import type { AdminSocket } from "./admin/listen.ts";
 import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FilterRuntime } from "./filters/runtime.ts";
-import { divert } from "./listener/divert.ts";
+import { amongStaying, listening, type Places, toOneStaying } from "./listener/divert.ts";
 import { Listeners } from "./listener/listeners.ts";
 import { Overload } from "./overload.ts";
 import type { ProxyRuntime } from "./runtime.ts";
@@ -36,13 +38,20 @@ export interface ProxyOptions {
   readonly accessLog?: string;
   /** Where the proxy is, for backends that prefer endpoints of the same zone. */
   readonly zone?: string;
-  /** The process without which this one ends: it is one of several workers. */
-  readonly parent?: number;
+  /** Set where it is one of several workers on the same ports. */
+  readonly worker?: WorkerPlace;
   /** Most client connections, and requests under way. */
   readonly maxConnections: number;
   readonly maxRequests: number;
   /** Bytes; 0: no bound. */
   readonly maxMemory: number;
+}
+
+/** Which of the workers of a composition a process is. */
+export interface WorkerPlace {
+  /** From 1. */
+  readonly number: number;
+  readonly composition: Composition;
 }
 
 /** Milliseconds that idle connections stay at most while the process drains. */
@@ -67,7 +76,7 @@ export class ProxyProcess {
   readonly #log: Logger;
   readonly #state: StateFile | undefined;
   #control: ControlConnection | undefined;
-  #admin: { stop(): void } | undefined;
+  #admin: AdminSocket | undefined;
   #drained: Promise<void> | undefined;
 
   constructor(options: ProxyOptions, clock: Clock, log: Logger, logLevel: CurrentLogLevel = { current: "info" }) {
@@ -117,13 +126,20 @@ export class ProxyProcess {
     return this.#control?.connected ?? false;
   }
 
-  /** Serves the stored configuration if there is one, then connects to the control process. `ended` is called after a drain. */
-  async start(ended: () => void): Promise<void> {
-    this.#admin = serveAdmin(this, (deadline) => void this.drain(deadline).then(ended));
+  /**
+   * Serves the stored configuration if there is one, then connects to the control process. `ended` is called after a drain,
+   * `handedOver` when the control process asks for one.
+   */
+  async start(ended: () => void, handedOver: () => void): Promise<void> {
+    const { worker } = this.options;
+    // The fellows of a worker that is asked by itself stay, and it will be started anew.
+    const alone = worker === undefined ? undefined : 0;
+    this.#admin = serveAdmin(this, (deadline, successors = alone) => void this.drain(deadline, successors).then(ended));
     const stored = this.#state?.load();
     if (stored) {
       const rejected = await this.configuration.apply({ version: 0, upsert: stored, remove: {} });
       this.#log.info("serving the stored configuration", { ...this.configuration.counts(), rejected: rejected.length });
+      this.#chooseByHash();
     }
     this.#control = new ControlConnection(this.options.control, this.runtime.clock, this.#log.child("control"), {
       hello: () => {
@@ -135,46 +151,71 @@ export class ProxyProcess {
           pid: process.pid,
           ...(this.options.program === undefined ? {} : { program: this.options.program }),
           admin: this.options.admin,
+          ...(worker === undefined ? {} : { composition: worker.composition }),
           have: this.configuration.have(),
         };
       },
       update: async (update) => {
         const rejected = await this.configuration.apply(update);
         this.configuration.version = update.version;
-        this.#state?.changed();
+        if (update.version === 1) this.#chooseByHash();
+        // What is in force is the same for all workers.
+        if (worker === undefined || worker.number === 1) this.#state?.changed();
         for (const { resource, name, reason } of rejected) this.#log.warn("rejected", { resource, name, reason });
         return rejected;
       },
-      drain: (deadline) => void this.drain(deadline).then(ended),
+      drain: (deadline, successors) => {
+        handedOver();
+        void this.drain(deadline, successors).then(ended);
+      },
     });
   }
 
-  /** Stops accepting, lets what is in flight finish within `deadline` milliseconds, closes the rest. */
-  drain(deadline: number): Promise<void> {
-    this.#drained ??= this.#drain(deadline);
+  /**
+   * Stops accepting, lets what is in flight finish within `deadline` milliseconds, closes the rest. `successors`: so many processes
+   * began to listen on the same ports after this one and its fellow workers, and take what connects from now on; 0 for a worker
+   * whose fellows stay. Undefined: nobody is known to, and where somebody is there all the same it may have it.
+   */
+  drain(deadline: number, successors?: number): Promise<void> {
+    this.#drained ??= this.#drain(deadline, successors);
     return this.#drained;
   }
 
-  /** Lets the next process, if there is one, have what connects from now on. */
-  async #divert(milliseconds: number): Promise<void> {
-    // Among workers the second of a port's sockets is not the next process.
-    if (this.options.parent !== undefined) return;
+  #onListening(run: (of: typeof listening, ports: ReadonlySet<number>) => unknown): boolean {
     try {
-      divert(new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port)));
+      run(listening, new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port)));
+      return true;
     } catch (error) {
       this.#log.warn("connections that are being made just now may be reset", { reason: messageOf(error) });
-      return;
+      return false;
     }
-    await new Promise<void>((resolve) => void this.runtime.clock.after(milliseconds, resolve));
   }
 
-  async #drain(deadline: number): Promise<void> {
+  /** Undoes what a hand-over left to ports that go on. */
+  #chooseByHash(): void {
+    this.#onListening(({ chooseByHash }, ports) => chooseByHash(ports));
+  }
+
+  /** Lets others have what connects from now on; resolves when nothing is on its way to this process any more. */
+  async #divert(milliseconds: number, successors: number | undefined): Promise<void> {
+    const leaving = this.options.worker?.composition.workers ?? 1;
+    const places: Places = { leaving, staying: successors ?? leaving };
+    const diverted = this.#onListening(({ choose, hearNoSyn }, ports) => {
+      if (places.staying > 0) choose(ports, amongStaying(places));
+      if (successors !== undefined) hearNoSyn(ports);
+    });
+    if (!diverted) return;
+    await new Promise<void>((resolve) => void this.runtime.clock.after(milliseconds, resolve));
+    if (places.staying > 0) this.#onListening(({ choose }, ports) => choose(ports, toOneStaying(places)));
+  }
+
+  async #drain(deadline: number, successors: number | undefined): Promise<void> {
     this.draining = true;
     this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
     // Another process may have taken over: it is told what changes, and it keeps the configuration, from now on.
     this.#control?.dispose();
     await this.#state?.end();
-    await this.#divert(Math.min(longestHandshake, deadline / 20));
+    await this.#divert(Math.min(longestHandshake, deadline / 20), successors);
     this.runtime.idleGrace = Math.min(longestGrace, deadline / 20);
     this.listeners.drain();
     flushWritten();

@@ -506,7 +506,7 @@ test("a proxy on the host's own network hands over without a failure, too", asyn
       for (let turn = 0; turn < 3; turn++) {
         const next = start();
         expect(await serving(next.pid)).toBe(true);
-        expect(model.control.drain(30_000, "test", current.pid)).toBe(1);
+        expect(model.control.drain(30_000, { proxy: "test", pid: current.pid }, 1)).toBe(1);
         expect(await current.exited).toBe(0);
         current = next;
         expect(await (await fetch("http://proxy/healthz", { unix: join(folder, "admin.sock") })).text()).toBe("ok\n");

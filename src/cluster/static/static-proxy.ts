@@ -16,22 +16,30 @@ import { type ProxyServer, serveProxies } from "../../distribution/proxy-server.
 import { type Model, type ResourceOf, type ResourceType, resourceTypes } from "../../model/model.ts";
 import { describeProvenance } from "../../model/provenance.ts";
 import type { Rejection } from "../../model/wire.ts";
+import type { ProxyStatus } from "../control-api.ts";
 import { filesOf } from "../manifests.ts";
+import { proxyStatuses } from "../proxy-status.ts";
 import { staticScope } from "./model-shapes.ts";
 import { type ReadModel, readModel } from "./read-model.ts";
 
 export interface StaticProxyOptions {
+  /** What it is called towards its control process, in logs and in `fairlead proxy status`. */
+  readonly name: string;
   readonly paths: readonly string[];
   /** The admin socket; in a folder of its own unless given. */
   readonly admin?: string;
   readonly accessLog?: string;
   readonly logLevel: LogLevel;
+  /** Processes on the same ports; 1: one. */
+  readonly workers: number;
   /** Milliseconds for what is in flight at the end. */
   readonly drain: number;
   readonly clock: Clock;
   readonly log: Logger;
   /** What a change of the files came to. Without a model nothing was taken; with one, all but what the problems name. */
   changed(problems: readonly string[], model?: Model): void;
+  /** How it is, whenever that is another. */
+  shown(status: ProxyStatus): void;
 }
 
 export interface StaticProxy {
@@ -75,8 +83,8 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
   const server = serveProxies({ path: control, distribution, clock, log });
   const child = Bun.spawn(
     [
-      ...[...program, "--control", control, "--name", "static", "--scopes", staticScope, "--admin", admin],
-      ...["--drain", String(options.drain), "--log-level", options.logLevel],
+      ...[...program, "--control", control, "--name", options.name, "--scopes", staticScope, "--admin", admin],
+      ...["--drain", String(options.drain), "--log-level", options.logLevel, "--workers", String(options.workers)],
       ...(options.accessLog === undefined ? [] : ["--access-log", options.accessLog]),
     ],
     { stdin: "ignore", stdout: "inherit", stderr: "inherit" },
@@ -89,16 +97,23 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
   });
   let asked = false;
   const end = () => {
-    child.kill(asked ? "SIGKILL" : "SIGTERM");
+    // The first of several processes passes it on.
+    child.kill(asked && options.workers === 1 ? "SIGKILL" : "SIGTERM");
     asked = true;
   };
 
   const apply = async (read: ReadModel): Promise<readonly string[]> => {
     await put(sources, read.model, distribution);
-    const [state] = distribution.proxyStates();
-    return (state?.rejected ?? []).map((one) => inWords(one, read));
+    const states = distribution.proxyStates();
+    for (const status of proxyStatuses(states)) options.shown(status);
+    return [...new Set(states.flatMap(({ rejected }) => rejected.map((one) => inWords(one, read))))];
   };
-  const refused = await Promise.race([apply(first), ended.then((code) => code)]);
+  const begun = async () => {
+    while (distribution.proxyStates().length < options.workers)
+      await new Promise<void>((resolve) => void clock.after(5, resolve));
+    return await apply(first);
+  };
+  const refused = await Promise.race([begun(), ended.then((code) => code)]);
   if (typeof refused === "number") throw new UserError(`the proxy did not start (exit code ${refused})`);
   if (refused.length > 0) {
     end();

@@ -2,27 +2,27 @@
 // that is being started is left out; without any the answer is 503.
 
 import { combinedClusters, combinedListeners, combinedSeries, combinedStatus, summedMetrics } from "./combined.ts";
-import { type AdminHandlers, defaultDrain, listenAdmin, wholeNumber } from "./listen.ts";
+import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin } from "./listen.ts";
 import type { ClusterView, ListenerView, SeriesView, StatusView } from "./views.ts";
 
 export interface CombinedOptions {
   readonly path: string;
   readonly name: string;
   readonly workers: readonly { readonly admin: string }[];
-  drain(deadline: number): void;
+  drain(deadline: number, successors: number | undefined): void;
 }
 
 const help = `GET /healthz, /metrics, /status, /config[?type=TYPE], /listeners, /routes, /clusters, /connections, /stats, /log-level
 PUT /log-level (debug, info, warn, error)
-POST /drain?deadline=MILLISECONDS, /reopen-logs
-Profiles are made by each worker at its own socket: this one's with .1, .2, … behind.
+POST /drain?deadline=MILLISECONDS[&successors=NUMBER], /reopen-logs
+Profiles are made by each worker at its own socket: this one's with .1, .2, … behind. So is a POST /drain of one: it is started anew.
 `;
 
 /** Milliseconds for a worker's answer. */
 const patience = 5_000;
 
 /** Throws an Error when the socket cannot be made. */
-export function serveCombinedAdmin({ path, name, workers, drain }: CombinedOptions): { stop(): void } {
+export function serveCombinedAdmin({ path, name, workers, drain }: CombinedOptions): AdminSocket {
   const each = async (method: string, target: string, body?: string): Promise<Response[]> => {
     const asked = workers.map(({ admin }) =>
       fetch(`http://proxy${target}`, {
@@ -66,12 +66,7 @@ export function serveCombinedAdmin({ path, name, workers, drain }: CombinedOptio
     "GET /log-level": async () => first(each("GET", "/log-level")),
     "PUT /log-level": async (_url, request) => first(each("PUT", "/log-level", await request.text())),
     "POST /reopen-logs": async () => first(each("POST", "/reopen-logs")),
-    "POST /drain": (url) => {
-      const deadline = wholeNumber(url, "deadline", defaultDrain, Number.MAX_SAFE_INTEGER);
-      if (deadline === undefined) return new Response("deadline is a number of milliseconds\n", { status: 400 });
-      drain(deadline);
-      return new Response("draining\n", { status: 202 });
-    },
+    "POST /drain": (url) => answerDrain(url, drain),
   };
   return listenAdmin(path, handlers, help);
 }

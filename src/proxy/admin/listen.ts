@@ -7,11 +7,16 @@ import { requestTarget } from "../../base/request-path.ts";
 /** By method and path: `GET /metrics`. */
 export type AdminHandlers = Readonly<Record<string, (url: URL, request: Request) => Response | Promise<Response>>>;
 
+export interface AdminSocket {
+  /** Returns whether the name was still this process's, and not its successor's. */
+  stop(): boolean;
+}
+
 /**
  * Listens at `path`, also when another process of ours still does: that one is left its socket and loses the name. `help` is the
  * answer to what there is no handler for. Throws an Error when the socket cannot be made.
  */
-export function listenAdmin(path: string, handlers: AdminHandlers, help: string): { stop(): void } {
+export function listenAdmin(path: string, handlers: AdminHandlers, help: string): AdminSocket {
   const beside = `${path}.${process.pid}`;
   rmSync(beside, { force: true });
   // By the mask rather than by chmod afterwards, so that there is no moment in which others could connect.
@@ -40,7 +45,9 @@ export function listenAdmin(path: string, handlers: AdminHandlers, help: string)
   return {
     stop() {
       void server.stop(true);
-      if (statSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true });
+      const owned = statSync(path, { throwIfNoEntry: false })?.ino === ino;
+      if (owned) rmSync(path, { force: true });
+      return owned;
     },
   };
 }
@@ -51,4 +58,18 @@ export function wholeNumber(url: URL, name: string, otherwise: number, most: num
   return Number.isInteger(value) && value >= 0 && value <= most ? value : undefined;
 }
 
-export const defaultDrain = 30_000;
+const defaultDrain = 30_000;
+/** Of one composition. */
+const mostSuccessors = 256;
+
+/** `POST /drain?deadline=MS&successors=N`: calls `drain`, unless a parameter is wrong. */
+export function answerDrain(url: URL, drain: (deadline: number, successors: number | undefined) => void): Response {
+  const deadline = wholeNumber(url, "deadline", defaultDrain, Number.MAX_SAFE_INTEGER);
+  if (deadline === undefined) return new Response("deadline is a number of milliseconds\n", { status: 400 });
+  const told = url.searchParams.has("successors");
+  const successors = wholeNumber(url, "successors", 0, mostSuccessors);
+  if (successors === undefined)
+    return new Response(`successors is a number from 0 to ${mostSuccessors}\n`, { status: 400 });
+  drain(deadline, told ? successors : undefined);
+  return new Response("draining\n", { status: 202 });
+}

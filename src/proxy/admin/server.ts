@@ -5,22 +5,24 @@ import { type LogLevel, logLevels } from "../../base/log.ts";
 import { resourceTypes } from "../../model/model.ts";
 import type { ProxyProcess } from "../proxy.ts";
 import { prometheusText } from "../telemetry/prometheus.ts";
-import { type AdminHandlers, defaultDrain, listenAdmin, wholeNumber } from "./listen.ts";
+import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, wholeNumber } from "./listen.ts";
 import { cpuProfile, longestProfile } from "./profile.ts";
 import { clusterViews, connectionViews, listenerViews, routeViews, seriesViews, statusView } from "./views.ts";
+
+type Drain = (deadline: number, successors: number | undefined) => void;
 
 const defaultProfile = 5;
 const help = `GET /healthz, /metrics, /status, /config[?type=TYPE], /listeners, /routes, /clusters, /connections, /stats, /log-level
 PUT /log-level (debug, info, warn, error)
-POST /drain?deadline=MILLISECONDS, /profile?seconds=SECONDS, /reopen-logs
+POST /drain?deadline=MILLISECONDS[&successors=NUMBER], /profile?seconds=SECONDS, /reopen-logs
 `;
 
 /** Throws an Error when the socket cannot be made. */
-export function serveAdmin(proxy: ProxyProcess, drain: (deadline: number) => void): { stop(): void } {
+export function serveAdmin(proxy: ProxyProcess, drain: Drain): AdminSocket {
   return listenAdmin(proxy.options.admin, handlersOf(proxy, drain), help);
 }
 
-function handlersOf(proxy: ProxyProcess, drain: (deadline: number) => void): AdminHandlers {
+function handlersOf(proxy: ProxyProcess, drain: Drain): AdminHandlers {
   return {
     // A proxy that refuses some lives: who ends it for that makes it worse for all.
     "GET /healthz": () =>
@@ -52,12 +54,7 @@ function handlersOf(proxy: ProxyProcess, drain: (deadline: number) => void): Adm
       proxy.logLevel.current = level as LogLevel;
       return new Response(`${level}\n`);
     },
-    "POST /drain": (url) => {
-      const deadline = wholeNumber(url, "deadline", defaultDrain, Number.MAX_SAFE_INTEGER);
-      if (deadline === undefined) return new Response("deadline is a number of milliseconds\n", { status: 400 });
-      drain(deadline);
-      return new Response("draining\n", { status: 202 });
-    },
+    "POST /drain": (url) => answerDrain(url, drain),
     "POST /reopen-logs": () => {
       proxy.runtime.telemetry.files.reopen();
       return new Response("reopened\n");
