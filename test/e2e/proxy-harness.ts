@@ -106,11 +106,17 @@ function flush(socket: Socket<FrameDecoder>): void {
 
 /** A spawned proxy with its fake control process and a folder for its files. */
 export class ProxyUnderTest {
+  readonly #prefix: readonly string[];
   readonly folder = mkdtempSync(join(tmpdir(), "fl-t-proxy-"));
   readonly control = new FakeControl(join(this.folder, "control.sock"));
   readonly admin = join(this.folder, "admin.sock");
   readonly state = join(this.folder, "state.json");
   process: Subprocess<"ignore", "ignore", "inherit"> | undefined;
+
+  /** What the program is started by (`ip netns exec NAME`). */
+  constructor(...prefix: readonly string[]) {
+    this.#prefix = prefix;
+  }
 
   /** Starts the program and waits for its hello. */
   async start(...more: readonly string[]): Promise<Hello> {
@@ -122,6 +128,7 @@ export class ProxyUnderTest {
   spawn(...more: readonly string[]): void {
     this.process = Bun.spawn(
       [
+        ...this.#prefix,
         process.execPath,
         program,
         "--control",

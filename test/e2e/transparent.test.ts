@@ -1,0 +1,272 @@
+// Clients' own addresses towards backends, and connections to addresses that are not the proxy's (TPROXY): a client, a proxy on the
+// way and a server, each in a network namespace, with the routing that both need. Needs root, ip, iptables, nft and curl.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Subprocess } from "bun";
+import type { Backend, FilterChain, Listener } from "../../src/model/model.ts";
+import { backend, forwardTo, from, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
+
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.log("skipped: transparent sockets need root");
+
+const [client, middle, server] = ["c", "p", "s"].map((one) => `fl-t-tr-${process.pid}-${one}`) as [
+  string,
+  string,
+  string,
+];
+/** The client's, the proxy's on both sides, and the server's. */
+const four = {
+  client: "10.255.81.2",
+  other: "10.255.81.3",
+  near: "10.255.81.1",
+  far: "10.255.82.1",
+  server: "10.255.82.2",
+};
+const six = { client: "fd81::2", other: "fd81::3", near: "fd81::1", far: "fd82::1", server: "fd82::2" };
+const serverPort = 8080;
+const otherPort = 8081;
+const onPort = 15_001;
+/** Of packets to backends, and of what is to be delivered here. */
+const mark = 1338;
+const here = 133;
+
+let folder: string;
+let proxy: ProxyUnderTest;
+let answering: Subprocess<"ignore", "pipe", "inherit">;
+
+function run(command: string): string {
+  const done = Bun.spawnSync(command.split(" "));
+  if (done.exitCode !== 0) throw new Error(`${command}: ${done.stderr}`);
+  return done.stdout.toString();
+}
+
+/** How curl calls a connection that was reset: in the middle, or before it looked. */
+const closed = /^(7|52|56)$/;
+
+/** What a client of this address gets. */
+async function get(source: string, url: string, ...options: readonly string[]): Promise<string> {
+  const command = ["ip", "netns", "exec", client, "curl", "-sg", "-m", "5", "--interface", source, ...options, url];
+  return await new Response(Bun.spawn(command, { stdout: "pipe" }).stdout).text();
+}
+
+/** Tells each request who sent it, and each connection of the other port, too. */
+const program = `
+  for (const hostname of ["${four.server}", "${six.server}"]) {
+    Bun.serve({ hostname, port: ${serverPort}, fetch: (request, server) => {
+      const { address, port } = server.requestIP(request);
+      return new Response("from " + address + " " + new URL(request.url).pathname + " " + port);
+    } });
+    Bun.listen({ hostname, port: ${otherPort}, socket: { data(socket, bytes) {
+      const head = bytes.toString().split("\\r\\n")[0];
+      socket.end("HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\n" + head + " from " + socket.remoteAddress);
+    } } });
+  }
+  console.log("up");
+`;
+
+beforeAll(async () => {
+  if (!isRoot) return;
+  for (const name of [client, middle, server]) {
+    run(`ip netns add ${name}`);
+    run(`ip -n ${name} link set lo up`);
+  }
+  const link = (a: string, b: string, names: readonly [string, string]) => {
+    run(`ip link add ${a} netns ${names[0]} type veth peer name ${b} netns ${names[1]}`);
+    run(`ip -n ${names[0]} link set ${a} up`);
+    run(`ip -n ${names[1]} link set ${b} up`);
+  };
+  link("near", "there", [middle, client]);
+  link("far", "there", [middle, server]);
+  const address = (name: string, device: string, text: string) =>
+    run(`ip -n ${name} addr add ${text} dev ${device}${text.includes(":") ? " nodad" : ""}`);
+  for (const [family, size] of [
+    [four, 24],
+    [six, 64],
+  ] as const) {
+    address(client, "there", `${family.client}/${size}`);
+    address(client, "there", `${family.other}/${size}`);
+    address(middle, "near", `${family.near}/${size}`);
+    address(middle, "far", `${family.far}/${size}`);
+    address(server, "there", `${family.server}/${size}`);
+    const flag = family === six ? "-6" : "-4";
+    run(`ip -n ${client} ${flag} route add default via ${family.near}`);
+    run(`ip -n ${server} ${flag} route add default via ${family.far}`);
+    // What comes back to a client's address is delivered here, and so is what TPROXY has marked.
+    run(`ip -n ${middle} ${flag} rule add iif far fwmark ${mark} lookup ${here}`);
+    run(`ip -n ${middle} ${flag} rule add iif near fwmark 1 lookup ${here}`);
+    run(`ip -n ${middle} ${flag} route add local default dev lo table ${here}`);
+  }
+  folder = mkdtempSync(join(tmpdir(), "fl-t-transparent-"));
+  // Connections that the proxy has marked stay its own, both ways; and nft's tproxy for IPv6, iptables' TPROXY for IPv4.
+  const rules = join(folder, "rules");
+  writeFileSync(
+    rules,
+    `table inet back {
+       chain out { type filter hook output priority mangle; meta mark ${mark} ct mark set meta mark; }
+       chain in { type filter hook prerouting priority mangle; ct mark ${mark} meta mark set ct mark; }
+     }
+     table ip6 taken {
+       chain in {
+         type filter hook prerouting priority mangle;
+         iifname near tcp dport 8000-9000 tproxy to :${onPort} meta mark set 1 accept
+       }
+     }`,
+  );
+  run(`ip netns exec ${middle} nft -f ${rules}`);
+  run(
+    `ip netns exec ${middle} iptables -w -t mangle -A PREROUTING -i near -p tcp --dport 8000:9000 -j TPROXY --on-port ${onPort} --tproxy-mark 1`,
+  );
+  answering = Bun.spawn(["ip", "netns", "exec", server, process.execPath, "-e", program], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  await answering.stdout.getReader().read();
+  proxy = new ProxyUnderTest("ip", "netns", "exec", middle);
+  await proxy.start("--access-log", join(folder, "access.log"));
+});
+
+afterAll(async () => {
+  if (!isRoot) return;
+  await proxy?.stop();
+  answering?.kill("SIGKILL");
+  await answering?.exited;
+  for (const name of [client, middle, server]) Bun.spawnSync(["ip", "netns", "del", name]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function listener(name: string, more: Partial<Listener>): Listener {
+  const chains: FilterChain[] = [{ from, when: { kind: "plain" }, serve: { routes: "main" } }];
+  return { name, from, scope: "gateway", address: four.near, port: 7000, transport: "tcp", chains, ...more };
+}
+
+function toServer(name: string, address: string, port: number, more: Partial<Backend> = {}) {
+  return {
+    backends: [backend(name, { originalSource: { mark }, ...more })],
+    endpoints: [{ backend: name, from, endpoints: [{ address, port, weight: 1 }] }],
+  };
+}
+
+for (const [family, addresses] of [
+  ["IPv4", four],
+  ["IPv6", six],
+] as const) {
+  const { near, server: far } = addresses;
+  const url = (port: number) => `http://${near.includes(":") ? `[${near}]` : near}:${port}`;
+
+  test.skipIf(!isRoot)(
+    `backends see their clients' addresses, and no client another's connection (${family})`,
+    async () => {
+      const update = { ...toServer("one", far, serverPort), routeTables: [routeTable([rule("all")])] };
+      expect(await proxy.control.update({ ...update, listeners: [listener("http", { address: near })] })).toEqual([]);
+      const both = [get(addresses.client, `${url(7000)}/a`), get(addresses.other, `${url(7000)}/b`)];
+      expect((await Promise.all(both)).map((text) => text.slice(0, text.lastIndexOf(" ")))).toEqual([
+        `from ${addresses.client} /a`,
+        `from ${addresses.other} /b`,
+      ]);
+      // In turns, on one connection of each client.
+      for (const source of [addresses.client, addresses.other, addresses.client]) {
+        const two = await get(source, `${url(7000)}/c`, `${url(7000)}/d`);
+        expect(two.replace(/ \d+(?=from|$)/g, " ")).toBe(`from ${source} /d from ${source} /c `);
+      }
+      // Connections that are passed through, and a PROXY header on them.
+      const relayed = listener("tcp", {
+        address: near,
+        port: 7001,
+        chains: [{ from, when: { kind: "plain" }, serve: { tcp: [forwardTo("two")] } }],
+      });
+      const two = toServer("two", far, otherPort, { protocol: "tcp", proxyProtocol: 1 });
+      expect(await proxy.control.update({ ...two, listeners: [relayed] })).toEqual([]);
+      expect(await get(addresses.client, `${url(7001)}/`, "--local-port", "20000-20100")).toMatch(
+        new RegExp(
+          `^PROXY TCP${family.slice(-1)} ${addresses.client} ${near} 20\\d\\d\\d 7001 from ${addresses.client}$`,
+        ),
+      );
+      // Nobody answers there, and nobody can be there: said as of any backend.
+      for (const [address, port] of [
+        [far, 9],
+        [family === "IPv4" ? six.server : four.server, serverPort],
+      ] as const) {
+        expect(await proxy.control.update(toServer("one", address, port))).toEqual([]);
+        expect(await get(addresses.client, `${url(7000)}/`, "-i")).toMatch(
+          /^HTTP\/1.1 503 [\s\S]*x-fairlead-reason: connect_failed/,
+        );
+      }
+      expect(await proxy.control.update({}, { listeners: ["http", "tcp"] })).toEqual([]);
+    },
+  );
+
+  test.skipIf(!isRoot)(
+    `connections to any address are taken with it, and go on with the client's (${family})`,
+    async () => {
+      const to = (port: number, address = far) => `http://${address.includes(":") ? `[${address}]` : address}:${port}/`;
+      const strangers = family === "IPv4" ? "203.0.113.7" : "2001:db8::7";
+      const range = (address: string) => `${address}/${family === "IPv4" ? 32 : 128}`;
+      const chains: FilterChain[] = [
+        {
+          from,
+          when: { kind: "plain", destination: [range(far)], destinationPorts: [serverPort] },
+          serve: { tcp: [], original: true, originalSource: { mark } },
+        },
+        {
+          from,
+          when: { kind: "plain", destination: [range(far)] },
+          serve: { tcp: [], original: true },
+        },
+        { from, when: { kind: "plain", source: [range(addresses.other)] }, serve: { routes: "main" } },
+      ];
+      const any = family === "IPv4" ? "0.0.0.0" : "::";
+      const taken = listener("taken", { address: any, port: onPort, transparent: true, chains });
+      const update = { ...toServer("one", far, serverPort), routeTables: [routeTable([rule("all")])] };
+      expect(await proxy.control.update({ ...update, listeners: [taken] })).toEqual([]);
+      // By its first chain, by its second with the proxy's address, by its third for one client, and by none for the other.
+      expect(await get(addresses.client, to(serverPort))).toStartWith(`from ${addresses.client} /`);
+      expect(await get(addresses.client, to(otherPort))).toBe(`GET / HTTP/1.1 from ${addresses.far}`);
+      expect(await get(addresses.other, to(8500, strangers))).toStartWith(`from ${addresses.other} /`);
+      expect(await get(addresses.client, to(8500, strangers), "-w", "%{exitcode}")).toMatch(closed);
+      expect(await (await proxy.get("/metrics")).text()).toContain('fairlead_proxy_errors_total{reason="no_chain"}');
+      // One that wanted to come here is not sent round in circles.
+      const direct = listener("taken", {
+        ...taken,
+        chains: [{ from, when: { kind: "plain" }, serve: { tcp: [], original: true } }],
+      });
+      expect(await proxy.control.update({ listeners: [direct] })).toEqual([]);
+      expect(await get(addresses.client, to(onPort, near), "-w", "%{exitcode}")).toMatch(closed);
+      let lines: string[] = [];
+      const told = (destination: string) => lines.some((line) => line.includes(`"destination":"${destination}"`));
+      while (!told(`${near}:${onPort}`)) {
+        await Bun.sleep(50);
+        lines = (await Bun.file(join(folder, "access.log")).text()).split("\n");
+      }
+      expect(lines.find((line) => line.includes(`"destination":"${near}:${onPort}"`))).toContain("no_destination");
+      expect(told(`${far}:${otherPort}`)).toBe(true);
+      expect(await proxy.control.update({}, { listeners: ["taken"] })).toEqual([]);
+    },
+  );
+}
+
+test.skipIf(!isRoot)("who may not make such sockets says so", async () => {
+  const powerless = new ProxyUnderTest(
+    "setpriv",
+    "--bounding-set",
+    "-net_admin,-net_raw",
+    "--inh-caps",
+    "-net_admin,-net_raw",
+  );
+  try {
+    await powerless.start();
+    const rejected = await powerless.control.update({
+      ...toServer("one", "127.0.0.1", serverPort),
+      listeners: [listener("taken", { address: "127.0.0.1", port: onPort, transparent: true })],
+    });
+    expect(rejected.map(({ name, reason }) => `${name}: ${reason}`)).toEqual([
+      "one: originalSource: connections with the client's address need CAP_NET_ADMIN (or root)",
+      "taken: a transparent listener needs CAP_NET_ADMIN (or root)",
+    ]);
+  } finally {
+    await powerless.stop();
+  }
+});
