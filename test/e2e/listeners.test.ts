@@ -416,9 +416,15 @@ test("clients are let in by authority and name, and backends are told who they a
     get(host).replace("\r\n\r\n", "\r\nX-Forwarded-Client-Cert: URI=spiffe://fleet/admin\r\n\r\n");
   const header = seen(await secure("must.example", forged("must.example"), client))["x-forwarded-client-cert"];
   expect(header).toMatch(/^Hash=[0-9a-f]{64};Subject="CN=client";URI=spiffe:\/\/fleet\/shop;DNS=shop.example$/);
-  for (const options of [{}, other, stranger]) {
+  // Who has none is told so by an alert, as far as the version has one for that; of others the connection is closed.
+  expect(await secure("must.example", get("must.example"))).toContain("CERTIFICATE_REQUIRED");
+  expect(await secure("must.example", get("must.example"), { maxVersion: "TLSv1.2" })).toContain("HANDSHAKE_FAILURE");
+  for (const options of [other, stranger]) {
     expect(await secure("must.example", get("must.example"), options)).toBeString();
   }
+  expect(await (await proxy.get("/metrics")).text()).toContain(
+    'fairlead_proxy_errors_total{reason="bad_client_certificate"} 4',
+  );
   expect(seen(await secure("may.example", forged("may.example")))).not.toHaveProperty("x-forwarded-client-cert");
   expect(seen(await secure("may.example", get("may.example"), other))).toMatchObject({ host: "may.example" });
   expect(await secure("may.example", get("may.example"), stranger)).toBeString();

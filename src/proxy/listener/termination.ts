@@ -62,12 +62,17 @@ export class Handshake extends Deadline {
       isServer: true,
       secureContext: certificateFor(certificates, hello.serverName)!.context,
       requestCert: clients !== undefined,
-      // Looked at in `#secured`, because optional ones must be good, too.
-      rejectUnauthorized: false,
+      // Where one is required, a client without gets its alert from the library (certificate_required; of TLS 1.2 handshake_failure).
+      // Where it is optional, and whatever its names, it is looked at in `#secured`: of that the library cannot tell the client.
+      rejectUnauthorized: clients?.mode === "require",
       ...(protocol === undefined ? {} : { ALPNProtocols: [protocol] }),
     });
     this.#tls.on("secure", () => this.#secured());
-    this.#tls.on("error", () => this.#failed());
+    this.#tls.on("error", (error) => {
+      if (!this.#over && clients && speaksOfCertificate(error))
+        reception.runtime.metrics.ended("bad_client_certificate");
+      this.#failed();
+    });
     this.#tls.on("close", () => this.#failed());
   }
 
@@ -110,4 +115,10 @@ export class Handshake extends Deadline {
     const identity = clientIdentity(new X509Certificate(raw), clients.tell);
     return isWanted(identity, clients.names) ? identity : "refused";
   }
+}
+
+/** Whether a handshake failed for the client's certificate: there is none, or OpenSSL's name of what is wrong with its chain. */
+function speaksOfCertificate(error: Error): boolean {
+  const { code = "" } = error as { code?: string };
+  return code === "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE" || (code.includes("_") && !code.startsWith("ERR_"));
 }
