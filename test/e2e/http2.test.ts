@@ -7,7 +7,7 @@ import http2 from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { Flag, FrameType, preface, Setting } from "../../src/proxy/http2/frame.ts";
+import { Flag, FrameType, Setting } from "../../src/proxy/http2/frame.ts";
 import { frame, number, Peer, settings } from "../../src/proxy/http2/peer.ts";
 import {
   backend,
@@ -20,6 +20,7 @@ import {
   rule,
 } from "./proxy-harness.ts";
 import { makeSecret, tlsListener } from "./proxy-secrets.ts";
+import { RawHttp2 } from "./raw-http2.ts";
 
 let proxy: ProxyUnderTest;
 let folder: string;
@@ -234,7 +235,7 @@ describe("backends of HTTP/2", () => {
       rawBackend(settings([Setting.maxConcurrentStreams, 2]), (peer, id) => [ok(peer, id)]),
       "h2c",
     );
-    const client = await RawHttp2.connect(plain);
+    const client = await rawClient(plain);
     const ids = Array.from({ length: 50 }, (_, index) => 2 * index + 1);
     client.send(...ids.map((id) => client.headers(id, get)));
     await client.until(() => client.heads.length === 50);
@@ -249,7 +250,7 @@ describe("backends of HTTP/2", () => {
       return [ok(peer, id)];
     });
     await serve(port, "h2c");
-    const client = await RawHttp2.connect(plain);
+    const client = await rawClient(plain);
     client.send(client.headers(1, { ...get, ":method": "POST" }));
     await client.until(() => client.heads.length === 1);
     expect(client.heads[0]!.fields[0]).toEqual([":status", "200"]);
@@ -285,53 +286,10 @@ describe("backends of HTTP/2", () => {
   });
 });
 
-/** A client of raw frames. */
-class RawHttp2 extends Peer {
-  readonly socket: Socket<undefined>;
-  #changed: (() => void)[] = [];
-  closed = false;
-
-  private constructor(socket: Socket<undefined>) {
-    super();
-    this.socket = socket;
-  }
-
-  static async connect(port: number, greet = settings()): Promise<RawHttp2> {
-    let client: RawHttp2 | undefined;
-    const socket = await Bun.connect({
-      hostname: "127.0.0.1",
-      port,
-      socket: {
-        data: (_socket, bytes) => client!.take(bytes),
-        close: () => client?.end(),
-      },
-    });
-    client = new RawHttp2(socket);
-    socket.write(Buffer.concat([preface, greet]));
-    cleanups.push(() => socket.terminate());
-    return client;
-  }
-
-  take(bytes: Buffer): void {
-    super.write(bytes, 0, bytes.length);
-    for (const changed of this.#changed.splice(0)) changed();
-  }
-
-  override end(): void {
-    this.closed = true;
-    for (const changed of this.#changed.splice(0)) changed();
-  }
-
-  send(...frames: readonly Uint8Array[]): void {
-    this.socket.write(Buffer.concat(frames));
-  }
-
-  async until(done: () => unknown): Promise<void> {
-    while (!done()) {
-      if (this.closed) throw new Error("the connection was closed");
-      await new Promise<void>((resolve) => this.#changed.push(resolve));
-    }
-  }
+async function rawClient(port: number, greet?: Buffer): Promise<RawHttp2> {
+  const client = await RawHttp2.connect(port, greet);
+  cleanups.push(() => client.close());
+  return client;
 }
 
 const get = { ":method": "GET", ":scheme": "http", ":authority": "localhost", ":path": "/" };
@@ -378,12 +336,12 @@ describe("WebSocket", () => {
 
   test("over HTTP/2 to a backend of HTTP/1.1", async () => {
     await serve(echo(), "http1");
-    await talk(await RawHttp2.connect(plain));
+    await talk(await rawClient(plain));
   });
 
   test("over HTTP/2 on both sides", async () => {
     await twice();
-    await talk(await RawHttp2.connect(plain));
+    await talk(await rawClient(plain));
   });
 
   test("over HTTP/1.1 to a backend of HTTP/2", async () => {
@@ -400,7 +358,7 @@ describe("WebSocket", () => {
 
   test("a backend that answers something else is a bad gateway, not a tunnel", async () => {
     await serve(echo(), "http1");
-    const client = await RawHttp2.connect(plain);
+    const client = await rawClient(plain);
     client.send(client.headers(1, { ...get, ":method": "CONNECT", ":protocol": "websocket", ":path": "/x" }, false));
     await client.until(() => client.heads.length > 0);
     expect(client.heads[0]!.fields).toContainEqual([":status", "502"]);
@@ -437,7 +395,7 @@ describe("limits and ends", () => {
     });
     cleanups.push(() => source.stop(true));
     await serve(source.port, "http1");
-    const client = await RawHttp2.connect(plain);
+    const client = await rawClient(plain);
     client.send(
       frame(FrameType.windowUpdate, 0, 0, number(1_000_000)),
       client.headers(1, { ...get, ":path": "/endless" }),
@@ -463,7 +421,7 @@ describe("limits and ends", () => {
     });
     cleanups.push(() => server.stop(true));
     await serve(server.port!, "http1");
-    const client = await RawHttp2.connect(plain);
+    const client = await rawClient(plain);
     client.send(client.headers(1, get));
     await client.until(() => client.of(FrameType.settings).length > 1);
     await fetch("http://proxy/drain?deadline=20000", { unix: proxy.admin, method: "POST" });
@@ -478,7 +436,7 @@ describe("limits and ends", () => {
 
   test("a flood ends the connection and costs others nothing", async () => {
     await serve(echo(), "http1");
-    const client = await RawHttp2.connect(plain);
+    const client = await rawClient(plain);
     for (let id = 1; id < 4_000; id += 2) {
       client.send(client.headers(id, get), frame(FrameType.rstStream, 0, id, number(8)));
     }

@@ -100,8 +100,8 @@ export class Connecting extends Deadline implements Attempt {
   }
 
   /** The socket is gone. */
-  closed(): void {
-    this.#codec?.onClose();
+  closed(broken: boolean): void {
+    this.#codec?.onClose(broken);
     this.failed("connect_failed");
   }
 }
@@ -129,14 +129,14 @@ const handlers = {
     else codec?.onClose();
     endTurn();
   },
-  close(socket: Socket<Connecting>) {
+  close(socket: Socket<Connecting>, error?: Error) {
     beginTurn();
-    socket.data.closed();
+    socket.data.closed(error !== undefined);
     endTurn();
   },
   error(socket: Socket<Connecting>) {
     beginTurn();
-    socket.data.closed();
+    socket.data.closed(true);
     socket.terminate();
     endTurn();
   },

@@ -20,7 +20,8 @@ export interface SocketCodec {
   onDrain(): void;
   /** The endpoint sends no more; absent: then there is nothing more for it either. */
   onEnd?(): void;
-  onClose(): void;
+  /** `broken`: not by an end. */
+  onClose(broken?: boolean): void;
 }
 
 /** A connection that is being made: it is told which way it ended. */

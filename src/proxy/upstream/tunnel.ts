@@ -22,6 +22,8 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
   #events: UpstreamEvents | undefined = undefined;
   /** The client has been told: what it sends from now on is the tunnel's. */
   #open = false;
+  /** The client sends no more. */
+  #ended = false;
   #held = false;
   #used = false;
   #left = false;
@@ -73,7 +75,9 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
 
   /** The request that asks for a tunnel has no end of its own; the tunnel's first half has. */
   end(): void {
-    if (this.#open) this.endAfterFlush();
+    if (!this.#open) return;
+    this.#ended = true;
+    this.endAfterFlush();
   }
 
   cancel(): void {
@@ -121,11 +125,13 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
     this.#deadlines.arm(this, lingerMilliseconds);
   }
 
-  onClose(): void {
+  /** After our own end a socket's last event is this one. */
+  onClose(broken = false): void {
     const events = this.#events;
     this.#events = undefined;
     this.#leave(false);
-    events?.upstreamFailed("upstream_closed", "never");
+    if (this.#ended && !broken) events?.responseEnd(undefined);
+    else events?.upstreamFailed("upstream_closed", "never");
   }
 
   expired(): void {
@@ -155,6 +161,7 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
 /** What a pool makes a tunnel's connection by. */
 export class TunnelConnections implements Connections {
   readonly protocol = "http1";
+  readonly size = 0;
   readonly idle = 0;
   readonly share = 1;
   readonly #owner: ConnectionsOwner;
@@ -175,6 +182,10 @@ export class TunnelConnections implements Connections {
   }
 
   sweep(): void {}
+
+  retireIdle(): boolean {
+    return false;
+  }
 
   retireAll(): void {}
 }
