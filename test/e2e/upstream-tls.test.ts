@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createSecureServer } from "node:http2";
+import net from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
 import type { Backend } from "../../src/model/model.ts";
@@ -265,6 +266,53 @@ test("relayed connections are encrypted on the way to the backend, halves and al
   };
   expect(await relay("orders.test")).toBe("you said hello");
   expect(await relay("other.test")).toBe("");
+});
+
+test("a PROXY header goes in the clear before the handshake, with requests and with what is passed through", async () => {
+  const ours = new Authority("ours");
+  const { certificate, privateKey } = ours.sign("server", "DNS:orders.test");
+  const context = tls.createSecureContext({ cert: certificate, key: privateKey });
+  const heads: string[] = [];
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => {});
+    socket.once("data", (bytes: Buffer) => {
+      const end = bytes.indexOf("\r\n") + 2;
+      socket.pause();
+      if (bytes.length > end) socket.unshift(bytes.subarray(end));
+      const secure = new tls.TLSSocket(socket, { isServer: true, secureContext: context, ALPNProtocols: ["http/1.1"] });
+      const reused = () => (secure.isSessionReused() ? " again" : "");
+      secure.on("data", (said: Buffer) => {
+        heads.push(`${bytes.subarray(0, end)}${said.toString().split(" ")[0]}${reused()}`);
+        if (said.includes("HTTP/1.1")) secure.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+      });
+      secure.on("end", () => secure.end("heard"));
+      secure.on("error", () => {});
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  ends.push(() => server.close());
+  const at = (server.address() as { port: number }).port;
+  const config: UpstreamTls = { authorities: "ours", serverName: "orders.test" };
+  const secrets = [authorities("ours", ours)];
+  expect(await serve(at, config, secrets, { proxyProtocol: 1 })).toEqual([]);
+  expect([await outcome(), await outcome()]).toEqual(["ok", "ok"]);
+  const begin = `PROXY TCP4 127.0.0.1 127.0.0.1 PORT ${port}\r\n`;
+  const said = () => heads.splice(0).map((text) => text.replace(/ \d+ (\d+)\r/, " PORT $1\r"));
+  expect(said()).toEqual([`${begin}GET`, `${begin}GET again`]);
+  // Whom it is sent to is looked at as ever.
+  expect(await serve(at, { ...config, serverName: "other.test" }, [], { proxyProtocol: 1 })).toEqual([]);
+  expect(await outcome()).toBe("503 backend_has_other_name");
+  const to = [{ from, weight: 1, target: { backend: "one" }, filters: [] }];
+  const rejected = await proxy.control.update({
+    backends: [backend("one", { protocol: "tcp", tls: config, proxyProtocol: 1 })],
+    listeners: [{ ...plainListener(port), chains: [{ from, when: { kind: "plain" }, serve: { tcp: to } }] }],
+  });
+  expect(rejected).toEqual([]);
+  const client = await RawClient.connect(port);
+  client.send("hello you");
+  client.socket.shutdown();
+  expect(await client.read(() => false)).toBe("heard");
+  expect(said()).toEqual([`${begin}hello`]);
 });
 
 test("secrets that are missing or do not fit are refused with the backend", async () => {
