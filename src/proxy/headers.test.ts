@@ -86,3 +86,24 @@ test("header filters mean what the model says", () => {
     }),
   );
 });
+
+test("a value is compared in place, and as `get` has it where a field is repeated, dropped or added", () => {
+  const block = new HeaderBlock();
+  const cases: [string, string][] = [
+    ["X-A: v2\r\n\r\n", "v2"],
+    ["x-a: v2x\r\n\r\n", "v2"],
+    ["x-a: v2\r\nx-a: v3\r\n\r\n", "v2,v3"],
+    ["x-b: v2\r\n\r\n", "v2"],
+    ["x-a: \r\n\r\n", ""],
+  ];
+  for (const [lines, wanted] of cases) {
+    const bytes = Buffer.from(lines);
+    block.clear();
+    parseFields(bytes, 0, bytes.length, block);
+    expect(block.is("x-a", wanted)).toBe(block.get("x-a") === wanted);
+    expect(block.is("x-a", "other")).toBe(false);
+    block.add("x-a", "v9");
+    expect(block.is("x-a", wanted)).toBe(block.get("x-a") === wanted);
+    expect(block.is("x-a", block.get("x-a")!)).toBe(true);
+  }
+});

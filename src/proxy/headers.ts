@@ -2,6 +2,7 @@
 // them, so that what nobody asks for never becomes a string, and changes beside it. Reused from message to message. Field
 // semantics are RFC 9110 §5; parsing is `http1/fields.ts`.
 
+import { uuidLength, writeUuid } from "./uuid.ts";
 import type { Outlet } from "./wire.ts";
 
 /**
@@ -81,9 +82,12 @@ export class HeaderBlock {
   sensitive = 0;
   /** Fields that were put behind the others: names in lower case and values in turn. */
   extra: string[] | undefined = undefined;
-  /** Finished lines behind all others, in two parts: what the proxy itself adds when nothing can change it any more. */
+  /**
+   * Finished lines behind all others: what the proxy itself adds when nothing can change it any more. The value of the last line
+   * is a fresh request id.
+   */
   tail = "";
-  tailEnd = "";
+  #id: Buffer | undefined = undefined;
 
   clear(): void {
     this.count = 0;
@@ -91,7 +95,18 @@ export class HeaderBlock {
     this.sensitive = 0;
     this.extra = undefined;
     this.tail = "";
-    this.tailEnd = "";
+  }
+
+  /** Puts finished lines behind all others, the last of which gets a fresh request id as its value. */
+  finishWithId(lines: string): void {
+    this.tail = lines;
+    this.#id ??= Buffer.alloc(uuidLength);
+    writeUuid(this.#id);
+  }
+
+  /** The request id behind `tail`; empty when there is none. */
+  get tailEnd(): string {
+    return this.tail === "" ? "" : this.#id!.latin1Slice(0, uuidLength);
   }
 
   /** Lets go of the bytes, so that an idle connection does not keep them. */
@@ -159,6 +174,24 @@ export class HeaderBlock {
       }
     }
     return found;
+  }
+
+  /** Whether the value of a field by its name in lower case, as {@link get} has it, is this one. No string is made. */
+  is(name: string, wanted: string): boolean {
+    let found = -1;
+    for (let index = 0; index < this.count; index++) {
+      if (this.kinds[index] === Kind.dropped || !this.named(index, name)) continue;
+      if (found >= 0) return this.get(name) === wanted;
+      found = index;
+    }
+    if (found < 0 || this.extra !== undefined) return this.get(name) === wanted;
+    const { source, spans } = this;
+    const start = spans[found * width + 2]!;
+    const { length } = wanted;
+    if (spans[found * width + 3]! - start !== length) return false;
+    for (let offset = 0; offset < length; offset++)
+      if (source[start + offset] !== wanted.charCodeAt(offset)) return false;
+    return true;
   }
 
   /** Whether a field has this name, given in lower case. */
@@ -240,7 +273,7 @@ export class HeaderBlock {
     }
     if (this.tail !== "") {
       to.text(this.tail);
-      to.text(this.tailEnd);
+      to.bytes(this.#id!, 0, uuidLength);
       to.text("\r\n");
     }
   }

@@ -19,6 +19,8 @@ export interface Wire {
 
 /** Larger pieces are handed to the kernel where they are instead of being copied together. */
 const joinBytes = 16 * 1024;
+/** Up to here a loop costs less than the call that copies. */
+const shortBytes = 16;
 /** The buffer in which one connection at a time gathers what it sends: that of `owner`. */
 const scratch = Buffer.allocUnsafeSlow(128 * 1024);
 let filled = 0;
@@ -97,8 +99,14 @@ export abstract class Outlet extends Deadline {
       this.bytes(Buffer.from(text, "latin1"), 0, text.length);
       return;
     }
-    this.#open(text.length);
-    filled += scratch.latin1Write(text, filled);
+    const { length } = text;
+    this.#open(length);
+    if (length > shortBytes) filled += scratch.latin1Write(text, filled);
+    else {
+      const at = filled;
+      for (let index = 0; index < length; index++) scratch[at + index] = text.charCodeAt(index);
+      filled = at + length;
+    }
   }
 
   /** The bytes from `start` to `end`, sent at the end of the turn, or at once when they are many. The buffer is ours from now on. */
@@ -107,7 +115,8 @@ export abstract class Outlet extends Deadline {
     const length = end - start;
     if (length <= joinBytes) {
       this.#open(length);
-      chunk.copy(scratch, filled, start, end);
+      if (length > shortBytes) chunk.copy(scratch, filled, start, end);
+      else for (let index = 0; index < length; index++) scratch[filled + index] = chunk[start + index]!;
       filled += length;
       return;
     }

@@ -57,8 +57,7 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
       cache.scheme = head.scheme;
       cache.lines = `x-forwarded-for: ${peer}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\n${certificateLine(head)}x-request-id: `;
     }
-    headers.tail = cache.lines;
-    headers.tailEnd = crypto.randomUUID();
+    headers.finishWithId(cache.lines);
     return true;
   }
   const before = headers.get("x-forwarded-for");

@@ -111,9 +111,18 @@ export function parseFields(bytes: Buffer, at: number, end: number, block: Heade
   }
 }
 
-/** A Content-Length: digits only, below 2^53; undefined when it is none. */
-export function parseLength(text: string): number | undefined {
-  return /^[0-9]{1,15}$/.test(text) ? Number(text) : undefined;
+/** The Content-Length that a field of a block is: up to 15 digits (below 2^53); undefined when it is none. */
+export function lengthOf({ source, spans }: HeaderBlock, index: number): number | undefined {
+  const start = spans[index * 4 + 2]!;
+  const end = spans[index * 4 + 3]!;
+  if (start === end || end - start > 15) return undefined;
+  let length = 0;
+  for (let position = start; position < end; position++) {
+    const digit = source[position]! - 48;
+    if (digit < 0 || digit > 9) return undefined;
+    length = length * 10 + digit;
+  }
+  return length;
 }
 
 /** The members of a comma-separated list in lower case, without empty ones. */

@@ -6,7 +6,7 @@ import { parseAuthority } from "../../model/host-pattern.ts";
 import type { RequestHead } from "../exchange.ts";
 import { HeaderBlock, Kind } from "../headers.ts";
 import type { Reason } from "../reason.ts";
-import { classes, listOf, malformed, maxHeadBytes, more, parseFields, parseLength, tooLarge } from "./fields.ts";
+import { classes, lengthOf, listOf, malformed, maxHeadBytes, more, parseFields, tooLarge } from "./fields.ts";
 
 export const maxTargetBytes = 16 * 1024;
 
@@ -173,7 +173,7 @@ function understand(head: Http1RequestHead): Reason | undefined {
     head.length = -1;
   } else if (length >= 0) {
     for (let index = length + 1; index < count; index++) if (kinds[index] === Kind.contentLength) return "bad_framing";
-    const bytes = parseLength(headers.value(length));
+    const bytes = lengthOf(headers, length);
     if (bytes === undefined) return "bad_framing";
     head.length = bytes;
   }

@@ -3,7 +3,7 @@
 
 import type { ResponseHead } from "../exchange.ts";
 import { HeaderBlock, Kind } from "../headers.ts";
-import { listOf, malformed, maxHeadBytes, more, parseFields, parseLength } from "./fields.ts";
+import { lengthOf, listOf, malformed, maxHeadBytes, more, parseFields } from "./fields.ts";
 import { dropForHop } from "./request.ts";
 
 export class Http1ResponseHead implements ResponseHead {
@@ -75,7 +75,7 @@ function understand(head: Http1ResponseHead, minor: number, toHead: boolean): bo
   if (length >= 0) {
     for (let index = length + 1; index < count; index++) if (kinds[index] === Kind.contentLength) return false;
   }
-  const bytes = length < 0 ? undefined : parseLength(headers.value(length));
+  const bytes = length < 0 ? undefined : lengthOf(headers, length);
   if (length >= 0 && bytes === undefined) return false;
   const status = head.status;
   if (status < 200 || status === 204 || status === 304 || toHead) {

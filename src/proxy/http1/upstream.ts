@@ -100,18 +100,24 @@ export class Http1Upstream extends Outlet implements Upstream {
     else {
       // CONNECT for a protocol is what GET with an upgrade is here (RFC 8441).
       if (head.method === "GET" || head.method === "CONNECT") this.text("GET ");
-      else this.text(`${head.method} `);
+      else {
+        this.text(head.method);
+        this.text(" ");
+      }
       this.text(head.path);
     }
     if (head.query !== undefined) {
       this.text("?");
       this.text(head.query);
     }
+    // Piece by piece: a string that is built of pieces costs more than the pieces.
     if (head.hostKept) {
       this.text(" HTTP/1.1\r\n");
       head.headers.write(this, hopByHop);
     } else {
-      this.text(` HTTP/1.1\r\nhost: ${head.authority}\r\n`);
+      this.text(" HTTP/1.1\r\nhost: ");
+      this.text(head.authority);
+      this.text("\r\n");
       head.headers.write(this, hopByHopAndHost);
     }
     if (this.#requestChunked) this.text("transfer-encoding: chunked\r\n");

@@ -17,6 +17,7 @@ import { FrameReader, type FrameSink } from "./reader.ts";
 import { connectionWindow, ReceiveWindow } from "./receive-window.ts";
 import { RecentResets } from "./recent-resets.ts";
 import type { Http2Stream } from "./stream.ts";
+import { Streams } from "./streams.ts";
 
 /** How long a connection that ended with an error may take to close, and one without streams to say goodbye. */
 export const lingerMilliseconds = 1_000;
@@ -26,7 +27,7 @@ const sweepMilliseconds = 10_000;
 export abstract class Http2Connection extends Deadline implements FrameSink {
   readonly output: FrameOutput;
   readonly encoder = new HpackEncoder();
-  readonly streams = new Map<number, Http2Stream>();
+  readonly streams = new Streams();
   /** No frames are taken any more. */
   closed = false;
   /** What we may send on all streams together. */
@@ -108,8 +109,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   onClose(): void {
     this.closed = true;
     this.output.discard();
-    const streams = [...this.streams.values()];
-    this.streams.clear();
+    const streams = this.streams.clear();
     this.#waiting.clear();
     breakAll(streams);
     if (this.#left) return;
@@ -172,7 +172,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   protected finish(): void {
     if (this.closed) return;
     this.closed = true;
-    breakAll([...this.streams.values()]);
+    breakAll(this.streams.all());
     this.output.endAfterFlush();
     this.deadlines.arm(this, lingerMilliseconds);
   }
@@ -300,7 +300,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
       return;
     }
     this.encoder.setLimit(peer.tableSize);
-    for (const stream of this.streams.values()) {
+    for (const stream of this.streams.all()) {
       stream.sendWindow += peer.window - before;
       if (stream.sendWindow > maxWindow) {
         this.connectionError(ErrorCode.flowControlError, "a window above 2^31-1");

@@ -105,7 +105,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
       return;
     }
     const stream = new Http2DownstreamStream(this, id, head);
-    this.streams.set(id, stream);
+    this.streams.add(stream);
     if (problem === undefined) stream.begin(endStream);
     else this.#refuse(stream, endStream, problem);
   }
@@ -125,7 +125,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
     super.holds(bytes);
     if (!this.crowded && this.held > maxHeld) {
       this.crowded = true;
-      for (const stream of this.streams.values()) (stream as Http2DownstreamStream).crowds();
+      for (const stream of this.streams.all()) (stream as Http2DownstreamStream).crowds();
     } else if (this.crowded && this.held < maxHeld / 2) {
       this.crowded = false;
       // Not from within a stream's write.
@@ -135,7 +135,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
 
   #disperse(): void {
     beginTurn();
-    for (const stream of [...this.streams.values()]) {
+    for (const stream of this.streams.all()) {
       if (this.crowded || this.closed) break;
       (stream as Http2DownstreamStream).disperses();
     }
@@ -192,7 +192,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
       if (left <= 0) this.#leave();
       return Math.min(next, left);
     }
-    for (const stream of [...this.streams.values()]) {
+    for (const stream of this.streams.all()) {
       next = Math.min(next, (stream as Http2DownstreamStream).sweep(timeouts));
     }
     return next;

@@ -4,7 +4,7 @@
 import { parseConnectTarget } from "../../model/connect.ts";
 import type { RequestHead, ResponseHead } from "../exchange.ts";
 import { type HeaderBlock, Kind } from "../headers.ts";
-import { parseLength } from "../http1/fields.ts";
+import { lengthOf } from "../http1/fields.ts";
 import { maxTargetBytes } from "../http1/request.ts";
 import type { Reason } from "../reason.ts";
 import type { FieldSection } from "./hpack/section.ts";
@@ -90,15 +90,15 @@ export function readRequest(
 function readTarget(section: FieldSection, head: Http2RequestHead): "malformed" | Reason | undefined {
   if ((section.pseudo & ordinary) !== ordinary || (section.pseudo & Pseudo.protocol) !== 0) return "malformed";
   head.method = section.method;
-  return readPath(section.path, head);
+  return readPath(section, head);
 }
 
-function readPath(target: string, head: Http2RequestHead): "malformed" | Reason | undefined {
-  if (target.length > maxTargetBytes) return "target_too_long";
-  if (target.charCodeAt(0) !== 47 && (target !== "*" || head.method !== "OPTIONS")) return "malformed";
-  const mark = target.indexOf("?");
-  head.path = mark < 0 ? target : target.slice(0, mark);
-  head.query = mark < 0 ? undefined : target.slice(mark + 1);
+function readPath({ path, query }: FieldSection, head: Http2RequestHead): "malformed" | Reason | undefined {
+  if (path.length + (query === undefined ? 0 : query.length + 1) > maxTargetBytes) return "target_too_long";
+  const asterisk = path === "*" && query === undefined && head.method === "OPTIONS";
+  if (path.charCodeAt(0) !== 47 && !asterisk) return "malformed";
+  head.path = path;
+  head.query = query;
   return undefined;
 }
 
@@ -122,7 +122,7 @@ function readConnect(section: FieldSection, head: Http2RequestHead): "malformed"
   head.method = protocol === "websocket" ? "GET" : "CONNECT";
   head.upgrade = protocol;
   head.tunnelOnly = true;
-  return readPath(section.path, head);
+  return readPath(section, head);
 }
 
 /** Fills the head of an answer. False: it is malformed. `toHead`: the request was a HEAD. */
@@ -167,7 +167,7 @@ export function readTrailers(section: FieldSection): HeaderBlock | undefined {
 function readLength(headers: HeaderBlock): number | undefined {
   const index = headers.at(Kind.contentLength);
   if (index < 0) return -1;
-  return isRepeated(headers, index) ? undefined : parseLength(headers.value(index));
+  return isRepeated(headers, index) ? undefined : lengthOf(headers, index);
 }
 
 function isRepeated(headers: HeaderBlock, first: number): boolean {

@@ -103,7 +103,8 @@ export class Peer implements Wire {
     this.#continued = Buffer.alloc(0);
     const fields = section.headers.entries();
     for (const name of ["protocol", "path", "authority", "scheme", "method", "status"] as const) {
-      if (section[name] !== "") fields.unshift([`:${name}`, section[name]]);
+      const value = name === "path" && section.query !== undefined ? `${section.path}?${section.query}` : section[name];
+      if (value !== "") fields.unshift([`:${name}`, value]);
     }
     this.heads.push({ id, fields, end: (flags & Flag.endStream) !== 0 });
   }

@@ -87,7 +87,7 @@ export class Http2Upstream extends Http2Connection {
     this.lastOwn = this.lastOwn === 0 ? 1 : this.lastOwn + 2;
     stream.id = this.lastOwn;
     stream.sendWindow = this.peer.window;
-    this.streams.set(stream.id, stream);
+    this.streams.add(stream);
     if (this.lastOwn >= lastStream || this.served >= this.owner.requestsPerConnection) this.#leave();
   }
 
@@ -148,7 +148,7 @@ export class Http2Upstream extends Http2Connection {
   /** The endpoint takes no more streams, and says which it will not serve. */
   protected wentAway(last: number): void {
     this.#leave();
-    for (const stream of [...this.streams.values()]) {
+    for (const stream of this.streams.all()) {
       if (stream.id > last) (stream as Http2UpstreamStream).unserved();
     }
     if (this.busy === 0) this.retire();
@@ -175,7 +175,7 @@ export class Http2Upstream extends Http2Connection {
 
   protected sweep(): number {
     let next = Number.POSITIVE_INFINITY;
-    for (const stream of [...this.streams.values()]) {
+    for (const stream of this.streams.all()) {
       next = Math.min(next, (stream as Http2UpstreamStream).sweep(this.owner.timeouts.idle));
     }
     return next;

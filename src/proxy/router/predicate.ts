@@ -21,6 +21,11 @@ export function compileMatch(match: Match, withPath: boolean): Predicate[] {
   if (method !== undefined) predicates.push((head) => head.method === method);
   if (withPath && path) predicates.push(pathPredicate(path));
   for (const { name, match: wanted } of match.headers ?? []) {
+    if (wanted.kind === "exact" && !wanted.ignoreCase && name !== "host") {
+      const { value } = wanted;
+      predicates.push(({ headers }) => headers.is(name, value));
+      continue;
+    }
     const test = stringTest(wanted);
     predicates.push(name === "host" ? (head) => test(head.authority) : (head) => test(head.headers.get(name)));
   }

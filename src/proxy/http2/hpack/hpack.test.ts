@@ -275,8 +275,7 @@ test("a block of HTTP/1 fields is encoded in lower case, with what was added beh
   headers.push(26, 29, 31, 32, 0);
   headers.end = 34;
   headers.add("added", "1");
-  headers.tail = "x-forwarded-for: 10.0.0.1\r\nx-request-id: ";
-  headers.tailEnd = "abc";
+  headers.finishWithId("x-forwarded-for: 10.0.0.1\r\nx-request-id: ");
   const encoder = new HpackEncoder();
   encoder.begin();
   encoder.status(200);
@@ -287,8 +286,9 @@ test("a block of HTTP/1 fields is encoded in lower case, with what was added beh
     ["x-b", "c"],
     ["added", "1"],
     ["x-forwarded-for", "10.0.0.1"],
-    ["x-request-id", "abc"],
+    ["x-request-id", headers.tailEnd],
   ]);
+  expect(headers.tailEnd).toHaveLength(36);
 });
 
 test("any bytes decode to something or are refused", () => {

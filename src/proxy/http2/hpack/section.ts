@@ -12,6 +12,8 @@ const bombBytes = 4 * maxListBytes;
 /** Most fields; browsers send each cookie as one. */
 const maxSectionFields = 256;
 
+const questionMark = 63;
+
 /** Small, because a stream that lives long keeps the whole of it. */
 const arenaBytes = 8 * 1024;
 let arena = Buffer.allocUnsafeSlow(arenaBytes);
@@ -23,7 +25,9 @@ export class FieldSection {
   method = "";
   scheme = "";
   authority = "";
+  /** Before the first `?`, and behind it; undefined when there is none. */
   path = "";
+  query: string | undefined = undefined;
   protocol = "";
   status = "";
   /** Bits of {@link Pseudo} that were there. */
@@ -45,6 +49,7 @@ export class FieldSection {
     this.scheme = "";
     this.authority = "";
     this.path = "";
+    this.query = undefined;
     this.protocol = "";
     this.status = "";
     this.malformed = false;
@@ -121,6 +126,10 @@ export class FieldSection {
   takeWritten(at: number, nameLength: number, end: number, kind: number, pseudo: number, valid: boolean): void {
     if (!this.#counts(end - at - 4 + fieldOverhead)) return;
     if (!valid) this.malformed = true;
+    if (pseudo === Pseudo.path) {
+      this.#target(at + nameLength + 2, end - 2);
+      return;
+    }
     if (pseudo !== Pseudo.none) {
       this.#pseudo(pseudo, arena.latin1Slice(at + nameLength + 2, end - 2));
       return;
@@ -130,9 +139,22 @@ export class FieldSection {
     this.headers.push(at, at + nameLength, at + nameLength + 2, end - 2, kind);
   }
 
-  #pseudo(pseudo: number, value: string): void {
+  /** `:path` in the arena: its parts are taken from the bytes, because strings of strings cost more. */
+  #target(start: number, end: number): void {
+    this.#saw(Pseudo.path);
+    let mark = start;
+    while (mark < end && arena[mark] !== questionMark) mark++;
+    this.path = arena.latin1Slice(start, mark);
+    this.query = mark < end ? arena.latin1Slice(mark + 1, end) : undefined;
+  }
+
+  #saw(pseudo: number): void {
     if ((this.pseudo & pseudo) !== 0 || this.headers.count > 0) this.malformed = true;
     this.pseudo |= pseudo;
+  }
+
+  #pseudo(pseudo: number, value: string): void {
+    this.#saw(pseudo);
     switch (pseudo) {
       case Pseudo.method:
         this.method = value;
@@ -143,9 +165,12 @@ export class FieldSection {
       case Pseudo.authority:
         this.authority = value;
         break;
-      case Pseudo.path:
-        this.path = value;
+      case Pseudo.path: {
+        const mark = value.indexOf("?");
+        this.path = mark < 0 ? value : value.slice(0, mark);
+        this.query = mark < 0 ? undefined : value.slice(mark + 1);
         break;
+      }
       case Pseudo.protocol:
         this.protocol = value;
         break;
