@@ -210,6 +210,20 @@ const requestLines: readonly SmugglingCase[] = [
   silent("a lower-case version", "GET /@@@@ http/1.1\r\nhost: a\r\n\r\n"),
   refused(505, "a version 2.0 without its preface", "GET /@@@@ HTTP/2.0\r\nhost: a\r\n\r\n"),
   refused(501, "CONNECT", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n"),
+  refused(
+    501,
+    "CONNECT, and a request behind it",
+    `CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\nGET /@@@@ HTTP/1.1\r\nhost: a\r\n\r\n`,
+  ),
+  refused(400, "CONNECT with a path", "CONNECT /@@@@ HTTP/1.1\r\nhost: a\r\n\r\n"),
+  refused(400, "CONNECT without a port", "CONNECT a HTTP/1.1\r\nhost: a\r\n\r\n"),
+  refused(400, "CONNECT with another Host", "CONNECT a:80 HTTP/1.1\r\nhost: b:80\r\n\r\n"),
+  refused(400, "CONNECT with a length", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\ncontent-length: 4\r\n\r\n@@@@"),
+  refused(
+    400,
+    "CONNECT with a transfer coding",
+    "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+  ),
   taken("the absolute form stands above Host", "GET http://b/@@@@ HTTP/1.1\r\nhost: a\r\n\r\n"),
   taken("the absolute form without a path", "GET http://b?@@@@ HTTP/1.1\r\nhost: a\r\n\r\n"),
   taken("a path that begins with two slashes", "GET //b/@@@@ HTTP/1.1\r\nhost: a\r\n\r\n"),
@@ -344,6 +358,11 @@ export const lenient: readonly {
     reason: "Transfer-Encoding wins over Content-Length, which is dropped (RFC 9112 §6.1)",
     peers: ["haproxy"],
     cases: ["CL.TE", "TE.CL", "CL.TE with a body of the length"],
+  },
+  {
+    reason: "a request behind a CONNECT that was refused is one; here the connection ends",
+    peers: ["haproxy"],
+    cases: ["CONNECT, and a request behind it"],
   },
   {
     reason: "equal lengths are one (RFC 9112 §6.3)",

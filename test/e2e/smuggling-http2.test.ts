@@ -23,6 +23,7 @@ interface Downgrade {
 }
 
 const hidden = "GET /hidden HTTP/1.1\r\nhost: a\r\n\r\n";
+const connect = { ":method": "CONNECT", ":scheme": undefined as never, ":path": undefined as never };
 const base = { ":method": "GET", ":scheme": "http", ":authority": "a", ":path": "/x" };
 
 /** Pseudo-header fields as given, then more. */
@@ -127,7 +128,12 @@ const cases: readonly Downgrade[] = [
   of(400, "userinfo in the authority", { ":authority": "b@a" }),
   of(400, "a slash in the authority", { ":authority": "a/b" }),
   of(400, "an empty authority", { ":authority": "" }),
-  of(501, "CONNECT", { ":method": "CONNECT", ":scheme": undefined as never, ":path": undefined as never }),
+  of(501, "CONNECT", { ...connect, ":authority": "a:80" }),
+  of(501, "CONNECT for a protocol", { ":method": "CONNECT", ":protocol": "connect-udp" }),
+  of(501, "CONNECT whose content looks like a request", { ...connect, ":authority": "a:80" }, [], hidden),
+  of("reset", "CONNECT without a port", connect),
+  of("reset", "CONNECT with a path", { ...connect, ":authority": "a:80", ":path": "/x" }),
+  of("reset", "CONNECT with a length", { ...connect, ":authority": "a:80" }, [["content-length", "4"]]),
 ];
 
 const folder = mkdtempSync(join(tmpdir(), "fl-t-downgrade-"));
