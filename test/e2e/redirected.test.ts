@@ -1,5 +1,5 @@
 // Listeners of one proxy in several network namespaces, and connections that the kernel's rules send to them (REDIRECT): served,
-// passed on to where the client wanted to go, and never in circles. Needs root, ip and iptables.
+// passed on to where the client wanted to go, and never in circles. Needs root, ip, iptables and ip6tables.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -51,6 +51,11 @@ beforeEach(async () => {
   run(`ip -n ${two} link set ${b} up`);
   run(`ip -n ${two} route add default via 10.255.77.1`);
   run(`ip -n ${one} addr add 10.255.78.1/32 dev lo`);
+  run(`ip -n ${one} addr add fd77::1/64 dev ${a} nodad`);
+  run(`ip -n ${two} addr add fd77::2/64 dev ${b} nodad`);
+  run(`ip -n ${two} -6 route add default via fd77::1`);
+  run(`ip -n ${one} addr add fd78::1/128 dev lo nodad`);
+  run(`ip netns exec ${one} ip6tables -w -t nat -A PREROUTING -p tcp --dport 8000:9000 -j REDIRECT --to-ports ${port}`);
   run(`ip netns exec ${one} iptables -w -t nat -A PREROUTING -p tcp --dport 8000:9000 -j REDIRECT --to-ports ${port}`);
   folder = mkdtempSync(join(tmpdir(), "fl-t-redirected-"));
   http = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("routed") });
@@ -111,7 +116,9 @@ test.skipIf(!isRoot)("what a rule sends here is passed on to where it wanted to 
       one,
       process.execPath,
       "-e",
-      `Bun.serve({ hostname: "10.255.78.1", port: 8080, fetch: () => new Response("meant") }); console.log("up")`,
+      `for (const hostname of ["10.255.78.1", "fd78::1"])
+        Bun.serve({ hostname, port: 8080, fetch: () => new Response("meant") });
+      console.log("up")`,
     ],
     { stdout: "pipe", stderr: "inherit" },
   );
@@ -132,6 +139,15 @@ test.skipIf(!isRoot)("what a rule sends here is passed on to where it wanted to 
   const metrics = await (await proxy.get("/metrics")).text();
   expect(metrics).toContain('fairlead_proxy_errors_total{reason="no_destination"} 1');
   expect(metrics).toContain('fairlead_proxy_errors_total{reason="connect_failed"} 1');
+  // IPv6 has a question of its own (IP6T_SO_ORIGINAL_DST); a socket for both families is asked by the client's.
+  const rest = { port, chains: passing.chains };
+  const six = listener("six", { ...redirected, ...rest, address: "::" });
+  expect(await proxy.control.update({ listeners: [six] }, { listeners: ["redirected"] })).toEqual([]);
+  expect(await inside(two, get("http://[fd78::1]:8080/"))).toBe("meant\n");
+  expect(await inside(two, get("http://[fd78::1]:8081/"))).toStartWith("failed");
+  expect(await inside(two, get(`http://[fd77::1]:${port}/`))).toStartWith("failed");
+  expect(await inside(two, get("http://10.255.78.1:8080/"))).toBe("meant\n");
+  expect(await proxy.control.update({}, { listeners: ["six"] })).toEqual([]);
   // With backends, only the log is told of it.
   const balanced = listener("redirected", redirected, { tcp: [forwardTo("one")] });
   expect(await proxy.control.update({ listeners: [balanced] })).toEqual([]);
@@ -142,4 +158,42 @@ test.skipIf(!isRoot)("what a rule sends here is passed on to where it wanted to 
     lines = await Bun.file(join(folder, "access.log")).text();
   }
   expect(JSON.parse(lines.split("\n")[0]!)).toMatchObject({ source: "10.255.77.2", destination: "10.255.78.1:8080" });
+});
+
+test.skipIf(!isRoot)("datagrams are taken in a namespace, and passed on from the proxy's own", async () => {
+  const echoes = [];
+  try {
+    for (const hostname of ["127.0.0.1", "::1"]) {
+      const data = (
+        socket: { send(text: string, port: number, address: string): void },
+        bytes: Buffer,
+        port: number,
+        address: string,
+      ) => socket.send(`${bytes} heard`, port, address);
+      echoes.push(await Bun.udpSocket({ hostname, socket: { data } }));
+    }
+    for (const [address, at, echo] of [
+      ["10.255.77.1", "127.0.0.1", echoes[0]!],
+      ["fd77::1", "::1", echoes[1]!],
+    ] as const) {
+      const datagrams = listener(
+        "datagrams",
+        { ...inNamespace(one), transport: "udp", address, port: 5353 },
+        { tcp: [forwardTo("one")] },
+      );
+      const to = { backend: "one", from, endpoints: [{ address: at, port: echo.port, weight: 1 }] };
+      const update = { backends: [backend("one", { protocol: "tcp" })], endpoints: [to], listeners: [datagrams] };
+      expect(await proxy.control.update(update)).toEqual([]);
+      const asking = `const socket = await Bun.udpSocket({
+        hostname: "${address.includes(":") ? "::" : "0.0.0.0"}",
+        connect: { hostname: "${address}", port: 5353 },
+        socket: { data(_, bytes) { console.log(bytes.toString()); process.exit() } },
+      });
+      setTimeout(() => process.exit(), 5000);
+      socket.send("hello")`;
+      expect(await inside(two, asking)).toBe("hello heard\n");
+    }
+  } finally {
+    for (const echo of echoes) echo.close();
+  }
 });

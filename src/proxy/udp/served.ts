@@ -151,6 +151,8 @@ class Session extends Deadline {
     this.#active = deadlines.now();
     this.#arm();
     Bun.udpSocket({
+      // Of the endpoint's family: a socket for 0.0.0.0 does not reach the other.
+      hostname: pool.address.includes(":") ? "::" : "0.0.0.0",
       connect: { hostname: pool.address, port: pool.port },
       binaryType: "buffer",
       socket: {
@@ -233,7 +235,8 @@ class Session extends Deadline {
   }
 }
 
-/** What should be encrypted must not go in clear, and there is no DTLS here. */
+/** What should be encrypted must not go in clear, and there is no DTLS here; nor can a datagram have a client's address. */
 function endpointOf(backend: BackendRuntime): EndpointPool | Reason {
-  return backend.tls ? "handshake_failed" : backend.reserve([]);
+  if (backend.tls) return "handshake_failed";
+  return backend.originalSource ? "connect_failed" : backend.reserve([]);
 }
