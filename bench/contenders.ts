@@ -8,7 +8,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Listener } from "../src/model/model.ts";
-import { defaultTextFormat } from "../src/proxy/telemetry/access-log-format.ts";
+import { defaultTextFormat } from "../src/proxy/telemetry/default-formats.ts";
 import { envoyProgram } from "../test/e2e/envoy.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener } from "../test/e2e/proxy-harness.ts";
 import { makeSecret, tlsListener } from "../test/e2e/proxy-secrets.ts";

@@ -62,6 +62,7 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
       this.answer("loop_detected");
       return;
     }
+    this.watched?.passOn(head.headers, !looksAtForwarding);
     const called = grpcTimeout(head);
     if (rule.requestTimeout > 0 || called !== undefined) {
       this.callTimed = called !== undefined;

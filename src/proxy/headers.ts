@@ -65,6 +65,12 @@ export const hopByHopNames: ReadonlySet<string> = new Set([
 const width = 4;
 const noBytes = Buffer.alloc(0);
 
+/** A line that is made when the head is sent. */
+export interface FinishedLine {
+  /** With its name in lower case and its CRLF; valid until the next line is asked for. */
+  line(): Buffer;
+}
+
 export class HeaderBlock {
   /** What the spans point into. */
   source: Buffer = noBytes;
@@ -88,6 +94,8 @@ export class HeaderBlock {
    */
   tail = "";
   #id: Buffer | undefined = undefined;
+  /** One more of those. */
+  last: FinishedLine | undefined = undefined;
 
   clear(): void {
     this.count = 0;
@@ -95,6 +103,7 @@ export class HeaderBlock {
     this.sensitive = 0;
     this.extra = undefined;
     this.tail = "";
+    this.last = undefined;
   }
 
   /** Puts finished lines behind all others, the last of which gets a fresh request id as its value. */
@@ -240,6 +249,16 @@ export class HeaderBlock {
     this.add(name, value);
   }
 
+  /** The value of a line in `tail`; that of its last is `tailEnd`. */
+  finished(name: string): string | undefined {
+    const { tail } = this;
+    for (let start = 0, end = tail.indexOf("\r\n"); end >= 0; start = end + 2, end = tail.indexOf("\r\n", start)) {
+      if (tail.startsWith(name, start) && tail[start + name.length] === ":")
+        return tail.slice(start + name.length + 2, end);
+    }
+    return undefined;
+  }
+
   /** All fields, names in lower case, for those who need them one by one (logs, decisions, other codecs). */
   entries(): [string, string][] {
     const list: [string, string][] = [];
@@ -275,6 +294,10 @@ export class HeaderBlock {
       to.text(this.tail);
       to.bytes(this.#id!, 0, uuidLength);
       to.text("\r\n");
+    }
+    if (this.last !== undefined) {
+      const line = this.last.line();
+      to.bytes(line, 0, line.length);
     }
   }
 }

@@ -6,31 +6,34 @@ import type { CompiledRule, CompiledShare } from "./compile.ts";
 import type { Downstream } from "./exchange.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
+import type { Place } from "./telemetry/access-record.ts";
 import { isoTime } from "./telemetry/iso-time.ts";
-import type { Watched } from "./telemetry/watched.ts";
+import type { RequestEnd, Watched } from "./telemetry/watched.ts";
 import type { EndpointPool } from "./upstream/pool.ts";
 import { turn } from "./wire.ts";
 
-export abstract class RequestAccount {
+export abstract class RequestAccount implements RequestEnd {
   protected readonly runtime: ProxyRuntime;
   protected readonly down: Downstream;
   /** Who makes the listener's line and the span; undefined where there are none. */
   protected readonly watched: Watched | undefined;
   /** As they came: filters may change the head. */
-  protected readonly path: string;
-  protected readonly authority: string;
+  readonly path: string;
+  readonly authority: string;
   protected rule: CompiledRule | undefined = undefined;
   protected share: CompiledShare | undefined = undefined;
   /** The endpoint of the last try. */
   protected pool: EndpointPool | undefined = undefined;
-  protected tries = 0;
+  tries = 0;
   /** Only where a policy, or a failure, asks for it. */
   protected attempts: Attempts | undefined = undefined;
   /** Of the answer as the client gets it; 0 until it begins. */
-  protected status = 0;
+  status = 0;
   /** Of bodies. */
-  protected bytesReceived = 0;
-  protected bytesSent = 0;
+  bytesReceived = 0;
+  bytesSent = 0;
+  /** What went wrong, when everything is told. */
+  reason: Reason | undefined = undefined;
   /** Everything is told. */
   protected over = false;
 
@@ -49,20 +52,26 @@ export abstract class RequestAccount {
     const slot = this.share?.slot ?? this.rule?.slot ?? this.runtime.unrouted;
     metrics.record(slot, this.status, milliseconds, this.bytesReceived, this.bytesSent);
     if (reason) metrics.ended(reason, slot);
-    if (this.watched) {
-      this.watched.finished({
-        status: this.status,
-        reason,
-        flags: flagsOf(reason, this.attempts),
-        bytesReceived: this.bytesReceived,
-        bytesSent: this.bytesSent,
-        attempts: this.tries,
-        route: this.rule?.rule.name,
-        backend: this.share?.backend?.name,
-        endpoint: this.pool,
-      });
-    }
+    this.reason = reason;
+    this.watched?.finished(this);
     if (accessLog) this.#log(reason, milliseconds);
+  }
+
+  get flags(): string {
+    return flagsOf(this.reason, this.attempts);
+  }
+
+  get route(): string | undefined {
+    return this.rule?.rule.name;
+  }
+
+  get backend(): string | undefined {
+    return this.share?.backend?.name;
+  }
+
+  /** Of the last try. */
+  get endpoint(): Place | undefined {
+    return this.pool;
   }
 
   #log(reason: Reason | undefined, milliseconds: number): void {

@@ -10,7 +10,7 @@ import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { forwardedElement } from "./trusted-hops.ts";
 
-/** The fields of a request that are written here. */
+/** The fields of a request that are written here, and that of its trace, which is written at the same time. */
 export const forwardingNames: ReadonlySet<string> = new Set([
   "x-forwarded-for",
   "x-forwarded-proto",
@@ -18,6 +18,7 @@ export const forwardingNames: ReadonlySet<string> = new Set([
   "forwarded",
   "x-forwarded-client-cert",
   "x-request-id",
+  "traceparent",
 ]);
 
 const plausible = /^[\x21-\x7e]{1,128}$/;

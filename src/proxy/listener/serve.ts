@@ -10,7 +10,7 @@ import { Http2Downstream } from "../http2/downstream.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
-import { type ListenerTelemetry, watch } from "../telemetry/watched.ts";
+import { type ListenerTelemetry, Watched } from "../telemetry/watched.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
 import type { ProxyAddresses } from "./proxy-protocol.ts";
@@ -105,7 +105,7 @@ export class ServedChain implements ClientServer, Served {
     if (this.trusted || head.peer !== undefined) believeHops(head, this.#scheme, this.trusted ?? nobody);
     const { client } = downstream.forwardingLines;
     if (client) head.client = client;
-    const forwarding = new Forwarding(this.#runtime, downstream, this.telemetry && watch(this.telemetry, downstream));
+    const forwarding = new Forwarding(this.#runtime, downstream, this.telemetry && new Watched(this.telemetry, downstream));
     const isMisdirected = this.isMisdirected?.(head.authority, downstream.forwardingLines.addresses!);
     forwarding.begin(isMisdirected ? misdirectedTable : this.table, this.#port);
     return forwarding;

@@ -6,10 +6,10 @@ import type { Listener, ListenerName } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Backends } from "../upstream/backends.ts";
 import { turn } from "../wire.ts";
-import { jsonFormat, responseHeadersIn, textFormat } from "./access-log-format.ts";
+import { lineFormat } from "./line-format.ts";
 import { LogFiles } from "./log-files.ts";
 import { SpanExporter } from "./spans.ts";
-import { type ListenerTelemetry, withPort } from "./watched.ts";
+import type { ListenerTelemetry } from "./watched.ts";
 
 export class Telemetry {
   readonly files: LogFiles;
@@ -30,24 +30,20 @@ export class Telemetry {
     if (this.#paths.get(name) !== accessLog?.path) this.forget(name);
     if (accessLog) this.#paths.set(name, accessLog.path);
     if (!accessLog && !tracing) return undefined;
-    const format = accessLog?.format;
-    const templates = format === undefined ? [] : "text" in format ? [format.text] : Object.values(format.json);
+    const answerFields: string[] = [];
+    const logs =
+      accessLog && file
+        ? [{ file, line: lineFormat(accessLog.format, answerFields), sample: accessLog.sample ?? 1 }]
+        : [];
     return {
-      log:
-        file && format
-          ? {
-              file,
-              line: "text" in format ? textFormat(format.text) : jsonFormat(format.json),
-              sample: accessLog?.sample ?? 1,
-              responseHeaders: responseHeadersIn(templates),
-            }
-          : undefined,
+      logs,
+      answerFields,
       tracing: tracing && {
         settings: tracing,
         collector: { backend: tracing.backend, path: tracing.path ?? "/v1/traces", service: tracing.service },
         exporter: this.spans,
       },
-      local: withPort(address, port),
+      local: { address, port },
       epoch: this.#clock.now() - turn.source(),
     };
   }

@@ -1,93 +1,219 @@
 // Where a request stands in a distributed trace: read from what came (W3C Trace Context level 1 `traceparent`, Zipkin's B3 in one
-// header or several), and written for the backend with this proxy's span as the parent. Ids are lower-case hexadecimal. What is
-// malformed is as if it were not there (W3C §3.3.1.1).
+// header or several), and passed on with this proxy's span as the parent. Ids are kept as numbers and become digits when the head
+// is sent: every request has one, and hardly any is recorded. What is malformed is as if it were not there (W3C §3.3.1.1).
 
 import type { TraceFormat } from "../../model/listener-telemetry.ts";
+import { type FinishedLine, type HeaderBlock, Kind } from "../headers.ts";
+import { hex } from "./line-values.ts";
 
-export interface TraceContext {
-  /** 32 digits. */
-  readonly traceId: string;
-  /** 16 digits: the caller's span. */
-  readonly parentId: string;
-  /** Undefined: nobody decided yet (B3 without a sampled state). */
-  readonly sampled: boolean | undefined;
-}
+/** Fields that tell of traces; they are replaced as a whole. */
+const traceFields = [
+  "traceparent",
+  "b3",
+  "x-b3-traceid",
+  "x-b3-spanid",
+  "x-b3-parentspanid",
+  "x-b3-sampled",
+  "x-b3-flags",
+];
 
-/** A header's value by its lower-case name. */
-export type HeaderLookup = (name: string) => string | undefined;
+/** `traceparent: ` and version 00, 32 digits of the trace, 16 of the span, and flags. */
+const line = Buffer.from(`traceparent: 00-${"0".repeat(32)}-${"0".repeat(16)}-00\r\n`);
+const traceAt = 16;
+const spanAt = 49;
+const flagsAt = 67;
 
-const zeros = /^0+$/;
-
-/** The context of a request, W3C's before B3's. */
-export function readTraceContext(header: HeaderLookup): TraceContext | undefined {
-  const parent = header("traceparent");
-  return (parent === undefined ? undefined : readTraceparent(parent)) ?? readB3(header);
-}
-
-function readTraceparent(text: string): TraceContext | undefined {
-  const match = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(text);
-  if (!match) return undefined;
-  const [, version, traceId, parentId, flags, more] = match as unknown as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string?,
-  ];
-  // Version 00 is all of the text; later ones may have more behind; ff is forbidden.
-  if (version === "ff" || (version === "00" && more !== undefined)) return undefined;
-  if (zeros.test(traceId) || zeros.test(parentId)) return undefined;
-  return { traceId, parentId, sampled: (Number.parseInt(flags, 16) & 1) === 1 };
-}
-
-function readB3(header: HeaderLookup): TraceContext | undefined {
-  const single = header("b3")?.split("-");
-  const [traceId, parentId, state] = single ?? [header("x-b3-traceid"), header("x-b3-spanid"), header("x-b3-sampled")];
-  if (traceId === undefined || parentId === undefined) return undefined;
-  if (!/^([0-9a-f]{16}|[0-9a-f]{32})$/.test(traceId) || !/^[0-9a-f]{16}$/.test(parentId)) return undefined;
-  if (zeros.test(traceId) || zeros.test(parentId)) return undefined;
-  const decided = single === undefined && header("x-b3-flags") === "1" ? "d" : state;
-  const sampled =
-    decided === "1" || decided === "d" || decided === "true"
-      ? true
-      : decided === "0" || decided === "false"
-        ? false
-        : undefined;
-  return { traceId: traceId.padStart(32, "0"), parentId, sampled };
-}
-
-/** Headers that tell a backend of the span `spanId` of this proxy. `tracestate` is passed on by whoever passes on headers. */
-export function traceHeaders(
-  format: TraceFormat,
-  traceId: string,
-  spanId: string,
-  sampled: boolean,
-): readonly (readonly [name: string, value: string])[] {
-  switch (format) {
-    case "w3c":
-      return [["traceparent", `00-${traceId}-${spanId}-0${sampled ? 1 : 0}`]];
-    case "b3":
-      return [["b3", `${traceId}-${spanId}-${sampled ? 1 : 0}`]];
-    case "b3multi":
-      return [
-        ["x-b3-traceid", traceId],
-        ["x-b3-spanid", spanId],
-        ["x-b3-sampled", sampled ? "1" : "0"],
-      ];
-  }
-}
-
-const pool = new Uint8Array(4096);
+/** Random bits, taken from the system in large pieces. */
+const pool = new Int32Array(2048);
 let used = pool.length;
 
-/** A new id of so many bytes; never all zeros. Random bytes are taken from the system in large pieces. */
-export function newId(bytes: 8 | 16): string {
-  if (used + bytes > pool.length) {
+function random(): number {
+  if (used === pool.length) {
     crypto.getRandomValues(pool);
     used = 0;
   }
-  const id = pool.subarray(used, used + bytes).toHex();
-  used += bytes;
-  return zeros.test(id) ? newId(bytes) : id;
+  return pool[used++]!;
+}
+
+/** A request's place in its trace, and the span that this proxy is. */
+export class TraceContext implements FinishedLine {
+  /** Whether the span is recorded. */
+  readonly sampled: boolean;
+  /** 128 bits, from the left. */
+  #trace0 = 0;
+  #trace1 = 0;
+  #trace2 = 0;
+  #trace3 = 0;
+  /** 64 bits of the caller's span; all 0: the trace begins here. */
+  #parent0 = 0;
+  #parent1 = 0;
+  readonly #span0: number;
+  readonly #span1: number;
+
+  /**
+   * Takes what the request says of its trace out of its head. `share`: of traces that begin here and of those that nobody decided
+   * about, those that are recorded, 0 to 1.
+   */
+  constructor(headers: HeaderBlock, share: number) {
+    let sampled: boolean | undefined;
+    if (carriesTrace(headers)) {
+      const traceparent = headers.get("traceparent");
+      if (traceparent !== undefined) sampled = this.#readTraceparent(Buffer.from(traceparent, "latin1"));
+      if (!this.#isTold) sampled = this.#readB3(headers);
+      // Malformed ones go, too: the next hop would take them for a trace of its own.
+      for (const name of traceFields) headers.remove(name);
+      if (!this.#isTold) headers.remove("tracestate");
+    }
+    if (!this.#isTold) {
+      this.#trace0 = random();
+      this.#trace1 = random();
+      this.#trace2 = random();
+      this.#trace3 = random() || 1;
+    }
+    this.#span0 = random();
+    this.#span1 = random() || 1;
+    this.sampled = sampled ?? (share > 0 && Math.random() < share);
+  }
+
+  get #isTold(): boolean {
+    return (this.#parent0 | this.#parent1) !== 0;
+  }
+
+  /** What the caller decided; undefined when it is malformed. */
+  #readTraceparent(bytes: Uint8Array): boolean | undefined {
+    const { length } = bytes;
+    if (length < 55 || bytes[2] !== hyphen || bytes[35] !== hyphen || bytes[52] !== hyphen) return undefined;
+    const version = digits(bytes, 0, 2);
+    const flags = digits(bytes, 53, 55);
+    // Version 00 is all of the text; later ones may have more behind; ff is forbidden.
+    if (version < 0 || version === 0xff || flags < 0) return undefined;
+    if (length > 55 && (version === 0 || bytes[55] !== hyphen)) return undefined;
+    return this.#take(bytes, 3, 35, 36) ? (flags & 1) === 1 : undefined;
+  }
+
+  /** What the caller decided, if it did; undefined also when it is malformed. */
+  #readB3(headers: HeaderBlock): boolean | undefined {
+    const single = headers.get("b3")?.split("-");
+    const [trace = "", span = "", state] =
+      single ?? ["x-b3-traceid", "x-b3-spanid", "x-b3-sampled"].map((name) => headers.get(name));
+    if ((trace.length !== 16 && trace.length !== 32) || span.length !== 16) return undefined;
+    const bytes = Buffer.from(`${trace.padStart(32, "0")}${span}`, "latin1");
+    if (!this.#take(bytes, 0, 32, 32)) return undefined;
+    const decided = single === undefined && headers.get("x-b3-flags") === "1" ? "d" : state;
+    if (decided === "1" || decided === "d" || decided === "true") return true;
+    return decided === "0" || decided === "false" ? false : undefined;
+  }
+
+  /** The ids of a caller. False when one is not hexadecimal or all zero. */
+  #take(bytes: Uint8Array, start: number, end: number, parentAt: number): boolean {
+    for (let at = start; at < end; at++) if (hexValues[bytes[at]!]! < 0) return false;
+    for (let at = parentAt; at < parentAt + 16; at++) if (hexValues[bytes[at]!]! < 0) return false;
+    const trace0 = word(bytes, start);
+    const trace1 = word(bytes, start + 8);
+    const trace2 = word(bytes, start + 16);
+    const trace3 = word(bytes, start + 24);
+    const parent0 = word(bytes, parentAt);
+    const parent1 = word(bytes, parentAt + 8);
+    if ((trace0 | trace1 | trace2 | trace3) === 0 || (parent0 | parent1) === 0) return false;
+    this.#trace0 = trace0;
+    this.#trace1 = trace1;
+    this.#trace2 = trace2;
+    this.#trace3 = trace3;
+    this.#parent0 = parent0;
+    this.#parent1 = parent1;
+    return true;
+  }
+
+  /**
+   * Puts it into the head that the backend gets. With `last`, nothing looks at the head or changes it any more. `tracestate` is
+   * passed on by whoever passes on fields.
+   */
+  passOn(headers: HeaderBlock, formats: readonly TraceFormat[], last: boolean): void {
+    for (const format of formats) {
+      if (format === "w3c" && last) headers.last = this;
+      else for (const [name, value] of this.#fields(format)) headers.add(name, value);
+    }
+  }
+
+  #fields(format: TraceFormat): readonly (readonly [name: string, value: string])[] {
+    const { traceId, spanId } = this;
+    const sampled = this.sampled ? "1" : "0";
+    switch (format) {
+      case "w3c":
+        return [["traceparent", `00-${traceId}-${spanId}-0${sampled}`]];
+      case "b3":
+        return [["b3", `${traceId}-${spanId}-${sampled}`]];
+      case "b3multi":
+        return [
+          ["x-b3-traceid", traceId],
+          ["x-b3-spanid", spanId],
+          ["x-b3-sampled", sampled],
+        ];
+    }
+  }
+
+  line(): Buffer {
+    this.writeTraceId(line, traceAt);
+    hex(line, hex(line, spanAt, this.#span0), this.#span1);
+    line[flagsAt] = this.sampled ? 0x31 : 0x30;
+    return line;
+  }
+
+  /** 32 digits; returns where they end. */
+  writeTraceId(to: Uint8Array, at: number): number {
+    return hex(to, hex(to, hex(to, hex(to, at, this.#trace0), this.#trace1), this.#trace2), this.#trace3);
+  }
+
+  get traceId(): string {
+    return text(this.#trace0, this.#trace1, this.#trace2, this.#trace3);
+  }
+
+  get spanId(): string {
+    return text(this.#span0, this.#span1);
+  }
+
+  /** Empty: the trace begins here. */
+  get parentId(): string {
+    return this.#isTold ? text(this.#parent0, this.#parent1) : "";
+  }
+}
+
+/** Whether any field begins like those of traces do: most requests of clients have none, and looking for each costs more. */
+function carriesTrace(headers: HeaderBlock): boolean {
+  const { source, spans, kinds, count } = headers;
+  for (let index = 0; index < count; index++) {
+    if (kinds[index] !== Kind.other) continue;
+    const first = source[spans[index * 4]!]! | 0x20;
+    if (first === 0x74 || first === 0x62) return true;
+    if (first === 0x78 && (source[spans[index * 4]! + 2]! | 0x20) === 0x62) return true;
+  }
+  return headers.extra !== undefined;
+}
+
+const hyphen = 0x2d;
+
+/** Lower case only, as both formats have it; -1: no digit. */
+const hexValues = new Int8Array(256).fill(-1);
+for (let value = 0; value < 16; value++) hexValues[value.toString(16).charCodeAt(0)] = value;
+
+/** A number of a few digits; negative when one is none. */
+function digits(bytes: Uint8Array, start: number, end: number): number {
+  let value = 0;
+  for (let at = start; at < end; at++) {
+    const digit = hexValues[bytes[at]!]!;
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+/** 32 bits from eight digits. */
+function word(bytes: Uint8Array, at: number): number {
+  let bits = 0;
+  for (let index = at; index < at + 8; index++) bits = (bits << 4) | hexValues[bytes[index]!]!;
+  return bits;
+}
+
+function text(...words: readonly number[]): string {
+  return words.map((bits) => (bits >>> 0).toString(16).padStart(8, "0")).join("");
 }

@@ -1,123 +1,62 @@
-// One request that is logged or traced: takes note of what the log line and the span need while the request goes by, and makes
-// them at its end. Requests of listeners without access log and tracing have none of it.
+// One request that is logged or traced: takes note of what the log line and the span need while the request goes by, and has
+// them written at its end. Requests of listeners without access log and tracing have none of it.
 
 import type { TracingSettings } from "../../model/listener-telemetry.ts";
 import type { Downstream, ResponseHead } from "../exchange.ts";
-import { type HeaderBlock, Kind } from "../headers.ts";
-import type { Reason } from "../reason.ts";
+import type { HeaderBlock } from "../headers.ts";
+import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { turn } from "../wire.ts";
-import type { AccessRecord, LineFormat } from "./access-log-format.ts";
+import type { AccessRecord, Place } from "./access-record.ts";
+import type { LineFormat } from "./line-format.ts";
 import type { LogFile } from "./log-files.ts";
-import type { Collector, SpanExporter } from "./spans.ts";
-import { newId, readTraceContext, traceHeaders } from "./trace-context.ts";
+import type { Collector, Span, SpanExporter } from "./spans.ts";
+import { TraceContext } from "./trace-context.ts";
 
 /** What a listener's settings come to. */
 export interface ListenerTelemetry {
-  readonly log:
-    | {
-        readonly file: LogFile;
-        readonly line: LineFormat;
-        readonly sample: number;
-        /** Fields of answers that lines have in them, in lower case. */
-        readonly responseHeaders: readonly string[];
-      }
-    | undefined;
+  readonly logs: readonly { readonly file: LogFile; readonly line: LineFormat; readonly sample: number }[];
+  /** Fields of answers that lines have in them, in lower case. */
+  readonly answerFields: readonly string[];
   readonly tracing:
     | { readonly settings: TracingSettings; readonly collector: Collector; readonly exporter: SpanExporter }
     | undefined;
-  /** `address:port`. */
-  readonly local: string;
+  readonly local: Place;
   /** Milliseconds since 1970 at `turn.now` 0. */
   readonly epoch: number;
 }
 
 /** What is known of a request at its end. */
-export interface RequestEnd {
-  readonly status: number;
-  readonly reason: Reason | undefined;
-  /** Response flags, separated by commas. */
-  readonly flags: string;
-  readonly bytesReceived: number;
-  readonly bytesSent: number;
-  readonly attempts: number;
-  readonly route: string | undefined;
+export interface RequestEnd
+  extends Pick<AccessRecord, "authority" | "path" | "status" | "flags" | "bytesReceived" | "bytesSent" | "route"> {
+  /** What went wrong. */
+  readonly reason: string | undefined;
+  readonly tries: number;
   readonly backend: string | undefined;
-  readonly endpoint: { readonly address: string; readonly port: number } | undefined;
-}
-
-const traceFields = [
-  "traceparent",
-  "b3",
-  "x-b3-traceid",
-  "x-b3-spanid",
-  "x-b3-parentspanid",
-  "x-b3-sampled",
-  "x-b3-flags",
-];
-
-/** Whether any field begins like those of traces do: most requests of clients have none, and looking for each costs more. */
-function carriesTrace(headers: HeaderBlock): boolean {
-  const { source, spans, kinds, count } = headers;
-  for (let index = 0; index < count; index++) {
-    if (kinds[index] !== Kind.other) continue;
-    const first = source[spans[index * 4]!]! | 0x20;
-    if (first === 0x74 || first === 0x62) return true;
-    if (first === 0x78 && (source[spans[index * 4]! + 2]! | 0x20) === 0x62) return true;
-  }
-  return headers.extra !== undefined;
-}
-
-/** A request's watch; undefined when there is nothing to be told of it. */
-export function watch(telemetry: ListenerTelemetry, down: Downstream): Watched | undefined {
-  const { log, tracing } = telemetry;
-  const logged = log !== undefined && (log.sample >= 1 || Math.random() < log.sample);
-  if (!logged && !tracing) return undefined;
-  return new Watched(telemetry, down, logged);
+  readonly endpoint: Place | undefined;
 }
 
 export class Watched implements AccessRecord {
-  traceId: string | undefined = undefined;
-  readonly method: string;
-  readonly authority: string;
-  readonly target: string;
-  upstreamTime: number | undefined = undefined;
-  duration = 0;
+  readonly trace: TraceContext | undefined;
+  /** As it came: filters may change the head. */
+  readonly query: string | undefined;
+  upstreamTime = -1;
+  answerFields: readonly (string | undefined)[] | undefined = undefined;
   readonly #telemetry: ListenerTelemetry;
   readonly #down: Downstream;
-  readonly #logged: boolean;
-  #spanId = "";
-  #parentId = "";
-  #sampled = false;
-  #answerFields: (string | undefined)[] | undefined = undefined;
   #end!: RequestEnd;
 
-  /** Filters may change the head; what is told is what came. Puts the context of the trace into it. */
-  constructor(telemetry: ListenerTelemetry, down: Downstream, logged: boolean) {
+  constructor(telemetry: ListenerTelemetry, down: Downstream) {
     this.#telemetry = telemetry;
     this.#down = down;
-    this.#logged = logged;
     const { head } = down;
-    this.method = head.method;
-    this.authority = head.authority;
-    this.target = head.query === undefined ? head.path : `${head.path}?${head.query}`;
-    if (telemetry.tracing) this.#trace(telemetry.tracing.settings);
+    const { tracing } = telemetry;
+    this.query = head.query;
+    this.trace = tracing && new TraceContext(head.headers, tracing.settings.sample);
   }
 
-  #trace({ sample, formats }: TracingSettings): void {
-    const { headers } = this.#down.head;
-    const carries = carriesTrace(headers);
-    const told = carries ? readTraceContext((name) => headers.get(name)) : undefined;
-    this.traceId = told?.traceId ?? newId(16);
-    this.#parentId = told?.parentId ?? "";
-    this.#spanId = newId(8);
-    this.#sampled = told?.sampled ?? Math.random() < sample;
-    // Malformed ones go, too: the next hop would take them for a trace of its own.
-    if (carries) for (const name of traceFields) headers.remove(name);
-    for (const format of formats) {
-      for (const [name, value] of traceHeaders(format, this.traceId, this.#spanId, this.#sampled))
-        headers.add(name, value);
-    }
-    if (carries && told === undefined) headers.remove("tracestate");
+  /** The head is as the backend gets it, but for what filters do that (with `last`) look at no trace. */
+  passOn(headers: HeaderBlock, last: boolean): void {
+    this.trace?.passOn(headers, this.#telemetry.tracing!.settings.formats, last);
   }
 
   /** The head of a backend's answer is there. */
@@ -127,39 +66,44 @@ export class Watched implements AccessRecord {
 
   /** The answer's head, as the client gets it. */
   answered(head: ResponseHead): void {
-    const names = this.#logged ? this.#telemetry.log!.responseHeaders : [];
-    if (names.length > 0) this.#answerFields = names.map((name) => head.headers.get(name));
+    const { answerFields } = this.#telemetry;
+    if (answerFields.length > 0) this.answerFields = answerFields.map((name) => head.headers.get(name));
   }
 
   finished(end: RequestEnd): void {
     this.#end = end;
-    this.duration = turn.now - this.#down.began;
-    const { log, tracing } = this.#telemetry;
-    if (this.#logged) log!.file.write(log!.line(this));
-    if (!tracing || !this.#sampled) return;
-    const { status, reason, route, backend, attempts } = end;
-    tracing.exporter.add(tracing.collector, {
-      traceId: this.traceId!,
-      spanId: this.#spanId,
-      parentId: this.#parentId,
+    const { logs, tracing } = this.#telemetry;
+    for (let index = 0; index < logs.length; index++) {
+      const { file, line, sample } = logs[index]!;
+      if (sample >= 1 || Math.random() < sample) file.write(line, this);
+    }
+    if (tracing && this.trace!.sampled) tracing.exporter.add(tracing.collector, this.#span(this.trace!));
+  }
+
+  #span(trace: TraceContext): Span {
+    const { status, reason, route, backend, tries, path, authority, endpoint } = this.#end;
+    return {
+      traceId: trace.traceId,
+      spanId: trace.spanId,
+      parentId: trace.parentId,
       name: route === undefined ? this.method : `${this.method} ${route}`,
       start: this.startTime,
       end: this.startTime + this.duration,
       failed: status === 0 || status >= 500,
       attributes: {
         "http.request.method": this.method,
-        "url.scheme": this.#down.head.scheme,
-        "url.path": this.target.split("?", 1)[0]!,
-        "server.address": this.authority,
-        "client.address": this.#down.head.source,
+        "url.scheme": this.scheme,
+        "url.path": path,
+        "server.address": authority,
+        "client.address": this.source,
         "http.response.status_code": status === 0 ? undefined : status,
         "error.type": reason,
-        "http.request.resend_count": attempts > 1 ? attempts - 1 : undefined,
+        "http.request.resend_count": tries > 1 ? tries - 1 : undefined,
         "fairlead.route": route,
         "fairlead.backend": backend,
-        "network.peer.address": end.endpoint?.address,
+        "network.peer.address": endpoint?.address,
       },
-    });
+    };
   }
 
   // ------------------------------------------------------------------------------------------- what a line can be made of
@@ -168,21 +112,44 @@ export class Watched implements AccessRecord {
     return this.#telemetry.epoch + this.#down.began;
   }
 
+  get duration(): number {
+    return turn.now - this.#down.began;
+  }
+
   get protocol(): string {
     return this.#down.protocol;
+  }
+
+  get method(): string {
+    return this.#down.head.method;
+  }
+
+  get scheme(): string {
+    return this.#down.head.scheme;
+  }
+
+  get authority(): string | undefined {
+    return this.#end.authority;
+  }
+
+  get path(): string | undefined {
+    return this.#end.path;
+  }
+
+  get headers(): HeaderBlock {
+    return this.#down.head.headers;
   }
 
   get status(): number {
     return this.#end.status;
   }
 
-  get flags(): string | undefined {
+  get flags(): string {
     return this.#end.flags;
   }
 
-  get details(): string | undefined {
-    const { reason, endpoint } = this.#end;
-    return reason ?? (endpoint ? "via_upstream" : "direct_response");
+  get details(): string {
+    return this.#end.reason ?? (this.#end.endpoint ? "via_upstream" : "direct_response");
   }
 
   get bytesReceived(): number {
@@ -194,7 +161,7 @@ export class Watched implements AccessRecord {
   }
 
   get attempts(): number {
-    return this.#end.attempts;
+    return this.#end.tries;
   }
 
   get route(): string | undefined {
@@ -205,20 +172,23 @@ export class Watched implements AccessRecord {
     return this.#end.backend;
   }
 
-  get endpoint(): string | undefined {
-    const { endpoint } = this.#end;
-    return endpoint && withPort(endpoint.address, endpoint.port);
+  get endpoint(): Place | undefined {
+    return this.#end.endpoint;
   }
 
-  get upstreamLocal(): string | undefined {
+  get upstreamLocal(): Place | undefined {
     return undefined;
   }
 
-  get downstreamLocal(): string | undefined {
+  get local(): Place {
     return this.#telemetry.local;
   }
 
-  get downstreamRemote(): string | undefined {
+  get addresses(): ProxyAddresses | undefined {
+    return this.#down.forwardingLines.addresses;
+  }
+
+  get source(): string {
     return this.#down.head.source;
   }
 
@@ -230,25 +200,11 @@ export class Watched implements AccessRecord {
     return this.#down.forwardingLines.tlsVersion;
   }
 
-  get peer(): string | undefined {
+  get peerUri(): string | undefined {
     return this.#down.head.client?.uris[0];
   }
 
-  requestHeader(name: string): string | undefined {
-    const { headers } = this.#down.head;
-    return headers.get(name) ?? (name === "x-request-id" && headers.tailEnd !== "" ? headers.tailEnd : undefined);
+  get peerSubject(): string | undefined {
+    return this.#down.head.client?.subject;
   }
-
-  responseHeader(name: string): string | undefined {
-    if (name === "x-envoy-upstream-service-time") {
-      const { upstreamTime } = this;
-      return upstreamTime === undefined ? undefined : String(Math.round(upstreamTime));
-    }
-    const at = this.#telemetry.log?.responseHeaders.indexOf(name) ?? -1;
-    return at < 0 ? undefined : this.#answerFields?.[at];
-  }
-}
-
-export function withPort(address: string, port: number): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

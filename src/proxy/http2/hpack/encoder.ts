@@ -171,6 +171,11 @@ export class HpackEncoder {
     if (extra !== undefined)
       for (let index = 0; index < extra.length; index += 2) this.text(extra[index]!, extra[index + 1]!);
     if (headers.tail !== "") this.#tail(headers.tail, headers.tailEnd);
+    if (headers.last !== undefined) {
+      const line = headers.last.line();
+      const colon = line.indexOf(58);
+      this.field(line, 0, colon, colon + 2, line.length - 2, false);
+    }
   }
 
   /** Finished lines of HTTP/1, taken apart again. */

@@ -1,0 +1,201 @@
+// Lines of access logs: templates, what clients could forge, and how long a line can become.
+
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { AccessLogSettings } from "../../model/listener-telemetry.ts";
+import { addForwardingHeaders } from "../filters/forwarded.ts";
+import { HeaderBlock } from "../headers.ts";
+import { parseFields } from "../http1/fields.ts";
+import { Http1RequestHead } from "../http1/request.ts";
+import type { AccessRecord } from "./access-record.ts";
+import { defaultTextFormat } from "./default-formats.ts";
+import { lineFormat } from "./line-format.ts";
+import { TraceContext } from "./trace-context.ts";
+
+function head(fields: Readonly<Record<string, string>>): HeaderBlock {
+  const bytes = Buffer.from(
+    `${Object.entries(fields)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join("")}\r\n`,
+    "latin1",
+  );
+  const block = new HeaderBlock();
+  expect(parseFields(bytes, 0, bytes.length, block)).toBe(bytes.length);
+  return block;
+}
+
+const record: AccessRecord = {
+  startTime: Date.parse("2026-01-01T00:00:00.123Z"),
+  duration: 1.6,
+  protocol: "HTTP/1.1",
+  method: "GET",
+  scheme: "http",
+  authority: "shop.example.com",
+  path: "/cart",
+  query: "x=1",
+  headers: head({ "User-Agent": 'curl "quoted"\\', "x-request-id": "abc" }),
+  status: 503,
+  flags: "UH",
+  details: "no_endpoints",
+  bytesReceived: 0,
+  bytesSent: 91,
+  upstreamTime: -1,
+  attempts: 1,
+  route: "shop/cart",
+  backend: "service/shop/cart/80",
+  endpoint: undefined,
+  upstreamLocal: undefined,
+  local: { address: "10.97.0.1", port: 80 },
+  addresses: { source: "10.98.0.254", sourcePort: 40000, destination: "10.97.0.1", destinationPort: 80 },
+  source: "10.98.0.254",
+  serverName: undefined,
+  tlsVersion: undefined,
+  peerUri: undefined,
+  peerSubject: undefined,
+  trace: undefined,
+  answerFields: undefined,
+};
+
+/** A line behind other bytes, without its end. */
+function written(
+  format: AccessLogSettings["format"],
+  changes: Partial<AccessRecord> = {},
+  answer: string[] = [],
+): string {
+  const line = lineFormat(format, answer);
+  const to = Buffer.alloc(7 + line.most, 0x2a);
+  const end = line.write(to, 7, { ...record, ...changes });
+  expect(to.subarray(0, 7).toString()).toBe("*******");
+  expect(to[end - 1]).toBe(10);
+  return to.subarray(7, end - 1).toString();
+}
+
+const text = (template: string, changes?: Partial<AccessRecord>) => written({ text: template }, changes);
+const json = (fields: Record<string, string>, changes?: Partial<AccessRecord>): Record<string, unknown> =>
+  JSON.parse(written({ json: fields }, changes));
+
+test("Istio's default format is written", () => {
+  expect(text(defaultTextFormat)).toBe(
+    '[2026-01-01T00:00:00.123Z] "GET /cart?x=1 HTTP/1.1" 503 UH no_endpoints - "-" 0 91 2 - "-" ' +
+      '"curl \\x22quoted\\x22\\x5c" "abc" "shop.example.com" "-" service/shop/cart/80 - 10.97.0.1:80 ' +
+      "10.98.0.254:40000 - shop/cart",
+  );
+  const endpoint = { address: "fd00::1", port: 8080 };
+  expect(text("%UPSTREAM_HOST% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%", { endpoint, upstreamTime: 12.4 })).toBe(
+    "[fd00::1]:8080 12",
+  );
+});
+
+test("JSON keeps numbers as numbers and absent values as null, and parts of texts are `-`", () => {
+  expect(
+    json({
+      code: "%RESPONSE_CODE%",
+      host: "%UPSTREAM_HOST%",
+      who: "%REQ(X-REQUEST-ID):2%!",
+      pc: "%%",
+      none: "",
+      'a"': "é %UPSTREAM_HOST%",
+    }),
+  ).toEqual({ code: 503, host: null, who: "ab!", pc: "%", none: "", 'a"': "é -" });
+});
+
+test.each(["%NO_SUCH%", "100%", "%REQ(%", "%REQ()%"])("%s is refused with its name", (template) => {
+  expect(() => lineFormat({ text: template }, [])).toThrow(/is no operator|no second %/);
+});
+
+test("a field is looked up as filters would: several joined, the first name that is there, what the proxy put to it", () => {
+  const headers = head({ "X-B": "b", "x-a": "1", "X-A": "2" });
+  headers.add("x-a", "3");
+  headers.add("x-c", "c");
+  headers.remove("x-b");
+  expect(text("%REQ(X-A)% %REQ(X-A):4% %REQ(X-B?X-C)% %REQ(X-C?X-A)% %REQ(X-B)%", { headers })).toBe(
+    "1,2,3 1,2, c c -",
+  );
+  // Lines that the proxy puts behind all others when no filter looks at them.
+  const request = new Http1RequestHead();
+  Object.assign(request, { authority: "x-forwarded-proto", source: "10.0.0.1", scheme: "https" });
+  addForwardingHeaders(request, true, { source: "", scheme: "", authority: "", lines: "" });
+  const added = "%REQ(X-FORWARDED-FOR)% %REQ(X-FORWARDED-HOST):11% %REQ(X-FORWARDED-PROTO)% %REQ(X-FORWARDED)%";
+  expect(text(added, { headers: request.headers })).toBe("10.0.0.1 x-forwarded https -");
+  expect(text("%REQ(X-REQUEST-ID)%", { headers: request.headers })).toBe(request.headers.tailEnd);
+});
+
+test("fields of the answer are asked for by their places in one list", () => {
+  const answer = ["x-first"];
+  const one = { text: "%RESP(X-VERSION)% %RESP(X-FIRST)% %RESP(X-VERSION?X-NONE)%" };
+  expect(written(one, { answerFields: [undefined, "v2"] }, answer)).toBe("v2 - v2");
+  expect(answer).toEqual(["x-first", "x-version", "x-none"]);
+});
+
+test("the id of the trace, and who the client is where hops are believed", () => {
+  const trace = new TraceContext(new HeaderBlock(), 0);
+  expect(text("%TRACE_ID%", { trace })).toBe(trace.traceId);
+  expect(json({ id: "%TRACE_ID%" }, { trace })).toEqual({ id: trace.traceId });
+  expect(text("%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", { source: "203.0.113.5" })).toBe(
+    "203.0.113.5:0 203.0.113.5",
+  );
+});
+
+const anyText = fc.oneof(
+  fc.string({ unit: "binary" }),
+  fc.string({ unit: fc.integer({ min: 0, max: 255 }).map((code) => String.fromCharCode(code)) }),
+);
+
+test("whatever a name is, a line of text is printable ASCII and its quotes are the template's", () => {
+  fc.assert(
+    fc.property(anyText, (route) => {
+      expect(text('"%ROUTE_NAME%"', { route })).toMatch(/^"([ !#-[\]-~]|\\x[0-9a-f]{2})*"$/);
+    }),
+  );
+});
+
+test("whatever a name is, JSON gives it back", () => {
+  fc.assert(
+    fc.property(anyText, (route) => {
+      expect(json({ route: "%ROUTE_NAME%", all: ">%ROUTE_NAME%" }, { route })).toEqual({
+        route: route === "" ? null : route,
+        all: `>${route === "" ? "-" : route}`,
+      });
+    }),
+  );
+});
+
+test("whatever a field holds, JSON gives it back byte by byte", () => {
+  const value = fc.string({
+    unit: fc
+      .integer({ min: 0x21, max: 0xff })
+      .filter((code) => code !== 0x7f)
+      .map((code) => String.fromCharCode(code)),
+  });
+  fc.assert(
+    fc.property(value, (agent) => {
+      const headers = head({ "user-agent": agent });
+      expect(json({ agent: "%REQ(USER-AGENT)%" }, { headers })).toEqual({ agent: agent === "" ? null : agent });
+    }),
+  );
+});
+
+test("a text that is too long is cut, and hides nothing of the rest of the line", () => {
+  const long = '"'.repeat(40_000);
+  const headers = head({ "x-a": long, "x-b": "b" });
+  const fields = {
+    a: "%REQ(X-A)%",
+    path: "%REQ(:PATH)%",
+    again: "%REQ(X-A)%",
+    b: "%REQ(X-B)%",
+    code: "%RESPONSE_CODE%",
+  };
+  const line = json(fields, { headers, path: `/${long}`, query: long });
+  expect(line["a"]).toMatch(/^"{2500,2800}$/);
+  expect(line["path"]).toMatch(/^\/"{2500,2800}\?"{2500,2800}$/);
+  expect(line).toMatchObject({ again: line["a"], b: "b", code: 503 });
+});
+
+test("numbers and times of all sizes", () => {
+  fc.assert(
+    fc.property(fc.maxSafeNat(), fc.integer({ min: 0, max: 4_000_000_000_000 }), (bytesSent, startTime) => {
+      const line = text("%BYTES_SENT% %START_TIME%", { bytesSent, startTime });
+      expect(line).toBe(`${bytesSent} ${new Date(startTime).toISOString()}`);
+    }),
+  );
+});
