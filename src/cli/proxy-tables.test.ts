@@ -90,12 +90,24 @@ test("listeners have a row for each chain", () => {
           tls: false,
           serve: { tcp: [{ from, weight: 1, target: { backend: "one" }, filters: [] }] },
         },
+        {
+          when: { kind: "tls", protocols: ["istio"], destination: ["10.1.0.0/16"], destinationPorts: [80, 81] },
+          tls: true,
+          serve: { routes: "main" },
+        },
+        {
+          when: { kind: "plain", destinationPorts: [8080], source: ["192.0.2.0/24"] },
+          tls: false,
+          serve: { tcp: [], original: true },
+        },
       ],
     },
   ]);
   expect(rows).toEqual([
     ["10.0.0.1", "443", "SNI: a.example.com,*.b.example.com", "Route: main", "4"],
     ["10.0.0.1", "443", "Trans: tls", "Cluster: one", "4"],
+    ["10.0.0.1", "443", "Trans: tls; App: istio; Addr: 10.1.0.0/16:80,10.1.0.0/16:81", "Route: main", "4"],
+    ["10.0.0.1", "443", "Addr: *:8080; From: 192.0.2.0/24", "Original destination", "4"],
   ]);
 });
 

@@ -194,6 +194,7 @@ function whenInWords(when: FilterChain["when"]): string {
 
 function destinationInWords(serve: FilterChain["serve"]): string {
   if ("routes" in serve) return `Route: ${serve.routes}`;
+  if (serve.original) return "Original destination";
   return serve.tcp
     .map(({ target }) => ("backend" in target ? `Cluster: ${target.backend}` : `Closes: ${target.respond.reason}`))
     .join(", ");

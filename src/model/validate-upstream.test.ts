@@ -54,6 +54,7 @@ test("numbers out of their range are named with it", () => {
   const cases: [Partial<Backend>, string][] = [
     [{ connectTimeout: 0 }, "connectTimeout 0 is no number of milliseconds of 1 to 2147483647"],
     [{ limits: { connections: 0 } }, "limits.connections 0 is no whole number of at least 1"],
+    [{ originalSource: { mark: 2 ** 32 } }, "originalSource.mark 4294967296 is no mark of packets (1 to 4294967295)"],
     [{ limits: { retries: -1 } }, "limits.retries -1 is no whole number of at least 0"],
     [{ limits: { idleTimeout: Number.NaN } }, "limits.idleTimeout NaN is no number of milliseconds of 1 to 2147483647"],
     [{ limits: { idleConnections: -1 } }, "limits.idleConnections -1 is no whole number of at least 0"],
