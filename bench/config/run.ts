@@ -43,7 +43,7 @@ const rate = 500;
 await withContenders(
   { origin: [join(import.meta.dir, "../http1/backend.ts")], who: ["fairlead"] },
   async ({ contenders, proxy, folder }) => {
-    await proxy.control.update({ routeTables: [version(0)] });
+    await proxy.control.deliver({ routeTables: [version(0)] });
     const target = `/service-${rules - 7}/x`;
     await h2load(contenders[0]!, target, { requests: 2000, connections: 5, more: ["--h1"] });
     // A process of its own, so that writing the update does not hold the clients up.
@@ -62,7 +62,7 @@ await withContenders(
     for (let count = 1; count <= swaps; count++) {
       const table = version(count);
       const began = now();
-      const rejected = await proxy.control.update({ routeTables: [table] });
+      const rejected = await proxy.control.deliver({ routeTables: [table] });
       if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
       spans.push([began, now()]);
       durations.push((now() - began) / 1000);

@@ -5,8 +5,9 @@ import { type Model, type ResourceOf, type ResourceType, resourceTypes } from ".
 import { resourceSize, resourceText } from "../model/resource-text.ts";
 import { patchedRouteTable } from "../model/route-table-patch.ts";
 import { arbitraryModel } from "../model/testing/arbitrary.ts";
-import { toWire } from "../model/wire-codec.ts";
-import { updateText } from "./encoded.ts";
+import { usualFrameLength } from "../model/wire.ts";
+import { joinedUpdate, toWire } from "../model/wire-codec.ts";
+import { updateTexts } from "./encoded.ts";
 import type { Delta } from "./subscription.ts";
 import { routeTable, secret } from "./testing/model-sources.ts";
 
@@ -28,9 +29,10 @@ test("texts and fingerprints, put together from parts, are those of the whole", 
       const wire = Object.fromEntries(
         resourceTypes.map((type) => [type, upsert[type]!.map((one) => toWire(type, one))]),
       );
-      expect(updateText(delta)).toBe(
-        JSON.stringify({ type: "update", version: 3, upsert: wire, remove: delta.remove }),
-      );
+      const some = Object.fromEntries(Object.entries(wire).filter(([, resources]) => resources.length > 0));
+      expect(updateTexts(delta)).toEqual([
+        JSON.stringify({ type: "update", version: 3, upsert: some, remove: delta.remove }),
+      ]);
     }),
     { numRuns: 50 },
   );
@@ -53,9 +55,25 @@ test("a route table that the proxy has travels as what differs from it", () => {
     remove: {},
     bases: new Map([["t", { table: base, version: 4 }]]),
   };
-  const update = JSON.parse(updateText(delta));
+  const update = JSON.parse(updateTexts(delta).join());
   expect(update.upsert).toEqual({});
   expect(update.patch.length).toBe(1);
-  expect(patchedRouteTable(base, update.patch[0])).toEqual(next);
-  expect(JSON.stringify(update.patch)).not.toContain('"service/a');
+  expect(update.rules.length).toBe(1);
+  expect(patchedRouteTable(base, update.patch[0], update.rules)).toEqual(next);
+});
+
+test("a large table travels ahead of its update in frames of a moderate size", () => {
+  const names = Array.from({ length: 3000 }, (_, at) => `rule-${at}`);
+  const rulesOf = (name: string) => routeTable("large", [name]).hosts[0]!.rules;
+  const large = { ...routeTable("large", []), hosts: [{ names: ["*"], rules: names.flatMap(rulesOf) }] };
+  const small = routeTable("small", ["a"]);
+  const delta: Delta = { version: 1, upsert: { routeTables: [small, large] }, remove: {} };
+  const texts = updateTexts(delta);
+  expect(texts.length).toBeGreaterThan(3);
+  for (const text of texts) expect(text.length).toBeLessThan(usualFrameLength + 200);
+  const messages = texts.map((text) => JSON.parse(text));
+  expect(messages.map(({ type }) => type)).toEqual([...texts.slice(1).fill("ahead"), "update"]);
+  const { upsert, patch, rules } = joinedUpdate(messages.slice(0, -1), messages.at(-1));
+  expect(upsert.routeTables as unknown).toEqual([small]);
+  expect(patchedRouteTable(undefined, patch![0]!, rules!)).toEqual(large);
 });

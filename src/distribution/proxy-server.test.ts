@@ -7,7 +7,8 @@ import { FakeClock } from "../base/clock.ts";
 import { createLogger } from "../base/log.ts";
 import { createGraph } from "../collections/graph.ts";
 import { encodeFrame, FrameDecoder } from "../model/frame.ts";
-import type { FromProxy, ToProxy } from "../model/wire.ts";
+import type { Ahead, FromProxy, ToProxy, Update } from "../model/wire.ts";
+import { joinedUpdate } from "../model/wire-codec.ts";
 import { Distribution, listenerStateSource } from "./distribution.ts";
 import { type ProxyServer, serveProxies } from "./proxy-server.ts";
 import { backend, endpoints, listener, type ModelSources, modelSources, secret } from "./testing/model-sources.ts";
@@ -162,8 +163,11 @@ describe("the proxies' socket", () => {
     model.listeners.set("l", listener("l", { tcp: names }));
     const proxy = await dial();
     proxy.say(hello());
-    const update = await proxy.hear();
-    expect(update.type === "update" && update.upsert.endpoints?.length).toBe(names.length);
+    const ahead: Ahead[] = [];
+    let message = await proxy.hear();
+    for (; message.type === "ahead"; message = await proxy.hear()) ahead.push(message);
+    const update = joinedUpdate(ahead, message as Update);
+    expect(update.upsert.endpoints?.length).toBe(names.length);
   });
 
   test("a new connection of a proxy replaces the old one", async () => {

@@ -10,7 +10,7 @@ import { type Logger, silentLogger } from "../base/log.ts";
 import { encodeFrameText, FrameDecoder } from "../model/frame.ts";
 import type { Composition, FromProxy, ToProxy } from "../model/wire.ts";
 import type { Distribution, Subscription } from "./distribution.ts";
-import { updateText } from "./encoded.ts";
+import { updateTexts } from "./encoded.ts";
 import { parseFromProxy } from "./proxy-messages.ts";
 
 export interface ProxyServerOptions {
@@ -150,18 +150,18 @@ class Connection {
       if (this.#closed) return;
       const { type: _, ...proxy } = message;
       this.#parts.log.info("proxy connected", { proxy: proxy.proxy, pid: proxy.pid, scopes: proxy.scopes });
-      this.#subscription = this.#parts.distribution.subscribe(proxy, (delta) => this.#sendText(updateText(delta)));
+      this.#subscription = this.#parts.distribution.subscribe(proxy, (delta) => this.#sendTexts(updateTexts(delta)));
     });
   }
 
   send(message: ToProxy): void {
-    this.#sendText(JSON.stringify(message));
+    this.#sendTexts([JSON.stringify(message)]);
   }
 
-  #sendText(message: string): void {
+  #sendTexts(messages: readonly string[]): void {
     if (this.#closed) return;
     try {
-      this.#unsent.push(encodeFrameText(message));
+      this.#unsent.push(...messages.map((message) => encodeFrameText(message)));
     } catch (error) {
       this.#fail(messageOf(error));
       return;

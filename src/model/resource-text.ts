@@ -1,7 +1,7 @@
 // Resources as JSON text, each made once: a table of a thousand rules of which one changed costs one
 // rule and joining, not writing all of it anew, and every proxy of a scope is sent the same text. Secrets are not kept in text.
 
-import type { ResourceOf, ResourceType, RouteTable } from "./model.ts";
+import type { ResourceOf, ResourceType, RouteTable, Rule } from "./model.ts";
 import { toWire } from "./wire-codec.ts";
 
 const texts = new WeakMap<object, string>();
@@ -9,8 +9,18 @@ const texts = new WeakMap<object, string>();
 /** What `JSON.stringify` makes of a resource as it travels. */
 export function resourceText<T extends ResourceType>(type: T, resource: ResourceOf[T]): string {
   if (type === "secrets") return JSON.stringify(toWire(type, resource));
-  if (type === "routeTables") return kept(texts, resource, () => tableText(resource as RouteTable));
+  if (type === "routeTables") return kept(texts, resource, () => [...tablePieces(resource as RouteTable)].join(""));
   return keptText(resource);
+}
+
+/** As {@link resourceText}, of one rule of a table. */
+export function ruleText(rule: Rule): string {
+  return keptText(rule);
+}
+
+/** The pieces of {@link resourceText}, of which the longest is a rule's or a smaller resource's. What they were joined to is not kept. */
+export function resourcePieces<T extends ResourceType>(type: T, resource: ResourceOf[T]): Iterable<string> {
+  return type === "routeTables" ? tablePieces(resource as RouteTable) : [resourceText(type, resource)];
 }
 
 /** About as many characters as {@link resourceText} has, without joining a table's rules. */
@@ -21,24 +31,41 @@ export function resourceSize<T extends ResourceType>(type: T, resource: Resource
   return size;
 }
 
-function tableText(table: RouteTable): string {
-  return record(table, "hosts", () =>
-    list(table.hosts, (host) => record(host, "rules", () => list(host.rules, keptText))),
+function* tablePieces(table: RouteTable): Generator<string> {
+  yield* record(
+    table,
+    "hosts",
+    list(table.hosts, (host) =>
+      record(
+        host,
+        "rules",
+        list(host.rules, (rule) => [ruleText(rule)]),
+      ),
+    ),
   );
 }
 
 /** An object whose field `special` has a text of its own. */
-function record(value: object, special: string, text: () => string): string {
-  const fields: string[] = [];
+function* record(value: object, special: string, pieces: Iterable<string>): Generator<string> {
+  let before = "{";
   for (const [name, field] of Object.entries(value)) {
-    if (field !== undefined)
-      fields.push(`${JSON.stringify(name)}:${name === special ? text() : JSON.stringify(field)}`);
+    if (field === undefined) continue;
+    yield `${before}${JSON.stringify(name)}:`;
+    if (name === special) yield* pieces;
+    else yield JSON.stringify(field);
+    before = ",";
   }
-  return `{${fields.join()}}`;
+  yield before === "{" ? "{}" : "}";
 }
 
-function list<V>(values: readonly V[], text: (value: V) => string): string {
-  return `[${values.map(text).join()}]`;
+function* list<V>(values: readonly V[], pieces: (value: V) => Iterable<string>): Generator<string> {
+  let before = "[";
+  for (const value of values) {
+    yield before;
+    yield* pieces(value);
+    before = ",";
+  }
+  yield before === "[" ? "[]" : "]";
 }
 
 function keptText(value: object): string {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { RouteTable, Rule } from "./model.ts";
-import { patchedRouteTable, patchRouteTable } from "./route-table-patch.ts";
+import { NewRules, patchedRouteTable, patchRouteTable } from "./route-table-patch.ts";
 
 const from = { kind: "Test", name: "t", field: "" };
 const rule = (name: string): Rule => ({
@@ -29,8 +29,11 @@ describe("a patch of a route table", () => {
         (before, after, keep) => {
           const base = table(before);
           const next = table(keep ? [...before.slice(0, 2), ...after] : after);
-          const patch = JSON.parse(JSON.stringify(patchRouteTable(base, 7, next)));
-          expect(patchedRouteTable(base, patch)).toEqual(next);
+          for (const from of [undefined, { table: base, version: 7 }]) {
+            const added = new NewRules();
+            const patch = JSON.parse(JSON.stringify(patchRouteTable(from, next, added)));
+            expect(patchedRouteTable(from?.table, patch, added.rules)).toEqual(next);
+          }
         },
       ),
     );
@@ -40,9 +43,11 @@ describe("a patch of a route table", () => {
     const rules = Array.from({ length: 1000 }, (_, at) => rule(`rule-${at}`));
     const base = table([{ names: ["a.example"], rules }]);
     const next = table([{ names: ["a.example"], rules: rules.with(500, rule("changed")) }]);
-    const patch = patchRouteTable(base, 1, next);
-    expect(JSON.stringify(patch).length).toBeLessThan(500);
-    const patched = patchedRouteTable(base, patch);
+    const added = new NewRules();
+    const patch = patchRouteTable({ table: base, version: 1 }, next, added);
+    expect(added.rules.length).toBe(1);
+    expect(JSON.stringify(patch).length).toBeLessThan(300);
+    const patched = patchedRouteTable(base, patch, added.rules);
     expect(patched.hosts[0]!.rules.filter((one, at) => one === rules[at]).length).toBe(999);
   });
 
@@ -52,11 +57,21 @@ describe("a patch of a route table", () => {
       { names: ["b.example"], rules: [pool[1]!] },
     ]);
     const next = table([base.hosts[0]!, { names: ["b.example"], rules: [pool[2]!] }]);
-    expect(patchedRouteTable(base, patchRouteTable(base, 1, next)).hosts[0]).toBe(base.hosts[0]!);
+    const added = new NewRules();
+    const patch = patchRouteTable({ table: base, version: 1 }, next, added);
+    expect(patchedRouteTable(base, patch, added.rules).hosts[0]).toBe(base.hosts[0]!);
+  });
+
+  test("rules that several tables share travel once", () => {
+    const added = new NewRules();
+    const tables = ["a.example", "b.example"].map((name) => table([{ names: [name], rules: pool }]));
+    const patches = tables.map((one) => patchRouteTable(undefined, one, added));
+    expect(added.rules).toEqual(pool);
+    expect(patches.map((patch) => patchedRouteTable(undefined, patch, added.rules))).toEqual(tables);
   });
 
   test("that refers to what is not there is an error", () => {
     const patch = { name: "t", from, base: 1, hosts: [{ names: ["*"], rules: [[0, 3] as const] }] };
-    expect(() => patchedRouteTable(table([]), patch)).toThrow(RangeError);
+    expect(() => patchedRouteTable(table([]), patch, [pool[0]!, pool[1]!])).toThrow(RangeError);
   });
 });

@@ -3,6 +3,7 @@
 
 import { parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
+import { atOnce, type Steps } from "../base/steps.ts";
 import { checkConnect } from "./connect.ts";
 import { filterReferences } from "./filter-references.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
@@ -47,6 +48,11 @@ const maxWeight = 1_000_000;
 
 /** What is wrong with one resource on its own; empty when nothing is. */
 export function validateResource<T extends ResourceType>(type: T, resource: ResourceOf[T]): readonly Problem[] {
+  return atOnce(validation(type, resource));
+}
+
+/** {@link validateResource} in steps: a rule of a table each. */
+export function* validation<T extends ResourceType>(type: T, resource: ResourceOf[T]): Steps<readonly Problem[]> {
   const problems = new Problems(resource.from);
   const name: unknown = resourceName(type, resource);
   if (typeof name !== "string" || name === "") problems.add("name", name === "" ? "is empty" : "is no text");
@@ -58,7 +64,7 @@ export function validateResource<T extends ResourceType>(type: T, resource: Reso
       checkTelemetry(problems, resource as Listener);
       break;
     case "routeTables":
-      checkRouteTable(problems, resource as RouteTable);
+      yield* checkRouteTable(problems, resource as RouteTable);
       break;
     case "backends":
       checkUpstream(problems, resource as Backend);
@@ -189,23 +195,25 @@ export function validateModel(model: Model): readonly Problem[] {
 
 // -------------------------------------------------------------------------------------------------------- RouteTable
 
-function checkRouteTable(problems: Problems, table: RouteTable): void {
+function* checkRouteTable(problems: Problems, table: RouteTable): Steps<void> {
   const seen = new Set<string>();
-  table.hosts.forEach((host, h) => {
-    host.names.forEach((name, i) => {
-      const field = `hosts[${h}].names[${i}]`;
+  for (const [h, host] of table.hosts.entries()) {
+    for (const [i, name] of host.names.entries()) {
       const problem = hostPatternProblem(name);
-      if (problem) problems.add(field, problem, host.rules[0]?.from);
-      if (seen.has(name)) problems.add(field, `host "${name}" has two entries`, host.rules[0]?.from);
+      if (problem) problems.add(`hosts[${h}].names[${i}]`, problem, host.rules[0]?.from);
+      if (seen.has(name))
+        problems.add(`hosts[${h}].names[${i}]`, `host "${name}" has two entries`, host.rules[0]?.from);
       seen.add(name);
-    });
-    host.rules.forEach((rule, r) => {
-      if (sound.has(rule)) return;
+    }
+    for (const [r, rule] of host.rules.entries()) {
+      yield;
+      if (sound.has(rule)) continue;
       const before = problems.found.length;
       checkRule(problems, `hosts[${h}].rules[${r}].`, rule);
       if (problems.found.length === before) sound.add(rule);
-    });
-  });
+    }
+    yield;
+  }
 }
 
 /** Rules without a problem: they are immutable, and come again with every change of their table. */

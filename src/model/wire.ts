@@ -2,7 +2,7 @@
 // JSON text. Delta semantics as xDS's: the proxy says what it has, the control process sends what differs, the proxy answers
 // each update with what it could not take. Every update is applied as one step, in the order of `resourceTypes`.
 
-import type { ResourceType } from "./model.ts";
+import type { ResourceType, Rule } from "./model.ts";
 import type { Provenance } from "./provenance.ts";
 import type { RouteTablePatch } from "./route-table-patch.ts";
 
@@ -12,16 +12,30 @@ export const maxFrameBytes = 64 * 1024 * 1024;
 /** Resources as they travel: as in the model, but a Secret's private key in clear (the socket is the user's own). */
 export type WireResource = Readonly<Record<string, unknown>>;
 
+type Upserts = { readonly [T in ResourceType]?: readonly WireResource[] };
+
+/** About how many characters the control process writes into a frame: parsing it takes less than a millisecond. */
+export const usualFrameLength = 64 * 1024;
+
+export type Update = Extract<ToProxy, { type: "update" }>;
+export type Ahead = Extract<ToProxy, { type: "ahead" }>;
+
 export type ToProxy =
   | {
       readonly type: "update";
       /** Grows by one an update; answered by `applied`. */
       readonly version: number;
-      readonly upsert: { readonly [T in ResourceType]?: readonly WireResource[] };
-      /** Route tables that are told by what they share with the one in force; they count as upserted. */
+      readonly upsert: Upserts;
+      /** Route tables that are told by what they share with the one in force and by `rules`; they count as upserted. */
       readonly patch?: readonly RouteTablePatch[];
+      readonly rules?: readonly Rule[];
       readonly remove: { readonly [T in ResourceType]?: readonly string[] };
     }
+  /**
+   * What stands here stands before what is in the update that follows, as a part of it: a large update comes in frames that are
+   * parsed in little time each.
+   */
+  | { readonly type: "ahead"; readonly upsert?: Upserts; readonly rules?: readonly Rule[] }
   /**
    * Stop accepting, finish what is in flight within `deadline` milliseconds, exit. `successors`: how many processes listen on the
    * same ports and go on.

@@ -1,20 +1,26 @@
 // Route tables of the model made ready to run: rules with their chains, choices and places in the metrics. Compiled beside
 // the live table; `RouteTableRuntime.router` is the one reference that a change swaps.
 
+import { messageOf } from "../base/errors.ts";
+import type { Steps } from "../base/steps.ts";
 import type { RouteTable, Rule, VirtualHost, WeightedBackend } from "../model/model.ts";
+import type { Provenance } from "../model/provenance.ts";
 import type { Handlers } from "./filter.ts";
 import { compileFilters, lookAtForwarding } from "./filters/order.ts";
 import type { FilterRuntime } from "./filters/runtime.ts";
-import { type HostRules, Router } from "./router/router.ts";
+import { HostRules, Router } from "./router/router.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
+import { unsupportedRule } from "./unsupported.ts";
 import type { BackendRuntime } from "./upstream/backend.ts";
 import type { Backends } from "./upstream/backends.ts";
 import { WeightedChoice } from "./upstream/choice.ts";
 
+export type CompiledTable = Router<CompiledRule>;
+
 /** A table by its name: what listeners hold. `router` is undefined while the table is not known. */
 export interface RouteTableRuntime {
   readonly name: string;
-  router: Router<CompiledRule> | undefined;
+  router: CompiledTable | undefined;
 }
 
 export interface CompiledShare {
@@ -48,8 +54,8 @@ export interface CompiledRule {
 }
 
 /**
- * Compiles tables. Rules and hosts that are the same objects as before are not compiled again (`route-table-patch.ts` keeps them
- * the same), so a change costs what it changes, and a rule's weighted choice goes on where it was.
+ * Compiles tables. What is the same object as before (`route-table-patch.ts` keeps rules and hosts the same) is not compiled
+ * again, so that a change costs what it changes, and a rule's weighted choice goes on where it was.
  */
 export class RouteCompiler {
   readonly #backends: Backends;
@@ -64,21 +70,47 @@ export class RouteCompiler {
     this.#filters = filters;
   }
 
-  compile(table: RouteTable): Router<CompiledRule> {
-    return new Router(table, (rule) => this.#rule(rule), this.#hosts);
+  /** In steps, a rule each. `before` is what the table is to take the place of. Throws a {@link RuleProblem} for a rule that it cannot take. */
+  *compile(table: RouteTable, before?: CompiledTable): Steps<CompiledTable> {
+    for (const host of table.hosts) {
+      if (this.#hosts.has(host)) continue;
+      const [name] = host.names;
+      const known = name === undefined ? undefined : before?.hostOf(name);
+      this.#hosts.set(host, yield* HostRules.of(host, this.#rule, known));
+    }
+    return new Router(table, this.#rule, this.#hosts);
   }
 
-  #rule(rule: Rule): CompiledRule {
+  readonly #rule = (rule: Rule): CompiledRule => {
     let compiled = this.#rules.get(rule);
     if (!compiled) {
-      compiled = compileRule(rule, this.#backends, this.#metrics, this.#filters);
+      try {
+        compiled = compileRule(rule, this.#backends, this.#metrics, this.#filters);
+      } catch (error) {
+        throw new RuleProblem(`${rule.name}: ${messageOf(error)}`, rule.from);
+      }
       this.#rules.set(rule, compiled);
     }
     return compiled;
+  };
+}
+
+/** Why a rule cannot be taken, and the object that asked for it. */
+export class RuleProblem extends Error {
+  readonly from: Provenance;
+
+  constructor(message: string, from: Provenance) {
+    super(message);
+    this.from = from;
   }
 }
 
+/** Of one share there is nothing to choose: rules that have no other need none of their own. */
+const only = new WeightedChoice([1]);
+
 function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: FilterRuntime): CompiledRule {
+  const unsupported = unsupportedRule(rule);
+  if (unsupported) throw new Error(unsupported);
   const path = rule.match.path;
   const to = rule.action.kind === "forward" ? rule.action.to : [];
   const ofRule = compileFilters(rule.filters, runtime, path);
@@ -98,7 +130,7 @@ function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: 
       slot: metrics.slot(rule.name, "backend" in target ? target.backend : ""),
       open: weight > 0,
     })),
-    choice: to.some(({ weight }) => weight > 0) ? new WeightedChoice(to.map(({ weight }) => weight)) : undefined,
+    choice: choiceAmong(to),
     requestTimeout: rule.timeouts?.request ?? 0,
     tryTimeout: rule.timeouts?.perTry ?? 0,
     idleTimeout: rule.timeouts?.idle ?? 0,
@@ -106,4 +138,9 @@ function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: 
     hasPolicies: [rule.retry, rule.hash, rule.persistence, rule.attemptCount].some((policy) => policy !== undefined),
     slot: metrics.slot(rule.name, ""),
   };
+}
+
+function choiceAmong(to: readonly WeightedBackend[]): WeightedChoice | undefined {
+  if (!to.some(({ weight }) => weight > 0)) return undefined;
+  return to.length === 1 ? only : new WeightedChoice(to.map(({ weight }) => weight));
 }

@@ -1,116 +1,98 @@
-// The configuration in force, and how an update becomes part of it: every resource is checked and compiled on its own beside
-// what is live, bad ones are rejected alone (the one before stays), then references are swapped in one step and listeners
-// that differ are opened or closed. Updates are applied one after the other.
+// How an update becomes part of what is in force: it is prepared beside what is live, in slices between which requests are
+// served (`preparation.ts`; bad resources are rejected alone, and the one before stays), then references are swapped in one step and
+// listeners that differ are opened or closed. Updates are applied one after the other.
 
 import { messageOf } from "../base/errors.ts";
+import { inSlices } from "../base/steps.ts";
 import { filterReferences, filtersOf } from "../model/filter-references.ts";
-import { fingerprint } from "../model/fingerprint.ts";
 import {
   type Backend,
   type Listener,
   type ResourceOf,
   type ResourceType,
-  resourceName,
   resourceTypes,
-  type Secret,
   type TlsContext,
 } from "../model/model.ts";
-import { resourceText } from "../model/resource-text.ts";
-import { patchedRouteTable, type RouteTablePatch } from "../model/route-table-patch.ts";
-import { validateResource } from "../model/validate.ts";
-import type { FromProxy, Rejection, ToProxy, WireResource } from "../model/wire.ts";
-import { fromWire } from "../model/wire-codec.ts";
+import type { FromProxy, Rejection, Update } from "../model/wire.ts";
 import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
+import { emptyTables, haveOf, shownOf, storedOf, type Tables } from "./in-force.ts";
 import type { Listeners, ResolvedChain, ResolvedListener } from "./listener/listeners.ts";
 import type { Termination } from "./listener/termination.ts";
-import { loadAuthorities } from "./listener/tls-context.ts";
 import { TlsContexts } from "./listener/tls-contexts.ts";
+import { type Beside, type Prepared, prepare, tlsClientOf } from "./preparation.ts";
 import type { ProxyRuntime } from "./runtime.ts";
-import { unsupportedBackend, unsupportedTable } from "./unsupported.ts";
-import { TlsClient } from "./upstream/tls.ts";
 
-type Update = Extract<ToProxy, { type: "update" }>;
 type Have = Extract<FromProxy, { type: "hello" }>["have"];
-type Tables = { readonly [T in ResourceType]: Map<string, ResourceOf[T]> };
-
-/** What travels and what is kept on disk: everything, by type. Holds private keys in clear. */
-export type StoredConfiguration = Required<Update["upsert"]>;
+type Change = Pick<Update, "version" | "upsert" | "patch" | "rules" | "remove">;
 
 export class Configuration {
   readonly #runtime: ProxyRuntime;
-  readonly #compiler: RouteCompiler;
   readonly #listeners: Listeners;
-  readonly #scopes: ReadonlySet<string>;
-  readonly #inForce: Tables = {
-    secrets: new Map(),
-    backends: new Map(),
-    endpoints: new Map(),
-    routeTables: new Map(),
-    listeners: new Map(),
-  };
+  readonly #beside: Beside;
+  readonly #inForce = emptyTables();
   readonly #contexts = new TlsContexts();
   readonly #tables = new Map<string, RouteTableRuntime>();
   /** The update that brought a route table, by its name. */
   readonly #broughtBy = new Map<string, number>();
   #last: Promise<unknown> = Promise.resolve();
+  readonly #ending = new AbortController();
   /** The version of the last update from the control process. */
   version = 0;
   rejections = 0;
 
   constructor(runtime: ProxyRuntime, listeners: Listeners, scopes: readonly string[]) {
     this.#runtime = runtime;
-    this.#compiler = new RouteCompiler(runtime.backends, runtime.metrics, runtime.filters);
     this.#listeners = listeners;
-    this.#scopes = new Set(scopes);
-  }
-
-  /** Applies an update behind those before it. Never rejects; what was refused is in the answer. */
-  apply(update: Pick<Update, "version" | "upsert" | "remove" | "patch">): Promise<readonly Rejection[]> {
-    const upsert = {
-      ...update.upsert,
-      routeTables: [...(update.upsert.routeTables ?? []), ...this.#patched(update.patch ?? [])],
+    this.#beside = {
+      compiler: new RouteCompiler(runtime.backends, runtime.metrics, runtime.filters),
+      contexts: this.#contexts,
+      scopes: new Set(scopes),
+      inForce: this.#inForce,
+      router: (table) => this.#tables.get(table)?.router,
     };
-    const done = this.#last.then(() => this.#apply(upsert, update.remove, update.version));
-    this.#last = done;
-    return done;
   }
 
-  /** A new connection counts its updates anew; patches refer to those of one connection. */
-  connected(): void {
-    this.#broughtBy.clear();
-  }
-
-  /** Throws when a patch refers to what this connection has not brought: the two ends must begin anew. */
-  #patched(patches: readonly RouteTablePatch[]): WireResource[] {
-    return patches.map((patch) => {
-      const base = this.#inForce.routeTables.get(patch.name);
-      if (base && this.#broughtBy.get(patch.name) === patch.base)
-        return patchedRouteTable(base, patch) as unknown as WireResource;
-      throw new Error(`route table ${patch.name} of update ${patch.base} is not in force`);
+  /**
+   * Applies an update behind those before it; what was refused is in the answer. Rejects when a patch refers to what is not in
+   * force: the two ends must begin anew. After {@link end} nothing is applied any more, and nothing is refused.
+   */
+  apply(update: Change): Promise<readonly Rejection[]> {
+    return this.#behind(async () => {
+      if (this.#ending.signal.aborted) return [];
+      for (const { name, base } of update.patch ?? []) {
+        if (base !== undefined && this.#broughtBy.get(name) !== base)
+          throw new Error(`route table ${name} of update ${base} is not in force`);
+      }
+      try {
+        return await this.#swap(update, await inSlices(prepare(update, this.#beside), this.#ending.signal));
+      } catch (error) {
+        if (this.#ending.signal.aborted) return [];
+        throw error;
+      }
     });
   }
 
-  async #apply(upsert: Update["upsert"], remove: Update["remove"], version: number): Promise<readonly Rejection[]> {
-    const rejected: Rejection[] = [];
-    const refuse = <T extends ResourceType>(type: T, name: string, reason: string, from?: ResourceOf[T]["from"]) =>
-      rejected.push({ resource: type, name, reason, ...(from ? { from } : {}) });
+  /** Fingerprints of what is in force, once all updates so far are applied, for a new connection: patches refer to those of one. */
+  connected(): Promise<Have> {
+    return this.#behind(() => {
+      this.#broughtBy.clear();
+      return inSlices(haveOf(this.#inForce));
+    });
+  }
 
-    // Check and compile, beside what is live. Between the steps requests have their turn.
-    await otherTurn();
-    const good = this.#check(upsert, refuse);
-    const routers = new Map<string, RouteTableRuntime["router"]>();
-    for (const [name, table] of good.routeTables) {
-      await otherTurn();
-      try {
-        routers.set(name, this.#compiler.compile(table));
-      } catch (error) {
-        good.routeTables.delete(name);
-        refuse("routeTables", name, messageOf(error), table.from);
-      }
-    }
+  /** What is in force stays: an update that is being prepared is given up, one that is being swapped in is waited for. */
+  async end(): Promise<void> {
+    this.#ending.abort();
+    await this.#last;
+  }
 
-    if (routers.size > 0) await otherTurn();
+  #behind<T>(run: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(run);
+    this.#last = done.catch(() => {});
+    return done;
+  }
 
+  async #swap({ version, remove }: Change, { good, routers, rejected }: Prepared): Promise<readonly Rejection[]> {
     // Swap, in one step. What is named comes before what names it; removals come last.
     for (const [name, secret] of good.secrets) {
       this.#set("secrets", name, secret);
@@ -118,7 +100,7 @@ export class Configuration {
     }
     for (const [name, backend] of good.backends) {
       this.#set("backends", name, backend);
-      this.#runtime.backends.get(name).configure(backend, this.#tlsClient(backend, good.secrets));
+      this.#runtime.backends.get(name).configure(backend, tlsClientOf(backend, this.#inForce.secrets));
     }
     this.#renewTls(good);
     for (const [name, endpoints] of good.endpoints) {
@@ -144,7 +126,8 @@ export class Configuration {
         await this.#listeners.put(this.#resolve(listener));
         this.#set("listeners", listener.name, listener);
       } catch (error) {
-        refuse("listeners", listener.name, listenProblem(error, listener), listener.from);
+        const { name, from } = listener;
+        rejected.push({ resource: "listeners", name, reason: listenProblem(error, listener), from });
         if (!this.#listeners.has(listener.name)) this.#unset("listeners", listener.name);
       }
     }
@@ -168,92 +151,22 @@ export class Configuration {
       this.#runtime.filters.users.configure(name, undefined);
     }
     this.#contexts.forget(this.#inForce.secrets, this.#inForce.listeners.values());
-    this.#runtime.backends.prune(() => this.#referredBackends());
+    this.#runtime.backends.settled(() => this.#referredBackends());
     this.rejections += rejected.length;
     return rejected;
   }
 
-  #check(
-    upsert: Update["upsert"],
-    refuse: <T extends ResourceType>(type: T, name: string, reason: string, from?: ResourceOf[T]["from"]) => void,
-  ): Tables {
-    const good: Tables = {
-      secrets: new Map(),
-      backends: new Map(),
-      endpoints: new Map(),
-      routeTables: new Map(),
-      listeners: new Map(),
-    };
-    const each = <T extends ResourceType>(type: T, more: (resource: ResourceOf[T]) => string | undefined) => {
-      for (const wire of upsert[type] ?? []) {
-        let name = typeof wire?.["name"] === "string" ? wire["name"] : String(wire?.["backend"] ?? "");
-        try {
-          const resource = fromWire(type, wire);
-          name = resourceName(type, resource);
-          const problem = validateResource(type, resource)[0];
-          const reason = problem ? `${problem.field} ${problem.message}` : more(resource);
-          if (reason === undefined) (good[type] as Map<string, ResourceOf[T]>).set(name, resource);
-          else refuse(type, name, reason, problem?.from ?? resource.from);
-        } catch (error) {
-          refuse(type, name, `is not well formed: ${messageOf(error)}`);
-        }
-      }
-    };
-    each("secrets", (secret) => this.#secretProblem(secret));
-    each("backends", (backend) => this.#backendProblem(backend, good.secrets));
-    each("endpoints", () => undefined);
-    each("routeTables", unsupportedTable);
-    each("listeners", (listener) => this.#listenerProblem(listener));
-    return good;
-  }
-
-  #secretProblem(secret: Secret): string | undefined {
-    try {
-      if (secret.content.kind === "certificate") this.#contexts.get(secret, { certificates: [], alpn: [] }, undefined);
-      if (secret.content.kind === "authorities") loadAuthorities(secret);
-      return undefined;
-    } catch (error) {
-      return messageOf(error);
-    }
-  }
-
-  #backendProblem(backend: Backend, secrets: ReadonlyMap<string, Secret>): string | undefined {
-    const unsupported = unsupportedBackend(backend);
-    if (unsupported) return unsupported;
-    try {
-      this.#tlsClient(backend, secrets);
-      return undefined;
-    } catch (error) {
-      return `tls: ${messageOf(error)}`;
-    }
-  }
-
-  /** Of a backend that asks for TLS, with secrets of the update before those in force. Throws an Error when they do not fit. */
-  #tlsClient({ tls, protocol }: Backend, secrets: ReadonlyMap<string, Secret>): TlsClient | undefined {
-    if (!tls) return undefined;
-    return new TlsClient(tls, protocol, (name, holds) => {
-      const secret = secrets.get(name) ?? this.#inForce.secrets.get(name);
-      if (!secret) throw new Error(`its ${holds} ${name} ${holds === "authorities" ? "are" : "is"} not known`);
-      return secret;
-    });
-  }
-
   /** Backends whose secrets have changed make new connections with them. */
   #renewTls({ secrets, backends }: Tables): void {
+    if (secrets.size === 0) return;
     for (const [name, backend] of this.#inForce.backends) {
       if (backends.has(name) || !secretsOf(backend).some((secret) => secrets.has(secret))) continue;
       try {
-        this.#runtime.backends.get(name).tls = this.#tlsClient(backend, secrets);
+        this.#runtime.backends.get(name).tls = tlsClientOf(backend, this.#inForce.secrets);
       } catch (error) {
         this.#runtime.log.warn("what a backend's TLS had before stays", { backend: name, reason: messageOf(error) });
       }
     }
-  }
-
-  #listenerProblem(listener: Listener): string | undefined {
-    return this.#scopes.has(listener.scope)
-      ? undefined
-      : `has scope ${listener.scope}, which this proxy does not serve`;
   }
 
   /** Looks up what a listener names. Throws an Error when a certificate is missing or does not fit. */
@@ -335,37 +248,14 @@ export class Configuration {
     return this.#inForce[type];
   }
 
-  /** Fingerprints of what is in force. */
-  have(): Have {
-    return Object.fromEntries(
-      resourceTypes.map((type) => [
-        type,
-        Object.fromEntries([...this.#inForce[type]].map(([name, resource]) => [name, fingerprint(type, resource)])),
-      ]),
-    );
-  }
-
   /** What is in force, for people: secrets redacted. */
-  shown(): Record<string, readonly { name: string; fingerprint: string; resource: unknown }[]> {
-    return Object.fromEntries(
-      resourceTypes.map((type) => [
-        type,
-        [...this.#inForce[type]].map(([name, resource]) => ({
-          name,
-          fingerprint: fingerprint(type, resource),
-          resource,
-        })),
-      ]),
-    );
+  shown(): ReturnType<typeof shownOf> {
+    return shownOf(this.#inForce);
   }
 
-  /** What is in force as the JSON of a {@link StoredConfiguration}, for the state file. Private keys are in clear. */
-  stored(): string {
-    const text = <T extends ResourceType>(type: T) => {
-      const resources = [...(this.#inForce[type] as Map<string, ResourceOf[T]>).values()];
-      return `"${type}":[${resources.map((resource) => resourceText(type, resource)).join()}]`;
-    };
-    return `{${resourceTypes.map(text).join()}}`;
+  /** What is in force now as JSON, in pieces, for the state file. Private keys are in clear. */
+  stored(): Iterable<string> {
+    return storedOf(this.#inForce);
   }
 
   counts(): Record<ResourceType, number> {
@@ -374,10 +264,6 @@ export class Configuration {
       number
     >;
   }
-}
-
-function otherTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function secretsOf({ tls }: Backend): string[] {

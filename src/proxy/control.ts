@@ -7,20 +7,28 @@ import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { encodeFrame, FrameDecoder } from "../model/frame.ts";
-import type { FromProxy, Rejection, ToProxy } from "../model/wire.ts";
+import { encodeFrame } from "../model/frame.ts";
+import { FrameIntake } from "../model/frame-intake.ts";
+import type { Ahead, FromProxy, Rejection, ToProxy, Update } from "../model/wire.ts";
+import { joinedUpdate } from "../model/wire-codec.ts";
 
 export interface ControlEvents {
-  hello(): Extract<FromProxy, { type: "hello" }>;
-  update(update: Extract<ToProxy, { type: "update" }>): Promise<readonly Rejection[]>;
+  /** Asked for each connection anew. */
+  hello(): Promise<Extract<FromProxy, { type: "hello" }>>;
+  update(update: Update): Promise<readonly Rejection[]>;
   drain(deadline: number, successors: number | undefined): void;
 }
 
 /** Longest wait between attempts, in milliseconds: a restarted control process is found again within it. */
 const longestWait = 1_000;
 
+/** Parts of an update that are taken before the update itself: far more than one of usual frames has. */
+const mostAhead = 16_384;
+
 interface Link {
-  decoder: FrameDecoder;
+  intake: FrameIntake | undefined;
+  /** What was sent ahead of the update that is to come. */
+  ahead: Ahead[];
   /** What the socket did not take. */
   backlog: Uint8Array[];
 }
@@ -62,25 +70,37 @@ export class ControlConnection implements Disposable {
     };
     Bun.connect<Link>({
       unix: this.#path,
-      data: { decoder: new FrameDecoder(), backlog: [] },
+      data: { intake: undefined, ahead: [], backlog: [] },
       socket: {
         open: (socket) => {
           this.#socket = socket;
           this.#attempt = 0;
           this.#log.info("connected to the control process");
-          this.#send(socket, this.#events.hello());
+          socket.data.intake = new FrameIntake(socket, {
+            take: (message) => this.#take(socket, message as ToProxy),
+            failed: (error) => {
+              this.#log.error("the control process sent what is no message", { reason: messageOf(error) });
+              socket.terminate();
+              again("protocol error");
+            },
+          });
+          this.#events.hello().then(
+            (hello) => {
+              if (this.#socket === socket) this.#send(socket, hello);
+            },
+            (error) => {
+              this.#log.error("what is in force cannot be told", { reason: messageOf(error) });
+              socket.terminate();
+            },
+          );
         },
-        data: (socket, bytes) => {
-          try {
-            for (const message of socket.data.decoder.push(bytes)) this.#take(socket, message as ToProxy);
-          } catch (error) {
-            this.#log.error("the control process sent what is no message", { reason: messageOf(error) });
-            socket.terminate();
-            again("protocol error");
-          }
-        },
+        data: (socket, bytes) => socket.data.intake?.push(bytes),
         drain: (socket) => flush(socket),
-        close: () => again("closed"),
+        close: (socket) => {
+          // What it had begun to say comes whole over the next connection.
+          socket.data.intake?.end();
+          again("closed");
+        },
         error: (_socket, error) => again(messageOf(error)),
         connectError: (_socket, error) => again(messageOf(error)),
       },
@@ -92,8 +112,14 @@ export class ControlConnection implements Disposable {
       this.#events.drain(message.deadline, message.successors);
       return;
     }
+    const { ahead } = socket.data;
+    if (message.type === "ahead") {
+      if (ahead.push(message) > mostAhead) throw new Error(`more than ${mostAhead} parts ahead of an update`);
+      return;
+    }
     if (message.type !== "update") return;
-    this.#events.update(message).then(
+    socket.data.ahead = [];
+    this.#events.update(joinedUpdate(ahead, message)).then(
       (rejected) => {
         if (this.#socket === socket) this.#send(socket, { type: "applied", version: message.version, rejected });
       },
@@ -113,6 +139,7 @@ export class ControlConnection implements Disposable {
   dispose(): void {
     this.#disposed = true;
     this.#timer?.dispose();
+    this.#socket?.data.intake?.end();
     this.#socket?.end();
     this.#socket = undefined;
   }

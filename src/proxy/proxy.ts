@@ -142,19 +142,16 @@ export class ProxyProcess {
       this.#chooseByHash();
     }
     this.#control = new ControlConnection(this.options.control, this.runtime.clock, this.#log.child("control"), {
-      hello: () => {
-        this.configuration.connected();
-        return {
-          type: "hello",
-          proxy: this.options.name,
-          scopes: this.options.scopes,
-          pid: process.pid,
-          ...(this.options.program === undefined ? {} : { program: this.options.program }),
-          admin: this.options.admin,
-          ...(worker === undefined ? {} : { composition: worker.composition }),
-          have: this.configuration.have(),
-        };
-      },
+      hello: async () => ({
+        type: "hello",
+        proxy: this.options.name,
+        scopes: this.options.scopes,
+        pid: process.pid,
+        ...(this.options.program === undefined ? {} : { program: this.options.program }),
+        admin: this.options.admin,
+        ...(worker === undefined ? {} : { composition: worker.composition }),
+        have: await this.configuration.connected(),
+      }),
       update: async (update) => {
         const rejected = await this.configuration.apply(update);
         this.configuration.version = update.version;
@@ -214,6 +211,7 @@ export class ProxyProcess {
     this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
     // Another process may have taken over: it is told what changes, and it keeps the configuration, from now on.
     this.#control?.dispose();
+    await this.configuration.end();
     await this.#state?.end();
     await this.#divert(Math.min(longestHandshake, deadline / 20), successors);
     this.runtime.idleGrace = Math.min(longestGrace, deadline / 20);

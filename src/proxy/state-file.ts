@@ -7,22 +7,24 @@ import { open, rename } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import type { StoredConfiguration } from "./configuration.ts";
+import type { StoredConfiguration } from "./in-force.ts";
 
 const format = 1;
 /** Milliseconds that changes are gathered before a write. */
 const gather = 1_000;
+/** Characters that are written in one go: what they are made of takes some hundred µs. */
+const pieceLength = 64 * 1024;
 
 export class StateFile {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #content: () => string;
+  readonly #content: () => Iterable<string>;
   #scheduled = false;
   #ended = false;
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(path: string, clock: Clock, log: Logger, content: () => string) {
+  constructor(path: string, clock: Clock, log: Logger, content: () => Iterable<string>) {
     this.#path = path;
     this.#clock = clock;
     this.#log = log;
@@ -77,7 +79,15 @@ export class StateFile {
       const file = await open(beside, "w", 0o600);
       try {
         await file.chmod(0o600);
-        await file.writeFile(`{"format":${format},"configuration":${this.#content()}}`);
+        // Other events have their turn between the writes.
+        let text = `{"format":${format},"configuration":`;
+        for (const piece of this.#content()) {
+          text += piece;
+          if (text.length < pieceLength) continue;
+          await file.writeFile(text);
+          text = "";
+        }
+        await file.writeFile(`${text}}`);
         await file.sync();
       } finally {
         await file.close();

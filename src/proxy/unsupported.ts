@@ -2,7 +2,7 @@
 // the words given here, so that no policy is ever silently left out.
 
 import { messageOf } from "../base/errors.ts";
-import type { Backend, RouteTable, WeightedBackend } from "../model/model.ts";
+import type { Backend, Filter, Rule, WeightedBackend } from "../model/model.ts";
 import { isKnownFilter } from "./filters/order.ts";
 import { checkOriginalSource } from "./upstream/original-source.ts";
 
@@ -17,17 +17,12 @@ export function unsupportedBackend(backend: Backend): string | undefined {
   }
 }
 
-/** Why a route table cannot be taken. */
-export function unsupportedTable(table: RouteTable): string | undefined {
-  for (const { rules } of table.hosts) {
-    for (const rule of rules) {
-      const to: readonly WeightedBackend[] = rule.action.kind === "forward" ? rule.action.to : [];
-      const filters = [...rule.filters, ...to.flatMap((one) => one.filters)];
-      const filter = filters.find(({ kind }) => !isKnownFilter(kind));
-      if (filter) return `${rule.name}: ${said(`filter ${filter.kind}`)}`;
-    }
-  }
-  return undefined;
+/** Why a rule cannot be taken. */
+export function unsupportedRule(rule: Rule): string | undefined {
+  const to: readonly WeightedBackend[] = rule.action.kind === "forward" ? rule.action.to : [];
+  const unknown = ({ kind }: Filter) => !isKnownFilter(kind);
+  const filter = rule.filters.find(unknown) ?? to.flatMap(({ filters }) => filters).find(unknown);
+  return filter && said(`filter ${filter.kind}`);
 }
 
 function said(what: string): string {

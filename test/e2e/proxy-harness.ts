@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket, Subprocess } from "bun";
-import { encodeFrame, FrameDecoder } from "../../src/model/frame.ts";
+import { updateTexts } from "../../src/distribution/encoded.ts";
+import type { Delta } from "../../src/distribution/subscription.ts";
+import { encodeFrame, encodeFrameText, FrameDecoder } from "../../src/model/frame.ts";
 import type { Backend, Endpoints, Listener, RouteTable, Rule } from "../../src/model/model.ts";
 import type { FromProxy, Rejection, ToProxy, WireResource } from "../../src/model/wire.ts";
 
@@ -78,8 +80,27 @@ export class FakeControl {
     });
   }
 
+  /** As {@link update}, written as the control process writes it: with what is large ahead. */
+  deliver(upsert: Delta["upsert"], bases?: Delta["bases"]): Promise<readonly Rejection[]> {
+    const version = ++this.#version;
+    return new Promise((resolve) => {
+      this.#waiting.set(version, resolve);
+      const delta: Delta = { version, upsert, remove: {}, ...(bases ? { bases } : {}) };
+      for (const text of updateTexts(delta)) this.#write(encodeFrameText(text));
+    });
+  }
+
+  /** Of the update that was sent last. */
+  get version(): number {
+    return this.#version;
+  }
+
   send(message: ToProxy): void {
-    pending.get(this.#socket!)?.push(encodeFrame(message)) ?? pending.set(this.#socket!, [encodeFrame(message)]);
+    this.#write(encodeFrame(message));
+  }
+
+  #write(frame: Uint8Array): void {
+    pending.get(this.#socket!)?.push(frame) ?? pending.set(this.#socket!, [frame]);
     flush(this.#socket!);
   }
 

@@ -14,7 +14,7 @@ interface Maps {
   /** By the prefix without its trailing slash. */
   segments: Map<string, Numbers>;
   prefixes: Map<string, Numbers>;
-  /** Lengths that occur among `prefixes`. */
+  /** Lengths that occur among `prefixes`, ascending. */
   prefixLengths: number[];
   /** Which numbers of segments occur in `segments`, one bit each (31: that many or more). */
   depths: number;
@@ -26,12 +26,9 @@ export class PathIndex {
   #anyFolded = false;
   readonly #rest: Numbers = [];
 
-  constructor(matches: readonly Match[]) {
-    matches.forEach((match, number) => {
-      if (this.#add(match, number)) return;
-      this.#rest.push(number);
-    });
-    for (const maps of [this.#asIs, this.#folded]) maps.prefixLengths.sort((a, b) => a - b);
+  /** Adds the match of the next rule; numbers ascend. */
+  add(match: Match, number: number): void {
+    if (!this.#add(match, number)) this.#rest.push(number);
   }
 
   /** Whether the index answers a match's path condition by itself. */
@@ -47,7 +44,7 @@ export class PathIndex {
     const value = path.ignoreCase ? lowerAscii(path.value) : path.value;
     if (path.kind === "exact") put(maps.exact, value, number);
     else if (path.kind === "prefix") {
-      if (!maps.prefixLengths.includes(value.length)) maps.prefixLengths.push(value.length);
+      addLength(maps.prefixLengths, value.length);
       put(maps.prefixes, value, number);
     } else {
       const prefix = value.endsWith("/") ? value.slice(0, -1) : value;
@@ -102,6 +99,12 @@ function lowest<T>(
 
 function emptyMaps(): Maps {
   return { exact: new Map(), segments: new Map(), prefixes: new Map(), prefixLengths: [], depths: 0 };
+}
+
+function addLength(lengths: number[], length: number): void {
+  if (lengths.includes(length)) return;
+  lengths.push(length);
+  lengths.sort((a, b) => a - b);
 }
 
 function put(map: Map<string, Numbers>, key: string, number: number): void {

@@ -2,9 +2,10 @@
 // `decide` answers (a property test says so); what is done with the rule is not its business, so a rule's payload is the
 // caller's.
 
+import { atOnce, type Steps } from "../../base/steps.ts";
 import { connectRefusal } from "../../model/connect.ts";
 import { parseAuthority } from "../../model/host-pattern.ts";
-import type { Match, RouteTable, Rule, VirtualHost } from "../../model/model.ts";
+import type { RouteTable, Rule, VirtualHost } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
 import { PathIndex } from "./path-index.ts";
 import { compileMatch, type Predicate } from "./predicate.ts";
@@ -23,11 +24,14 @@ export class Router<R> {
   #any: HostRules<R> | undefined;
   readonly #remembered = new Map<string, HostRules<R> | NotFound>();
 
-  /** `payload` is called for each rule, in order. Hosts that are in `made` are taken from there, others put there. */
-  constructor(table: RouteTable, payload: (rule: Rule) => R, made = new WeakMap<VirtualHost, HostRules<R>>()) {
+  /** `payload` is called for each rule, in order, but for those of hosts that are in `made` already. */
+  constructor(
+    table: RouteTable,
+    payload: (rule: Rule) => R,
+    made?: { get(host: VirtualHost): HostRules<R> | undefined },
+  ) {
     for (const host of table.hosts) {
-      const rules = made.get(host) ?? new HostRules(host, payload);
-      made.set(host, rules);
+      const rules = made?.get(host) ?? atOnce(HostRules.of(host, payload));
       for (const name of host.names) {
         if (name === "*") this.#any ??= rules;
         else if (name.startsWith("*.")) {
@@ -35,6 +39,12 @@ export class Router<R> {
         } else if (!this.#exact.has(name)) this.#exact.set(name, rules);
       }
     }
+  }
+
+  /** The rules that are found under exactly this pattern. */
+  hostOf(pattern: string): HostRules<R> | undefined {
+    if (pattern === "*") return this.#any;
+    return pattern.startsWith("*.") ? this.#wildcard.get(pattern.slice(1)) : this.#exact.get(pattern);
   }
 
   find(head: RequestHead): R | NotFound {
@@ -66,17 +76,38 @@ export class Router<R> {
   }
 }
 
+/** The rules of one host, ready to be asked. They do not change: what other rules share with them is taken over. */
 export class HostRules<R> {
+  readonly #rules: readonly Rule[];
   readonly #index: PathIndex;
-  readonly #predicates: (readonly Predicate[])[];
-  readonly #payloads: R[];
-  readonly #connects: readonly boolean[];
+  readonly #predicates: (readonly Predicate[])[] = [];
+  readonly #payloads: R[] = [];
+  readonly #connects: boolean[] = [];
 
-  constructor(host: VirtualHost, payload: (rule: Rule) => R) {
-    this.#index = new PathIndex(host.rules.map((rule) => rule.match));
-    this.#predicates = host.rules.map((rule) => predicatesOf(rule.match));
-    this.#payloads = host.rules.map(payload);
-    this.#connects = host.rules.map((rule) => connectRefusal(rule) === undefined);
+  private constructor(rules: readonly Rule[], index: PathIndex) {
+    this.#rules = rules;
+    this.#index = index;
+  }
+
+  /**
+   * In steps, a rule each; `payload` is called for each rule, in order. What stays as it was in `before`, which may be any other
+   * rules, is taken from there: the index where no path differs, and whatever was made of rules that are the same objects in the
+   * same place.
+   */
+  static *of<R>(host: VirtualHost, payload: (rule: Rule) => R, before?: HostRules<R>): Steps<HostRules<R>> {
+    const { rules } = host;
+    const index = before && samePaths(rules, before.#rules) ? before.#index : undefined;
+    const made = new HostRules<R>(rules, index ?? new PathIndex());
+    for (let at = 0; at < rules.length; at++) {
+      yield;
+      const rule = rules[at]!;
+      if (!index) made.#index.add(rule.match, at);
+      const same = before !== undefined && before.#rules[at] === rule;
+      made.#predicates.push(same ? before.#predicates[at]! : compileMatch(rule.match, !PathIndex.answers(rule.match)));
+      made.#connects.push(connectRefusal(rule) === undefined);
+      made.#payloads.push(same ? before.#payloads[at]! : payload(rule));
+    }
+    return made;
   }
 
   find(head: RequestHead): R | undefined {
@@ -86,16 +117,12 @@ export class HostRules<R> {
   }
 }
 
-const predicates = new WeakMap<Match, readonly Predicate[]>();
+function samePaths(some: readonly Rule[], others: readonly Rule[]): boolean {
+  return some.length === others.length && some.every((rule, at) => rule === others[at] || samePath(rule, others[at]!));
+}
 
-/** Compiled once for a match: hosts and tables change around it. */
-function predicatesOf(match: Match): readonly Predicate[] {
-  let compiled = predicates.get(match);
-  if (!compiled) {
-    compiled = compileMatch(match, !PathIndex.answers(match));
-    predicates.set(match, compiled);
-  }
-  return compiled;
+function samePath({ match: { path: one } }: Rule, { match: { path: other } }: Rule): boolean {
+  return one?.kind === other?.kind && one?.value === other?.value && one?.ignoreCase === other?.ignoreCase;
 }
 
 interface Asked {
