@@ -1,6 +1,7 @@
 // A proxy process put together: configuration, listeners, backends, the connection to the control process, the state file and
 // the admin socket; and its end, the drain.
 
+import { rmSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger, LogLevel } from "../base/log.ts";
@@ -11,6 +12,7 @@ import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FilterRuntime } from "./filters/runtime.ts";
+import { BucketSets } from "./filters/token-bucket.ts";
 import { amongStaying, listening, type Places, toOneStaying } from "./listener/divert.ts";
 import { Listeners } from "./listener/listeners.ts";
 import { Overload } from "./overload.ts";
@@ -60,6 +62,11 @@ const longestGrace = 1_500;
 /** Milliseconds for handshakes of connections that still come here when others go to the next process already. */
 const longestHandshake = 250;
 
+/** Where all processes count that have the name of an admin socket one after the other, or are workers behind it. */
+export function limitsFile(admin: string): string {
+  return `${admin}.limits`;
+}
+
 /** What the program logs, changed over the admin socket. */
 export interface CurrentLogLevel {
   current: LogLevel;
@@ -88,6 +95,7 @@ export class ProxyProcess {
     deadlines.beforehand = beginTurn;
     deadlines.afterwards = endTurn;
     const metrics = new Metrics();
+    const counted = limitsFile(options.worker?.composition.admin ?? options.admin);
     const backends = new Backends(deadlines, clock, defaultUpstreamTimeouts, {
       log: log.child("upstream"),
       ...(options.zone === undefined ? {} : { zone: options.zone }),
@@ -104,7 +112,7 @@ export class ProxyProcess {
       deadlines,
       metrics,
       backends,
-      filters: new FilterRuntime(clock, deadlines, backends, log.child("filters")),
+      filters: new FilterRuntime(clock, deadlines, backends, log.child("filters"), new BucketSets(counted)),
       relays: new RelayCounts(),
       telemetry: new Telemetry({ backends, deadlines }, clock, log.child("telemetry")),
       accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
@@ -235,6 +243,7 @@ export class ProxyProcess {
     this.listeners.terminate();
     this.runtime.accessLog?.close();
     await this.runtime.telemetry.end();
-    this.#admin?.stop();
+    const last = this.#admin?.stop();
+    if (last && this.options.worker === undefined) rmSync(limitsFile(this.options.admin), { force: true });
   }
 }

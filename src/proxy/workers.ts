@@ -3,6 +3,7 @@
 // proxy of its own towards the control process, as NAME/1, NAME/2, …. The two sides talk over Bun's channel between a process and
 // its child, so that each notices at once when the other is gone.
 
+import { rmSync } from "node:fs";
 import type { Subprocess } from "bun";
 import { backoff } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
@@ -10,6 +11,7 @@ import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { serveCombinedAdmin } from "./admin/combined-server.ts";
 import { type Arguments, workerAdmin } from "./arguments.ts";
+import { limitsFile } from "./proxy.ts";
 
 /** To a worker: finish within `deadline` milliseconds; see {@link ProxyProcess.drain}. */
 export interface DrainMessage {
@@ -97,7 +99,7 @@ export async function runWorkers(
   });
   process.on("SIGINT", () => drain(options.drain));
   await done.promise;
-  server.stop();
+  if (server.stop()) rmSync(limitsFile(options.admin), { force: true });
 }
 
 /** What is a worker's own, behind the words of the composition: of a word that is there twice the last counts. */

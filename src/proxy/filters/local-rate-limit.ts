@@ -1,4 +1,4 @@
-// A limit that the proxy counts itself: a token bucket for each key. Answers may tell what is left (RateLimit and
+// A limit that the proxy counts itself: a token bucket for each key, of this process or of all workers (`shared`). Answers may tell what is left (RateLimit and
 // RateLimit-Policy, draft-ietf-httpapi-ratelimit-headers-10); refusals say when to come again (RFC 9110 §10.2.3).
 
 import { createHash } from "node:crypto";
@@ -15,7 +15,7 @@ const maxKey = 256;
 export const localRateLimit: Filter<"localRateLimit"> = {
   kind: "localRateLimit",
   compile(config, runtime) {
-    const buckets = runtime.buckets.get(config.bucket, config);
+    const buckets = runtime.buckets.get(config.bucket, config, config.shared, runtime.clock.now());
     const parts = config.key.map(keyPart);
     const when = compileMatch({ headers: config.when ?? [] }, false);
     return {

@@ -6,7 +6,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Backends } from "../upstream/backends.ts";
 import { KeySets } from "./key-sets.ts";
-import { BucketSets } from "./token-bucket.ts";
+import type { BucketSets } from "./token-bucket.ts";
 import { UserLists } from "./users.ts";
 
 export class FilterRuntime {
@@ -17,15 +17,23 @@ export class FilterRuntime {
   /** 0 up to 1, exclusive. */
   readonly random: () => number;
   readonly users = new UserLists();
-  readonly buckets = new BucketSets();
+  readonly buckets: BucketSets;
   readonly keySets: KeySets;
 
-  constructor(clock: Clock, deadlines: Deadlines, backends: Backends, log: Logger, random = Math.random) {
+  constructor(
+    clock: Clock,
+    deadlines: Deadlines,
+    backends: Backends,
+    log: Logger,
+    buckets: BucketSets,
+    random = Math.random,
+  ) {
     this.clock = clock;
     this.deadlines = deadlines;
     this.backends = backends;
     this.log = log;
     this.random = random;
+    this.buckets = buckets;
     this.keySets = new KeySets(this);
   }
 }

@@ -75,8 +75,8 @@ test("a clock that goes back fills nothing", () => {
 test("rules that name the same limit count together", () => {
   const sets = new BucketSets();
   const limit = { requests: 1, per: 1000, burst: 1 };
-  const one = sets.get("logins", limit);
-  expect(sets.get("logins", { ...limit })).toBe(one);
-  expect(sets.get("logins", { ...limit, burst: 2 })).not.toBe(one);
-  expect(sets.get("others", limit)).not.toBe(one);
+  const one = sets.get("logins", limit, false, 0);
+  expect(sets.get("logins", { ...limit }, false, 0)).toBe(one);
+  expect(sets.get("logins", { ...limit, burst: 2 }, false, 0)).not.toBe(one);
+  expect(sets.get("others", limit, false, 0)).not.toBe(one);
 });

@@ -1,10 +1,15 @@
 // Token buckets by key: `requests` tokens flow in evenly over each `per` milliseconds, up to `burst` are kept, a request takes
-// one. Keys are bounded: the one that was asked longest ago goes first. Time is given, so that nothing here waits.
+// one. Keys are bounded. Time is given, so that nothing here waits. Buckets are this process's own, or shared by all workers of a
+// proxy, and by the process that it hands over to (`shared-table.ts`).
+
+import { type Cell, SharedTable } from "./shared-table.ts";
 
 /** Buckets kept for one limit. A full bucket is as good as none, so only clients above the limit gain by being forgotten. */
 const maxKeys = 100_000;
 /** A token, but for what sums of fractions lose: who comes when it was told to come is not sent away again. */
 const whole = 1 - 1e-9;
+/** Nanoseconds of a millisecond. */
+const nano = 1_000_000;
 
 export interface BucketShape {
   readonly requests: number;
@@ -23,12 +28,28 @@ export interface Taken {
   readonly full: number;
 }
 
+export interface Buckets {
+  /** Takes a token of a key's bucket, if there is one. `now` in milliseconds; a clock that goes back adds nothing. */
+  take(key: string, now: number): Taken;
+}
+
 interface Bucket {
   tokens: number;
   at: number;
 }
 
-export class TokenBuckets {
+/** `rate`: tokens a millisecond. */
+function taken(allowed: boolean, tokens: number, burst: number, rate: number): Taken {
+  return {
+    allowed,
+    left: Math.floor(tokens + 1 - whole),
+    wait: tokens >= whole ? 0 : (1 - tokens) / rate,
+    full: (burst - tokens) / rate,
+  };
+}
+
+/** Of this process alone. Of too many keys, the one that was asked longest ago goes first. */
+export class TokenBuckets implements Buckets {
   readonly #shape: BucketShape;
   readonly #rate: number;
   readonly #max: number;
@@ -45,7 +66,6 @@ export class TokenBuckets {
     return this.#buckets.size;
   }
 
-  /** Takes a token of a key's bucket, if there is one. `now` in milliseconds; a clock that goes back adds nothing. */
   take(key: string, now: number): Taken {
     const { burst } = this.#shape;
     let bucket = this.#buckets.get(key);
@@ -60,27 +80,58 @@ export class TokenBuckets {
     this.#buckets.set(key, bucket);
     const allowed = bucket.tokens >= whole;
     if (allowed) bucket.tokens = Math.max(0, bucket.tokens - 1);
-    return {
-      allowed,
-      left: Math.floor(bucket.tokens + 1 - whole),
-      wait: bucket.tokens >= whole ? 0 : (1 - bucket.tokens) / this.#rate,
-      full: (burst - bucket.tokens) / this.#rate,
-    };
+    return taken(allowed, bucket.tokens, burst, this.#rate);
+  }
+}
+
+/** Of all processes that have the table open. */
+export class SharedBuckets implements Buckets {
+  readonly #table: SharedTable;
+  readonly #prefix: string;
+  readonly #cell: Cell;
+
+  /** `name`: buckets of the same name and shape are the same ones. */
+  constructor(table: SharedTable, name: string, { requests, per, burst }: BucketShape) {
+    this.#table = table;
+    this.#prefix = `${JSON.stringify([name, requests, per, burst])}\0`;
+    // Whole, so that nothing is lost by sums; at most a thousandth too short at a million tokens a second.
+    this.#cell = { interval: Math.max(1, Math.floor((per * nano) / requests)), burst };
+  }
+
+  take(key: string, now: number): Taken {
+    const { interval, burst } = this.#cell;
+    const { allowed, full } = this.#table.take(this.#prefix + key, this.#cell, now);
+    return taken(allowed, burst - full / interval, burst, nano / interval);
   }
 }
 
 /** Buckets by the limit's name: rules that name the same share them, also across changes of configuration. */
 export class BucketSets {
-  readonly #byName = new Map<string, WeakRef<TokenBuckets>>();
+  readonly #byName = new Map<string, WeakRef<Buckets>>();
+  readonly #tableFile: string | undefined;
+  #table: SharedTable | undefined;
 
-  /** The same for the same name and shape, as long as somebody holds it. */
-  get(name: string, shape: BucketShape): TokenBuckets {
-    const key = JSON.stringify([name, shape.requests, shape.per, shape.burst]);
+  /** `tableFile`: where shared ones are counted; made when there is a first one. Without it, none are shared. */
+  constructor(tableFile?: string) {
+    this.#tableFile = tableFile;
+  }
+
+  /** The same for the same name and shape, as long as somebody holds it. Throws an Error when the table cannot be had. */
+  get(name: string, shape: BucketShape, shared: boolean, now: number): Buckets {
+    const key = JSON.stringify([name, shape.requests, shape.per, shape.burst, shared]);
     const known = this.#byName.get(key)?.deref();
     if (known) return known;
     for (const [old, reference] of this.#byName) if (!reference.deref()) this.#byName.delete(old);
-    const buckets = new TokenBuckets(shape);
+    const buckets =
+      shared && this.#tableFile !== undefined
+        ? new SharedBuckets(this.#open(this.#tableFile, now), name, shape)
+        : new TokenBuckets(shape);
     this.#byName.set(key, new WeakRef(buckets));
     return buckets;
+  }
+
+  #open(file: string, now: number): SharedTable {
+    this.#table ??= SharedTable.open(file, now);
+    return this.#table;
   }
 }
