@@ -89,6 +89,8 @@ export abstract class RequestAccount implements RequestEnd {
       endpoint: this.pool ? `${this.pool.address}:${this.pool.port}` : "",
       source: head.source,
       ...(head.client ? { peer: head.client.name } : {}),
+      received: this.bytesReceived,
+      sent: this.bytesSent,
       milliseconds: Math.round(milliseconds * 1000) / 1000,
       attempts: this.tries,
       requestId: head.headers.get("x-request-id") ?? head.headers.tailEnd,

@@ -127,6 +127,7 @@ describe("a CONNECT that ends here", () => {
     expect(await logLine("CONNECT")).toMatchObject({
       ...{ method: "CONNECT", authority: "192.0.2.1:9", path: "", status: 200, reason: "-" },
       ...{ route: "tunnel", backend: "one", endpoint: `127.0.0.1:${server.port}` },
+      ...{ received: 24, sent: "ready\nyou said early you said GET / HTTP/1.1\r\n\r\ngoodbye\n".length },
     });
     // The connection is given back.
     const stats = async () => (await (await proxy.get("/metrics")).text()).match(/upstream_connections\{[^}]*\} (\d+)/);

@@ -129,7 +129,7 @@ const cases: readonly Downgrade[] = [
   of(400, "a slash in the authority", { ":authority": "a/b" }),
   of(400, "an empty authority", { ":authority": "" }),
   of(501, "CONNECT", { ...connect, ":authority": "a:80" }),
-  of(501, "CONNECT for a protocol", { ":method": "CONNECT", ":protocol": "connect-udp" }),
+  of(501, "CONNECT for a protocol", { ":method": "CONNECT", ":protocol": "connect-udp" } as never),
   of(501, "CONNECT whose content looks like a request", { ...connect, ":authority": "a:80" }, [], hidden),
   of("reset", "CONNECT without a port", connect),
   of("reset", "CONNECT with a path", { ...connect, ":authority": "a:80", ":path": "/x" }),

@@ -21,6 +21,9 @@ export interface AccessLogEntry {
   readonly source: string;
   /** The client's name, by its certificate. */
   readonly peer?: string;
+  /** Bytes of bodies, and of a tunnel: from the client, and to it. */
+  readonly received: number;
+  readonly sent: number;
   readonly milliseconds: number;
   readonly attempts: number;
   readonly requestId: string;
