@@ -6,10 +6,11 @@ import type { Retry } from "../model/upstream-policies.ts";
 import type { Repeat, RequestHead, ResponseHead } from "./exchange.ts";
 import { isGrpc } from "./local-answer.ts";
 import type { Reason } from "./reason.ts";
-import type { BackendRuntime, Selection } from "./upstream/backend.ts";
+import type { BackendRuntime } from "./upstream/backend.ts";
 import { httpStatusOfGrpc } from "./upstream/grpc-status.ts";
 import type { EndpointPool } from "./upstream/pool.ts";
 import { backoff, retryAfter, retryReason, type TryOutcome } from "./upstream/retry-decision.ts";
+import type { Selection } from "./upstream/selection.ts";
 import { turn } from "./wire.ts";
 
 /** Further tries that need no policy because they cannot harm: nothing was sent, or nothing was read. */

@@ -269,13 +269,13 @@ describe("hedging", () => {
   });
 
   test("an answer that the policy does not want is passed over while another may come", async () => {
-    const bad = slowServer(() => 600, 503);
-    const good = slowServer(() => 1_500);
-    await serve([bad, good], {}, { retry: { ...hedge, attempts: 1, on: ["5xx"] }, timeouts: { perTry: 300 } });
+    const bad = slowServer(() => 400, 503);
+    const good = slowServer(() => 800);
+    await serve([bad, good], {}, { retry: { ...hedge, attempts: 1, on: ["5xx"] }, timeouts: { perTry: 200 } });
     for (let index = 0; index < 2; index++) expect((await get()).status).toBe(200);
-    good.answer = () => Bun.sleep(600).then(() => new Response("no", { status: 500 }));
+    good.answer = () => Bun.sleep(300).then(() => new Response("no", { status: 500 }));
     expect((await get()).status).toBeGreaterThanOrEqual(500);
-  });
+  }, 20_000);
 
   test("with no try left it goes on until the request's own time is over", async () => {
     const one = slowServer(() => (one.count === 1 ? 800 : 30_000));
@@ -918,6 +918,134 @@ describe("timeouts", () => {
     await serve([one], {}, { timeouts: { idle: 200 } });
     const answer = await get();
     expect([answer.status, answer.headers.get("x-fairlead-reason")]).toEqual([504, "upstream_idle"]);
+  });
+});
+
+describe("connections", () => {
+  /** Counts connections, and says on which one a request came. */
+  function counting(answer: (text: string, connection: number) => string | undefined = () => undefined) {
+    let made = 0;
+    let open = 0;
+    const listener = Bun.listen<{ number: number; seen: string }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open(socket) {
+          socket.data = { number: ++made, seen: "" };
+          open++;
+        },
+        data(socket, bytes) {
+          const { data } = socket;
+          data.seen += bytes.toString("latin1");
+          if (!data.seen.includes("\r\n\r\n")) return;
+          const text = answer(data.seen, data.number) ?? `${listener.port}`;
+          data.seen = "";
+          const wait = text.startsWith("wait") ? 400 : 0;
+          setTimeout(() => socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`), wait);
+        },
+        close: () => void open--,
+      },
+    });
+    ends.push(() => listener.stop(true));
+    return { port: listener.port, made: () => made, open: () => open };
+  }
+
+  test("are made before they are needed, as many as are said, and again when they die", async () => {
+    const one = counting();
+    const two = counting();
+    await serve([one, two], { warm: { connections: 3 }, limits: { idleTimeout: 2_500 } });
+    await until(async () => one.open() === 3 && two.open() === 3);
+    // The old ones go when they have been idle for too long, others come in their place.
+    await until(async () => one.made() >= 6 && one.open() === 3);
+    expect((await get()).status).toBe(200);
+    const [before] = [one.made()];
+    await proxy.control.update({
+      routeTables: [routeTable([rule("all", { action: { kind: "respond", status: 200, reason: "" } })])],
+    });
+    await until(async () => one.open() === 0 && two.open() === 0);
+    expect(one.made()).toBeLessThan(before + 9);
+  }, 30_000);
+
+  test("are so many times those in use", async () => {
+    const one = counting(() => "wait");
+    await serve([one], { warm: { ratio: 2 } });
+    await Promise.all([get(), get(), get()]);
+    expect(one.made()).toBe(6);
+  });
+
+  test("are made ahead over HTTP/2, too, and none to who is out", async () => {
+    const sessions = [0, 0];
+    const servers = await Promise.all(
+      sessions.map(async (_, index) => {
+        const made = createServer();
+        made.on("session", () => sessions[index]!++);
+        made.on("stream", (stream: ServerHttp2Stream) => {
+          stream.respond({ ":status": index === 0 ? 200 : 503 });
+          stream.end("ok");
+        });
+        await new Promise<void>((done) => made.listen(0, "127.0.0.1", done));
+        ends.push(() => made.close());
+        return { port: (made.address() as { port: number }).port };
+      }),
+    );
+    const config = { protocol: "h2c", outlierDetection: { ...detection, consecutive5xx: 1 } } as const;
+    await serve(servers, config);
+    for (let index = 0; index < 4; index++) await get();
+    expect(sessions).toEqual([1, 1]);
+    await proxy.control.update({ backends: [backend("one", { ...config, warm: { connections: 3 } })] });
+    await until(async () => sessions[0] === 3);
+    expect(sessions).toEqual([3, 1]);
+  });
+
+  test("that are unused are kept up to the limit", async () => {
+    const one = counting(() => "wait");
+    await serve([one], { limits: { idleConnections: 2 } });
+    await Promise.all([get(), get(), get(), get(), get()]);
+    expect(one.made()).toBe(5);
+    await until(async () => one.open() === 2);
+  });
+
+  test("that are all in use are waited for, by sessions and hashes at their own endpoint", async () => {
+    const [one, two] = [counting((text) => (text.includes("/slow") ? "wait" : undefined)), counting()];
+    const persistence = { carrier: { kind: "header", name: "x-session" }, keeps: "endpoint" } as const;
+    await serve([one, two], { limits: { connections: 1 } }, { persistence });
+    const session = async (port: number) => {
+      for (;;) {
+        const answer = await get();
+        if ((await answer.text()) === String(port)) return answer.headers.get("x-session")!;
+        // The one connection that there may be is closed, so that the next request goes elsewhere.
+        await proxy.control.update({ endpoints: [endpoints("one", two.port), endpoints("one", two.port, one.port)] });
+        await proxy.control.update({ endpoints: [endpoints("one", port)] });
+        await proxy.control.update({ endpoints: [endpoints("one", one.port, two.port)] });
+      }
+    };
+    const ofOne = await session(one.port);
+    const ofTwo = await session(two.port);
+    const at = async (token: string, path = "/") => (await get(path, { headers: { "x-session": token } })).text();
+    // An unused connection to the other endpoint makes room.
+    for (let round = 0; round < 3; round++)
+      expect([await at(ofOne), await at(ofTwo)]).toEqual([`${one.port}`, `${two.port}`]);
+    // One in use is waited for.
+    const slow = at(ofOne, "/slow");
+    await Bun.sleep(50);
+    const waiting = [at(ofTwo), at(ofOne), at(ofTwo)];
+    expect(await slow).toBe("wait");
+    expect(await Promise.all(waiting)).toEqual([`${two.port}`, `${one.port}`, `${two.port}`]);
+    expect([one.open() + two.open()]).toEqual([1]);
+  });
+
+  test("that are all in use are not waited for by more than may wait, whoever they are for", async () => {
+    const one = counting(() => "wait");
+    const hash = [{ kind: "header", name: "x-user" }] as const;
+    const config = { balance: { kind: "maglev" }, limits: { connections: 1, pending: 1 } } as const;
+    const two = counting(() => "wait");
+    await serve([one, two], config, { hash });
+    const status = async () => (await get("/", { headers: { "x-user": "a" } })).status;
+    const first = status();
+    await until(async () => one.open() + two.open() === 1);
+    await Bun.sleep(20);
+    expect((await Promise.all([status(), status(), status()])).sort()).toEqual([200, 503, 503]);
+    expect(await first).toBe(200);
   });
 });
 

@@ -6,46 +6,37 @@ import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
+import { inTurn } from "../wire.ts";
 import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
 import { CheckGate, HealthChecks } from "./health-checks.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
+import type { Selection } from "./selection.ts";
 import { stickyToken } from "./stickiness.ts";
 import type { TlsClient } from "./tls.ts";
+import { WaitingLine } from "./waiting-line.ts";
+import { type WarmedBackend, WarmGate, Warming } from "./warming.ts";
 
 /** Requests that may wait when the backend says no number and its connections are limited. */
 const defaultPending = 1024;
 /** Idle connections are closed before most servers close them (60 s or more). Those that close earlier are noticed. */
 const defaultIdle = 50_000;
+/** Unused connections that are kept to each endpoint. */
+const defaultIdleConnections = 512;
 const nobody: readonly EndpointPool[] = [];
 
 /** What all backends of a proxy share. */
 export interface Surroundings {
   readonly log?: Logger;
   readonly checkGate?: CheckGate;
+  readonly warmGate?: WarmGate;
   /** The proxy's own zone. */
   readonly zone?: string;
 }
 
-/** What a request wants of the choice of its endpoint. */
-export interface Selection {
-  readonly hash: number | undefined;
-  /** The endpoint that its client keeps, weight and health permitting or not: who keeps has looked. */
-  readonly kept: EndpointPool | undefined;
-  /** Others than these, if there are any. */
-  readonly avoid: readonly EndpointPool[];
-  /** A connection to this one is being made for it. One that becomes free elsewhere may serve all the same. */
-  took(pool: EndpointPool): void;
-}
-
-interface Queued {
-  readonly waiter: Waiter;
-  readonly selection: Selection | undefined;
-}
-
-export class BackendRuntime implements PoolOwner {
+export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   readonly name: BackendName;
   readonly deadlines: Deadlines;
   readonly timeouts: UpstreamTimeouts;
@@ -64,6 +55,10 @@ export class BackendRuntime implements PoolOwner {
   requestsPerConnection = Number.POSITIVE_INFINITY;
   connectionDuration = Number.POSITIVE_INFINITY;
   idleTimeout = defaultIdle;
+  idleConnections = defaultIdleConnections;
+  /** Something refers to it: connections are made ahead where it asks for that. */
+  isReferred = false;
+  warming: Warming<EndpointPool> | undefined = undefined;
   readonly #surroundings: Surroundings;
   #config: Backend | undefined;
   /** By address and port; those that take requests and those of weight 0. */
@@ -72,7 +67,7 @@ export class BackendRuntime implements PoolOwner {
   #choice: EndpointChoice<EndpointPool> | undefined;
   /** Made when first asked for. */
   #tokens: Map<string, EndpointPool> | undefined = undefined;
-  #queue: Queued[] = [];
+  readonly #line = new WaitingLine();
   #checks: HealthChecks | undefined = undefined;
 
   constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts, surroundings: Surroundings = {}) {
@@ -113,7 +108,7 @@ export class BackendRuntime implements PoolOwner {
 
   /** Requests that wait for a connection. */
   get pending(): number {
-    return this.#queue.length + this.waiting;
+    return this.#line.length + this.waiting;
   }
 
   /** Endpoints that take requests now. */
@@ -136,13 +131,16 @@ export class BackendRuntime implements PoolOwner {
       this.watch?.dispose();
       this.watch = undefined;
       this.#check(undefined, before);
-      this.#failQueue("no_backend");
+      this.#keepWarm(undefined, before);
+      this.#line.fail("no_backend");
       return;
     }
     const { limits } = config;
     this.requestsPerConnection = limits?.requestsPerConnection ?? Number.POSITIVE_INFINITY;
     this.connectionDuration = limits?.connectionDuration ?? Number.POSITIVE_INFINITY;
     this.idleTimeout = limits?.idleTimeout ?? defaultIdle;
+    this.idleConnections = limits?.idleConnections ?? defaultIdleConnections;
+    this.#keepWarm(config, before);
     if (!before || before.limits?.retries !== limits?.retries || !same(before.retryBudget, config.retryBudget))
       this.budget = retryBudget(config.retryBudget, limits?.retries);
     const now = this.deadlines.now();
@@ -183,6 +181,23 @@ export class BackendRuntime implements PoolOwner {
     this.#checks.setEndpoints(this.#pools.values());
   }
 
+  #keepWarm(config: Backend | undefined, before: Backend | undefined): void {
+    if (same(config?.warm, before?.warm)) return;
+    this.warming?.dispose();
+    const gate = this.#surroundings.warmGate ?? new WarmGate();
+    this.warming = config?.warm && new Warming(config.warm, this, gate, () => this.deadlines.now());
+  }
+
+  *warmed(now: number): Iterable<EndpointPool> {
+    for (const pool of this.#pools.values()) if (pool.weight > 0 && pool.health.healthy(now)) yield pool;
+  }
+
+  /** To be called each second. */
+  sweep(): void {
+    for (const pool of this.#pools.values()) pool.sweep();
+    if (this.isReferred) this.warming?.look();
+  }
+
   /** Pools of endpoints that stay are kept as they are. */
   setEndpoints(endpoints: Endpoints | undefined): void {
     const before = this.#pools;
@@ -201,7 +216,7 @@ export class BackendRuntime implements PoolOwner {
     this.#tokens = undefined;
     this.watch?.setEndpoints(now.values());
     this.#checks?.setEndpoints(now.values());
-    if (this.usable === 0) this.#failQueue("no_endpoints");
+    if (this.usable === 0) this.#line.fail("no_endpoints");
   }
 
   #newPool(address: string, port: number, weight: number): EndpointPool {
@@ -253,21 +268,44 @@ export class BackendRuntime implements PoolOwner {
     if (this.isFull) {
       // What serves requests is of no use to it, and does not become free for it either.
       if (waiter.tunnels) return this.#overflow();
-      // A connection that idles at another endpoint is as good, and closing it would cost more.
-      for (const other of selection?.kept ? [] : this.#pools.values()) {
-        const idle = other.weight > 0 && other.health.healthy(this.deadlines.now()) ? other.take() : undefined;
-        if (!idle) continue;
-        waiter.connected(idle, other);
+      const bound = this.#isBound(selection);
+      if (!bound && this.#connectedElsewhere(waiter)) return undefined;
+      if (!bound || !this.#makesRoom(pool)) {
+        if (this.pending >= (limits?.pending ?? defaultPending)) return this.#overflow();
+        this.#line.push({ waiter, selection, bound });
         return undefined;
       }
-      if (this.pending >= (limits?.pending ?? defaultPending)) return this.#overflow();
-      this.#queue.push({ waiter, selection });
-      return undefined;
     }
     if (limits?.pending !== undefined && this.pending >= limits.pending) return this.#overflow();
     selection?.took(pool);
     pool.connect(waiter);
     return undefined;
+  }
+
+  /** Gives it a connection that idles at another endpoint: as good as one of its own, and closing it would cost more. */
+  #connectedElsewhere(waiter: Waiter): boolean {
+    for (const other of this.warmed(this.deadlines.now())) {
+      const idle = other.take();
+      if (!idle) continue;
+      waiter.connected(idle, other);
+      return true;
+    }
+    return false;
+  }
+
+  /** Only the endpoint that is chosen for it will do: its client's own, or that of its hash. */
+  #isBound(selection: Selection | undefined): boolean {
+    if (selection === undefined) return false;
+    const { kind } = this.#config!.balance;
+    return selection.kept !== undefined || (selection.hash !== undefined && (kind === "ringHash" || kind === "maglev"));
+  }
+
+  /** Closes unused connections of others until there may be one to this endpoint. */
+  #makesRoom(pool: EndpointPool): boolean {
+    for (const other of this.#pools.values()) {
+      while (this.isFull && other !== pool && other.retireIdle());
+    }
+    return !this.isFull;
   }
 
   #overflow(): Reason {
@@ -283,7 +321,7 @@ export class BackendRuntime implements PoolOwner {
   #choose(selection: Selection | undefined): EndpointPool | undefined {
     if (selection === undefined) return this.#endpointChoice().next(this.deadlines.now(), undefined, nobody);
     const { kept, avoid, hash } = selection;
-    if (kept && !avoid.includes(kept)) return kept;
+    if (kept && !kept.removed && !avoid.includes(kept)) return kept;
     return this.#endpointChoice().next(this.deadlines.now(), hash, avoid);
   }
 
@@ -311,31 +349,36 @@ export class BackendRuntime implements PoolOwner {
 
   /** The waiter wants no connection any more. */
   forget(waiter: Waiter): void {
-    const index = this.#queue.findIndex((one) => one.waiter === waiter);
-    if (index >= 0) this.#queue.splice(index, 1);
+    this.#line.forget(waiter);
     for (const pool of this.#pools.values()) pool.forget(waiter);
   }
 
   offer(pool: EndpointPool, source: Reusable | undefined): boolean {
-    if (this.#queue.length === 0) return false;
+    const line = this.#line;
+    if (line.length === 0) return false;
     if (source) {
-      pool.began();
-      this.#queue.shift()!.waiter.connected(source.open(), pool);
-      return true;
+      const next = line.takeFor((selection) => this.#choose(selection) === pool);
+      if (next) {
+        pool.began();
+        next.waiter.connected(source.open(), pool);
+      } else queueMicrotask(() => inTurn(() => this.#makeRoomForFirst()));
+      return next !== undefined;
     }
-    const next = this.isFull ? undefined : this.#choose(this.#queue[0]!.selection);
+    const next = this.isFull ? undefined : this.#choose(line.first!.selection);
     if (next) {
-      const { waiter, selection } = this.#queue.shift()!;
+      const { waiter, selection } = line.shift()!;
       selection?.took(next);
       next.connect(waiter);
     }
     return false;
   }
 
-  #failQueue(reason: Reason): void {
-    const queue = this.#queue;
-    this.#queue = [];
-    for (const { waiter } of queue) waiter.notConnected(reason, undefined);
+  /** All who wait do so for other endpoints than the one where a connection has become idle: it makes room for theirs. */
+  #makeRoomForFirst(): void {
+    const { first } = this.#line;
+    const pool = first && this.#config && this.#choose(first.selection);
+    // What becomes free when one is closed is offered to the first in line.
+    if (pool) this.#makesRoom(pool);
   }
 }
 

@@ -7,6 +7,7 @@ import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import { beginTurn, endTurn } from "../wire.ts";
 import { BackendRuntime, type Surroundings } from "./backend.ts";
 import { CheckGate } from "./health-checks.ts";
+import { WarmGate } from "./warming.ts";
 
 /** Names without a backend that are kept: route tables may hold them. */
 const maxUnknown = 1_000;
@@ -19,6 +20,8 @@ export class Backends {
   readonly #deadlines: Deadlines;
   readonly #timeouts: UpstreamTimeouts;
   readonly #surroundings: Surroundings;
+  /** Since the configuration has changed. */
+  #referred: (() => ReadonlySet<BackendName>) | undefined = undefined;
 
   constructor(
     deadlines: Deadlines,
@@ -28,7 +31,7 @@ export class Backends {
   ) {
     this.#deadlines = deadlines;
     this.#timeouts = timeouts;
-    this.#surroundings = { checkGate: new CheckGate(), ...surroundings };
+    this.#surroundings = { checkGate: new CheckGate(), warmGate: new WarmGate(), ...surroundings };
     clock.every(sweepMilliseconds, () => this.#sweep());
   }
 
@@ -42,8 +45,25 @@ export class Backends {
     return backend;
   }
 
+  /** The configuration has changed; `referred` says to what it refers now. */
+  settled(referred: () => ReadonlySet<BackendName>): void {
+    this.#referred = referred;
+    this.#prune(referred);
+  }
+
+  /** Whom to keep warm: looked up only where someone is to be, and once however often the configuration has changed. */
+  #refer(): void {
+    const referred = this.#referred;
+    if (!referred) return;
+    const warm = [...this.#byName.values()].filter(({ warming }) => warming !== undefined);
+    if (warm.length === 0) return;
+    this.#referred = undefined;
+    const names = referred();
+    for (const backend of warm) backend.isReferred = names.has(backend.name);
+  }
+
   /** Lets go of backends that are neither known nor referred to nor busy, once there are many. */
-  prune(referred: () => ReadonlySet<BackendName>): void {
+  #prune(referred: () => ReadonlySet<BackendName>): void {
     let unknown = 0;
     for (const backend of this.#byName.values()) if (!backend.known) unknown++;
     if (unknown <= maxUnknown) return;
@@ -59,7 +79,8 @@ export class Backends {
 
   #sweep(): void {
     beginTurn();
-    for (const backend of this.#byName.values()) for (const pool of backend.pools) pool.sweep();
+    this.#refer();
+    for (const backend of this.#byName.values()) backend.sweep();
     endTurn();
   }
 }

@@ -34,7 +34,8 @@ export interface Connections {
   readonly protocol: "http1" | "h2c";
   /** What serves one exchange; undefined when a new connection must be made. */
   take(): Upstream | undefined;
-  /** Connections on which nothing is under way. */
+  /** Connections that are there; and those on which nothing is under way. */
+  readonly size: number;
   readonly idle: number;
   /** Exchanges that one connection which is being made is expected to serve. */
   readonly share: number;
@@ -42,6 +43,8 @@ export interface Connections {
   add(wire: Wire, attempt: Attempt): SocketCodec;
   /** Closes connections that have been idle, or there, for too long. */
   sweep(): void;
+  /** Closes one on which nothing is under way, if there is one (true). */
+  retireIdle(): boolean;
   /** No exchange begins on any of them any more. */
   retireAll(): void;
 }
@@ -56,6 +59,8 @@ export interface ConnectionsOwner {
   readonly requestsPerConnection: number;
   readonly connectionDuration: number;
   readonly idleTimeout: number;
+  /** Unused ones that are kept. */
+  readonly idleConnections: number;
   /** An exchange is over, and what it used may serve another. True: it does. */
   freed(source: Reusable | undefined): boolean;
   /** A connection is new. True: it was given to who waits. */
@@ -66,15 +71,13 @@ export interface ConnectionsOwner {
   closed(used: boolean): void;
 }
 
-/** Idle connections kept to one endpoint. */
-const maxIdle = 512;
-
 /** Kept last in, first out, so that unneeded ones age. */
 export class Http1Connections implements Connections, UpstreamOwner {
   readonly protocol = "http1";
   readonly share = 1;
   readonly #owner: ConnectionsOwner;
   readonly #idle: Http1Upstream[] = [];
+  size = 0;
   #retired = false;
 
   constructor(owner: ConnectionsOwner) {
@@ -104,6 +107,7 @@ export class Http1Connections implements Connections, UpstreamOwner {
 
   add(wire: Wire, attempt: Attempt): SocketCodec {
     const connection = new Http1Upstream(wire, this, this.#owner.deadlines);
+    this.size++;
     attempt.settled();
     if (!this.#owner.offered(connection)) this.#keep(connection);
     return connection;
@@ -120,10 +124,11 @@ export class Http1Connections implements Connections, UpstreamOwner {
   #keep(connection: Http1Upstream): void {
     connection.idleSince = turn.now;
     this.#idle.push(connection);
-    if (this.#idle.length > maxIdle || this.#retired) this.#idle[0]!.retire();
+    if (this.#idle.length > this.#owner.idleConnections || this.#retired) this.#idle[0]!.retire();
   }
 
   gone(connection: Http1Upstream): void {
+    this.size--;
     const index = this.#idle.lastIndexOf(connection);
     if (index >= 0) this.#idle.splice(index, 1);
     this.#owner.closed(index < 0);
@@ -132,6 +137,12 @@ export class Http1Connections implements Connections, UpstreamOwner {
   sweep(): void {
     if (this.#idle.every((connection) => this.#isFresh(connection))) return;
     for (const connection of this.#idle.slice()) if (!this.#isFresh(connection)) connection.retire();
+  }
+
+  retireIdle(): boolean {
+    const oldest = this.#idle[0];
+    oldest?.retire();
+    return oldest !== undefined;
   }
 
   retireAll(): void {
@@ -162,6 +173,10 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
 
   get share(): number {
     return Math.min(maxOwnStreams, this.#owner.requestsPerConnection);
+  }
+
+  get size(): number {
+    return this.#open.length;
   }
 
   get idle(): number {
@@ -200,6 +215,11 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
 
   freed(connection: Http2Upstream): void {
     this.#owner.freed(connection.hasRoom ? connection : undefined);
+    if (connection.busy === 0 && this.#open.length > this.#owner.idleConnections) this.#retireSurplus(connection);
+  }
+
+  #retireSurplus(connection: Http2Upstream): void {
+    if (this.idle > this.#owner.idleConnections) connection.retire();
   }
 
   leaving(connection: Http2Upstream): void {
@@ -221,6 +241,12 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
       // It takes no further streams, and ends with the last of those it has.
       if (idle || turn.now - connection.opened >= connectionDuration) connection.retire();
     }
+  }
+
+  retireIdle(): boolean {
+    const unused = this.#open.find(({ busy }) => busy === 0);
+    unused?.retire();
+    return unused !== undefined;
   }
 
   retireAll(): void {

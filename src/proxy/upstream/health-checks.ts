@@ -226,6 +226,7 @@ class CheckConnections implements PoolOwner {
   readonly requestsPerConnection = Number.POSITIVE_INFINITY;
   readonly connectionDuration = Number.POSITIVE_INFINITY;
   readonly idleTimeout = Number.POSITIVE_INFINITY;
+  readonly idleConnections = Number.POSITIVE_INFINITY;
   connections = 0;
   active = 0;
   waiting = 0;

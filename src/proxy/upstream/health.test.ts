@@ -5,7 +5,7 @@ import fc from "fast-check";
 import type { OutlierDetection as Config } from "../../model/upstream-policies.ts";
 import { Breaker } from "./failure-accrual.ts";
 import { HealthState } from "./health-state.ts";
-import { OutlierDetection, type OutlierEvent, outlierHost } from "./outlier-detection.ts";
+import { OutlierDetection, type OutlierEvent, outlierHost, successThreshold } from "./outlier-detection.ts";
 import { type Placed, trafficGroups } from "./priorities.ts";
 import { slowStartFactor } from "./slow-start.ts";
 
@@ -138,6 +138,65 @@ test("a failure percentage ejects where there were enough requests", () => {
   answers(2, 0, ...new Array<number>(10).fill(200));
   detector.interval(10_000);
   expect(log).toEqual(["0 out: failurePercentage"]);
+});
+
+const good = (count: number) => new Array<number>(count).fill(200);
+const bad = (count: number) => new Array<number>(count).fill(500);
+
+test("the bound of success rates is the mean less so many deviations of the population", () => {
+  expect(successThreshold([50, 100, 100, 100, 100], 1.9)).toBeCloseTo(52, 10);
+  expect(successThreshold([100, 100], 1.9)).toBe(100);
+});
+
+test("by success rates exactly those are out that are below the bound, counted over those with enough requests", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(20), fc.nat(20)), { minLength: 1, maxLength: 10 }),
+      fc.integer({ min: 1, max: 10 }),
+      fc.integer({ min: 1, max: 30 }),
+      fc.constantFrom(0.5, 1, 1.9, 3),
+      (hosts, minimumHosts, requestVolume, deviationFactor) => {
+        const successRate = { minimumHosts, requestVolume, deviationFactor };
+        const { detector, list, answers } = detection({ successRate, maxEjectionPercent: 100 }, hosts.length);
+        hosts.forEach(([ok, failed], host) => void answers(host, 0, ...good(ok), ...bad(failed)));
+        detector.interval(10_000);
+        const rates = hosts
+          .filter(([ok, failed]) => ok + failed >= requestVolume)
+          .map(([ok, no]) => (100 * ok) / (ok + no));
+        const least = successThreshold(rates, deviationFactor);
+        const out = hosts.map(
+          ([ok, failed]) =>
+            rates.length >= minimumHosts && ok + failed >= requestVolume && (100 * ok) / (ok + failed) < least,
+        );
+        expect(list.map(({ ejected }) => ejected)).toEqual(out);
+      },
+    ),
+  );
+});
+
+test("who is out already does not move the mean, and rates begin anew each interval", () => {
+  const successRate = { minimumHosts: 2, requestVolume: 10, deviationFactor: 0.5 };
+  const { detector, list, answers, log } = detection({ successRate, consecutive5xx: 20, maxEjectionPercent: 100 }, 3);
+  answers(0, 0, ...bad(20));
+  // 90 and 100 per cent: a mean of 95 and a bound of 92.5; with the one that is out it would be below 90.
+  answers(1, 0, ...bad(1), ...good(9));
+  answers(2, 0, ...good(10));
+  detector.interval(10_000);
+  expect(log).toEqual(["0 out: consecutive5xx", "1 out: successRate"]);
+  expect(list.map(({ total }) => total)).toEqual([0, 0, 0]);
+  detector.interval(20_000);
+  expect(log).toHaveLength(2);
+});
+
+test("the number of ejections does not grow beyond what makes pauses longer, so that it is lived down again", () => {
+  const { detector, list, answers } = detection({ consecutive5xx: 1, baseEjection: 100_000, maxEjection: 300_000 }, 1);
+  for (let round = 0, now = 0; round < 10; round++, now += 300_000) {
+    answers(0, now, 500);
+    detector.interval(now + 299_999 + 1);
+  }
+  expect(list[0]!.ejections).toBe(4);
+  for (let index = 1; index <= 4; index++) detector.interval(10_000_000 + index);
+  expect(list[0]!.ejections).toBe(0);
 });
 
 const accrual = { maxFailures: 3, minPenalty: 1000, maxPenalty: 4000, jitterRatio: 0 };

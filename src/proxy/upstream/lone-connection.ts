@@ -26,6 +26,7 @@ export class LoneConnection implements ConnectionsOwner, ConnectingOwner {
   readonly requestsPerConnection = 1;
   readonly connectionDuration = Number.POSITIVE_INFINITY;
   readonly idleTimeout = 0;
+  readonly idleConnections = 0;
   readonly #pool: LoneOwner;
   readonly #connections: Connections;
   #waiter: Waiter | undefined;

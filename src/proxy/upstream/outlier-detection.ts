@@ -105,7 +105,7 @@ export class OutlierDetection {
     if (cause === "consecutiveGatewayErrors") host.consecutiveGateway = 0;
     if (cause === "consecutiveLocalFailures") host.consecutiveLocal = 0;
     if (host.ejected) return;
-    const { maxEjectionPercent, alwaysEjectOne } = this.#config;
+    const { maxEjectionPercent, alwaysEjectOne, baseEjection, maxEjection } = this.#config;
     const share = (100 * (this.#active + 1)) / this.#hosts().size;
     if (share > maxEjectionPercent && !(alwaysEjectOne && this.#active === 0)) {
       this.overflows++;
@@ -114,7 +114,8 @@ export class OutlierDetection {
     this.#active++;
     host.ejected = true;
     host.ejectedAt = now;
-    host.ejections++;
+    // No further than to the longest pause: what is above would have to be lived down for nothing.
+    if (host.ejections * baseEjection < maxEjection + baseEjection) host.ejections++;
     this.#ejected(host, cause);
   }
 
@@ -144,27 +145,40 @@ export class OutlierDetection {
     }
   }
 
+  /** Endpoints that are out are not looked at, and do not move the mean (Envoy: processSuccessRateEjections). */
   #rates(now: number): void {
     const { successRate, failurePercentage } = this.#config;
-    if (successRate) {
-      const counted = [...this.#hosts()].filter(({ total }) => total >= successRate.requestVolume);
-      if (counted.length >= successRate.minimumHosts) {
-        const rates = counted.map(({ successes, total }) => (100 * successes) / total);
-        const mean = rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
-        const deviation = Math.sqrt(rates.reduce((sum, rate) => sum + (rate - mean) ** 2, 0) / rates.length);
-        const least = mean - deviation * successRate.deviationFactor;
-        counted.forEach((host, index) => {
-          if (rates[index]! < least) this.#eject(host, "successRate", now);
-        });
-      }
+    if (!successRate && !failurePercentage) return;
+    const inside = [...this.#hosts()].filter(({ ejected }) => !ejected);
+    const counted = (volume: number) => inside.filter(({ total }) => total >= volume);
+    // Both are found before one of them ejects anybody.
+    const rated = successRate ? counted(successRate.requestVolume) : [];
+    const failing = failurePercentage ? counted(failurePercentage.requestVolume) : [];
+    if (successRate && rated.length >= successRate.minimumHosts) {
+      const rates = rated.map(rateOf);
+      const least = successThreshold(rates, successRate.deviationFactor);
+      rated.forEach((host, index) => {
+        if (rates[index]! < least) this.#eject(host, "successRate", now);
+      });
     }
-    if (failurePercentage) {
-      const counted = [...this.#hosts()].filter(({ total }) => total >= failurePercentage.requestVolume);
-      if (counted.length < failurePercentage.minimumHosts) return;
-      for (const host of counted) {
-        const failed = 100 - (100 * host.successes) / host.total;
-        if (failed >= failurePercentage.threshold) this.#eject(host, "failurePercentage", now);
-      }
+    if (failurePercentage && failing.length >= failurePercentage.minimumHosts) {
+      for (const host of failing)
+        if (100 - rateOf(host) >= failurePercentage.threshold) this.#eject(host, "failurePercentage", now);
     }
   }
+}
+
+/** Per cent. */
+function rateOf({ successes, total }: OutlierHost): number {
+  return (100 * successes) / total;
+}
+
+/**
+ * Below so many per cent an endpoint is out: the mean less `factor` standard deviations of all (the population's, so that of 50 and
+ * four times 100 it is 90 - 1.9 x 20 = 52).
+ */
+export function successThreshold(rates: readonly number[], factor: number): number {
+  const mean = rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
+  const deviation = Math.sqrt(rates.reduce((sum, rate) => sum + (rate - mean) ** 2, 0) / rates.length);
+  return mean - deviation * factor;
 }

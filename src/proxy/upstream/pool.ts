@@ -21,6 +21,7 @@ import { LoneConnection, type LoneOwner } from "./lone-connection.ts";
 import { speakingFor, speaksForClients } from "./open-socket.ts";
 import type { TlsClient } from "./tls.ts";
 import { TunnelConnections } from "./tunnel.ts";
+import type { WarmedPool, Warming } from "./warming.ts";
 
 /** Who wants to send a request. */
 export interface Waiter {
@@ -58,10 +59,14 @@ export interface PoolOwner {
   readonly requestsPerConnection: number;
   readonly connectionDuration: number;
   readonly idleTimeout: number;
+  /** Unused ones that are kept to each endpoint. */
+  readonly idleConnections: number;
+  /** Absent where no connections are made ahead. */
+  readonly warming?: Warming<EndpointPool> | undefined;
   connectFailures: number;
 }
 
-export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
+export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable, WarmedPool {
   readonly key: string;
   readonly address: string;
   readonly port: number;
@@ -119,6 +124,16 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
     return this.#connections.idle;
   }
 
+  /** Those being made included; not those of one request alone. */
+  get connections(): number {
+    return this.#connections.size + this.#connecting;
+  }
+
+  /** Connections that what is under way, or waits, takes. */
+  get needed(): number {
+    return Math.ceil((this.active + this.#waiters.length) / this.#connections.share);
+  }
+
   load(now: number): number {
     return this.health.cost?.load(this.active, now) ?? this.active;
   }
@@ -133,6 +148,10 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
 
   get idleTimeout(): number {
     return this.#owner.idleTimeout;
+  }
+
+  get idleConnections(): number {
+    return this.#owner.idleConnections;
   }
 
   /** What can serve at once; undefined when a new connection must be made. */
@@ -161,6 +180,7 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
     else {
       this.#waiters.push(waiter);
       this.#connect();
+      this.#owner.warming?.fill(this);
     }
   }
 
@@ -201,19 +221,31 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
   }
 
   #connect(): void {
-    if (this.#waiters.length > this.#connecting * this.#connections.share) {
-      this.#connecting++;
-      this.#owner.connections++;
-      const { deadlines, connectTimeout, tls } = this.#owner;
-      const generation = this.#generation;
-      const owner: ConnectingOwner = {
-        opened: (wire, attempt) => (generation === this.#generation ? this.#connections.add(wire, attempt) : undefined),
-        settled: () => this.#connecting--,
-        refused: (reason) => this.#refused(reason),
-      };
-      const { address, port } = this;
-      new Connecting(owner, deadlines, { address, port, tls }, connectTimeout);
-    }
+    if (this.#waiters.length > this.#connecting * this.#connections.share) this.#open(undefined);
+  }
+
+  connectAhead(then: (made: boolean) => void): void {
+    this.#open(then);
+  }
+
+  #open(then: ((made: boolean) => void) | undefined): void {
+    this.#connecting++;
+    this.#owner.connections++;
+    const { deadlines, connectTimeout, tls } = this.#owner;
+    const generation = this.#generation;
+    const owner: ConnectingOwner = {
+      opened: (wire, attempt) => (generation === this.#generation ? this.#connections.add(wire, attempt) : undefined),
+      settled: () => {
+        this.#connecting--;
+        then?.(true);
+      },
+      refused: (reason) => {
+        this.#refused(reason);
+        then?.(false);
+      },
+    };
+    const { address, port } = this;
+    new Connecting(owner, deadlines, { address, port, tls }, connectTimeout);
   }
 
   /** The waiter wants no connection any more. */
@@ -260,6 +292,11 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable {
     this.#owner.connections--;
     if (used) this.ended();
     this.#owner.offer(this, undefined);
+  }
+
+  /** Closes an unused connection, if there is one (true). */
+  retireIdle(): boolean {
+    return this.#connections.retireIdle();
   }
 
   /** Closes connections that have been idle, or there, for too long. */
