@@ -111,8 +111,12 @@ export function checkFilter(problems: Problems, field: string, filter: Filter, p
       checkErrorPages(at, filter);
       break;
     default:
-      problems.add(`${field}.kind`, `"${String((filter as { kind?: unknown }).kind)}" is no kind of filter`);
+      noSuchFilter(problems, field, filter);
   }
+}
+
+function noSuchFilter(problems: Problems, field: string, { kind, from }: { kind?: unknown; from?: Provenance }): void {
+  problems.add(`${field}.kind`, `"${String(kind)}" is no kind of filter`, from);
 }
 
 /** A filter's place: fields are named from it. */

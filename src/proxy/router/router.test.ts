@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { atOnce } from "../../base/steps.ts";
 import type { RouteTable, Rule } from "../../model/model.ts";
 import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
 import { agree, compiled, headOf } from "./agreement.ts";
-import { Router } from "./router.ts";
+import { HostRules, Router } from "./router.ts";
 
 test("the compiled router finds the rule that decide finds", () => {
   let pairs = 0;
@@ -22,6 +23,38 @@ test("the compiled router finds the rule that decide finds", () => {
   // The generator is worth little if most requests find nothing.
   expect(withRule / pairs).toBeGreaterThan(0.1);
 });
+
+test("a host that takes over what stays of other rules finds what it finds without them", () => {
+  const host = fc
+    .array(arbitraryModel(), { minLength: 1, maxLength: 2 })
+    .map((models) =>
+      models.flatMap(({ routeTables }) =>
+        [...routeTables.values()].flatMap(({ hosts }) => hosts.flatMap(({ rules }) => rules)),
+      ),
+    );
+  fc.assert(
+    fc.property(host, fc.array(fc.nat(), { maxLength: 3 }), fc.array(arbitraryRequest), (rules, places, requests) => {
+      const before = rulesOf(rules);
+      const paths = places.reduce((some, place) => {
+        const at = place % Math.max(1, some.length);
+        const name = `changed-${at}`;
+        return some.map((rule, index) => (index === at ? { ...rule, name, ...(place % 2 && { match: {} }) } : rule));
+      }, rules);
+      for (const next of [paths, rules.slice(1), [...rules.slice(0, 1), ...rules]]) {
+        const made: Rule[] = [];
+        const host = { names: ["*"], rules: next };
+        const found = atOnce(HostRules.of(host, (rule) => made.push(rule) && rule, before));
+        expect(made).toEqual(next.filter((rule, at) => rule !== rules[at]));
+        for (const request of requests) expect(found.find(headOf(request))).toBe(rulesOf(next).find(headOf(request)));
+      }
+    }),
+    { numRuns: 40 },
+  );
+});
+
+function rulesOf(rules: readonly Rule[]): HostRules<Rule> {
+  return atOnce(HostRules.of({ names: ["*"], rules }, (rule) => rule));
+}
 
 const from = { kind: "Test", name: "test", field: "" };
 

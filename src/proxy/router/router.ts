@@ -3,7 +3,7 @@
 // caller's.
 
 import { atOnce, type Steps } from "../../base/steps.ts";
-import { connectRefusal } from "../../model/connect.ts";
+import { isNamedOnly, namedMethod } from "../../model/connect.ts";
 import { parseAuthority } from "../../model/host-pattern.ts";
 import type { RouteTable, Rule, VirtualHost } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
@@ -50,8 +50,7 @@ export class Router<R> {
   find(head: RequestHead): R | NotFound {
     const host = this.#remembered.get(head.authority) ?? this.#lookUp(head.authority);
     const found = typeof host === "string" ? host : (host.find(head) ?? "no_route");
-    // CONNECT is a method that is not there where no rule takes it.
-    return (found === "no_route" || found === "no_host") && head.method === "CONNECT" ? "method_not_supported" : found;
+    return (found === "no_route" || found === "no_host") && isNamedOnly(head.method) ? "method_not_supported" : found;
   }
 
   #lookUp(authority: string): HostRules<R> | NotFound {
@@ -82,7 +81,8 @@ export class HostRules<R> {
   readonly #index: PathIndex;
   readonly #predicates: (readonly Predicate[])[] = [];
   readonly #payloads: R[] = [];
-  readonly #connects: boolean[] = [];
+  /** Of each rule: the method that it takes because it names it. */
+  readonly #named: (string | undefined)[] = [];
 
   private constructor(rules: readonly Rule[], index: PathIndex) {
     this.#rules = rules;
@@ -104,15 +104,15 @@ export class HostRules<R> {
       if (!index) made.#index.add(rule.match, at);
       const same = before !== undefined && before.#rules[at] === rule;
       made.#predicates.push(same ? before.#predicates[at]! : compileMatch(rule.match, !PathIndex.answers(rule.match)));
-      made.#connects.push(connectRefusal(rule) === undefined);
+      made.#named.push(namedMethod(rule));
       made.#payloads.push(same ? before.#payloads[at]! : payload(rule));
     }
     return made;
   }
 
   find(head: RequestHead): R | undefined {
-    const of = { predicates: this.#predicates, connects: this.#connects, head };
-    const number = this.#index.find(head.path, head.method === "CONNECT" ? connects : holds, of);
+    const of = { predicates: this.#predicates, named: this.#named, head };
+    const number = this.#index.find(head.path, isNamedOnly(head.method) ? names : holds, of);
     return number < 0 ? undefined : this.#payloads[number];
   }
 }
@@ -127,12 +127,12 @@ function samePath({ match: { path: one } }: Rule, { match: { path: other } }: Ru
 
 interface Asked {
   readonly predicates: (readonly Predicate[])[];
-  readonly connects: readonly boolean[];
+  readonly named: readonly (string | undefined)[];
   readonly head: RequestHead;
 }
 
-function connects(number: number, of: Asked): boolean {
-  return of.connects[number]! && holds(number, of);
+function names(number: number, of: Asked): boolean {
+  return of.named[number] === of.head.method && holds(number, of);
 }
 
 function holds(number: number, of: Asked): boolean {

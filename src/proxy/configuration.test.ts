@@ -1,0 +1,187 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FakeClock } from "../base/clock.ts";
+import { silentLogger } from "../base/log.ts";
+import type { Rule } from "../model/model.ts";
+import type { WireResource } from "../model/wire.ts";
+import { ProxyProcess } from "./proxy.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "fl-t-configuration-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function configuration() {
+  const options = { name: "t", scopes: ["gateway"], control: join(folder, "none"), admin: join(folder, "admin") };
+  const limits = { maxConnections: 10, maxRequests: 10, maxMemory: 0 };
+  return new ProxyProcess({ ...options, ...limits }, new FakeClock(), silentLogger).configuration;
+}
+
+const from = { kind: "Test", name: "t", field: "" };
+const rule = (name: string, more: Partial<Rule> = {}): Rule => ({
+  from: { ...from, field: name },
+  name,
+  match: { path: { kind: "segments", value: `/${name}` } },
+  filters: [],
+  action: { kind: "respond", status: 200, reason: name },
+  ...more,
+});
+const many = (prefix: string) => Array.from({ length: 3_000 }, (_, at) => rule(`${prefix}-${at}`));
+const wire = (value: unknown) => JSON.parse(JSON.stringify(value)) as WireResource;
+const table = (name: string, rules: readonly Rule[]) => wire({ name, from, hosts: [{ names: ["*"], rules }] });
+const backend = (name: string, connectTimeout = 1_000) =>
+  wire({ name, from, protocol: "http1", balance: { kind: "roundRobin" }, connectTimeout });
+const firstRule = (of: ReturnType<typeof configuration>, name = "main") =>
+  of.inForce("routeTables").get(name)?.hosts[0]?.rules[0]?.name;
+
+/** Looks once in every turn of the event loop until the work is done. */
+async function watching<T, S>(work: Promise<T>, look: () => S): Promise<{ result: T; seen: S[] }> {
+  const seen: S[] = [];
+  let going = true;
+  const next = () => {
+    if (!going) return;
+    seen.push(look());
+    setImmediate(next);
+  };
+  setImmediate(next);
+  const result = await work.finally(() => {
+    going = false;
+  });
+  return { result, seen };
+}
+
+test("while a large update is prepared the loop serves what was before, then all of it is in force at once", async () => {
+  const one = configuration();
+  await one.apply({
+    version: 1,
+    upsert: { routeTables: [table("main", many("old"))], backends: [backend("b", 1)] },
+    remove: {},
+  });
+  const update = {
+    version: 2,
+    upsert: { routeTables: [table("main", many("new")), table("other", many("other"))], backends: [backend("b", 2)] },
+    remove: {},
+  };
+  const { result, seen } = await watching(one.apply(update), () => [
+    firstRule(one),
+    firstRule(one, "other"),
+    one.inForce("backends").get("b")?.connectTimeout,
+  ]);
+  expect(result).toEqual([]);
+  expect(seen.length).toBeGreaterThan(2);
+  const kinds = new Set(seen.map((state) => JSON.stringify(state)));
+  kinds.delete(JSON.stringify(["new-0", "other-0", 2]));
+  expect([...kinds]).toEqual([JSON.stringify(["old-0", undefined, 1])]);
+  expect(firstRule(one)).toBe("new-0");
+});
+
+test("an update that comes while one is prepared is applied behind it, also as a patch of it", async () => {
+  const one = configuration();
+  const answered: number[] = [];
+  const apply = (update: Parameters<typeof one.apply>[0]) =>
+    one.apply(update).then((rejected) => {
+      answered.push(update.version);
+      return rejected;
+    });
+  const done = await Promise.all([
+    apply({ version: 1, upsert: { routeTables: [table("main", many("first"))] }, remove: {} }),
+    apply({ version: 2, upsert: { routeTables: [table("main", many("second"))] }, remove: {} }),
+    apply({
+      ...{ version: 3, upsert: {}, remove: {}, rules: [rule("third")] },
+      patch: [
+        {
+          name: "main",
+          from,
+          base: 2,
+          hosts: [
+            {
+              names: ["*"],
+              rules: [
+                [3_000, 3_001],
+                [1, 3_000],
+              ],
+            },
+          ],
+        },
+      ],
+    }),
+  ]);
+  expect(done).toEqual([[], [], []]);
+  expect(answered).toEqual([1, 2, 3]);
+  const rules = one.inForce("routeTables").get("main")!.hosts[0]!.rules;
+  expect([rules.length, rules[0]!.name, rules[1]!.name]).toEqual([3_000, "third", "second-1"]);
+});
+
+test("a patch of what this connection has not brought is an error, and those behind it are applied", async () => {
+  const one = configuration();
+  await one.apply({ version: 1, upsert: { routeTables: [table("main", [rule("a")])] }, remove: {} });
+  await one.connected();
+  const patch = [{ name: "main", from, base: 1, hosts: [0] }];
+  const wrong = one.apply({ version: 1, upsert: {}, patch, remove: {} });
+  const right = one.apply({ version: 2, upsert: { routeTables: [table("main", [rule("b")])] }, remove: {} });
+  expect(wrong).rejects.toThrow("route table main of update 1 is not in force");
+  expect(await right).toEqual([]);
+  expect(firstRule(one)).toBe("b");
+});
+
+test("what a new connection is told is in force waits for the updates of the one before", async () => {
+  const one = configuration();
+  const update = one.apply({ version: 1, upsert: { routeTables: [table("main", many("a"))] }, remove: {} });
+  const have = await one.connected();
+  expect(Object.keys(have.routeTables!)).toEqual(["main"]);
+  expect(await update).toEqual([]);
+});
+
+test("a drain gives up the update that is being prepared and those behind it; what is in force stays", async () => {
+  const one = configuration();
+  await one.apply({ version: 1, upsert: { routeTables: [table("main", many("old"))] }, remove: {} });
+  const updates = [2, 3].map((version) =>
+    one.apply({ version, upsert: { routeTables: [table("main", many(`v${version}`))] }, remove: {} }),
+  );
+  await new Promise(setImmediate);
+  await one.end();
+  expect(await Promise.all(updates)).toEqual([[], []]);
+  expect(firstRule(one)).toBe("old-0");
+});
+
+test("one bad rule among thousands: its table is refused, named with the object that asked, and the rest is in force", async () => {
+  const one = configuration();
+  await one.apply({ version: 1, upsert: { routeTables: [table("main", [rule("old")])] }, remove: {} });
+  const bad = rule("bad", { match: { path: { kind: "exact", value: "no-slash" } } });
+  const unknown = rule("odd", { filters: [{ kind: "teapot", from: { ...from, field: "odd filter" } } as never] });
+  const rejected = await one.apply({
+    version: 2,
+    upsert: {
+      routeTables: [
+        table("main", many("new").with(2_345, bad)),
+        table("good", many("good")),
+        table("odd", many("odd").with(7, unknown)),
+      ],
+      backends: [backend("b")],
+    },
+    remove: {},
+  });
+  expect(rejected.map(({ resource, name, from }) => [resource, name, from?.field])).toEqual([
+    ["routeTables", "main", "bad"],
+    ["routeTables", "odd", "odd filter"],
+  ]);
+  expect(rejected[0]!.reason).toBe('hosts[0].rules[2345].match.path path "no-slash" does not begin with "/"');
+  expect(rejected[1]!.reason).toContain("teapot");
+  expect([firstRule(one), firstRule(one, "good"), one.inForce("backends").has("b")]).toEqual(["old", "good-0", true]);
+  expect(one.rejections).toBe(2);
+});
+
+test("the stored text is what is in force, cut into pieces no longer than a rule", async () => {
+  const one = configuration();
+  await one.apply({
+    version: 1,
+    upsert: { routeTables: [table("main", many("a"))], backends: [backend("b")] },
+    remove: {},
+  });
+  const pieces = [...one.stored()];
+  const stored = JSON.parse(pieces.join(""));
+  expect(stored.routeTables).toEqual([table("main", many("a"))]);
+  expect(stored.backends).toEqual([backend("b")]);
+  expect(stored.listeners).toEqual([]);
+  expect(Math.max(...pieces.map((piece) => piece.length))).toBeLessThan(1_000);
+});
