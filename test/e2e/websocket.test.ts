@@ -73,14 +73,7 @@ afterAll(async () => {
 
 // ------------------------------------------------------------------------------------------------------------- Frames
 
-enum Op {
-  more = 0,
-  text = 1,
-  binary = 2,
-  close = 8,
-  ping = 9,
-  pong = 10,
-}
+const Op = { more: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** A frame (RFC 6455 §5.2); `first` replaces the first byte. Clients mask. */
 function framed(

@@ -43,6 +43,8 @@ function httpServer() {
   return Bun.serve<undefined>({
     hostname: "127.0.0.1",
     port: 0,
+    // Longer than the proxy keeps a connection: who closes first would cut off a POST that is on its way just then.
+    idleTimeout: 120,
     async fetch(request, server) {
       const { pathname } = new URL(request.url);
       if (pathname === "/socket" && server.upgrade(request)) return undefined;
