@@ -13,6 +13,8 @@ export interface Wire {
   resume(): void;
   /** Closes after what was taken has been sent. */
   end(): void;
+  /** Sends no more after that, and still reads; absent where that cannot be. */
+  shutdown?(): void;
   /** Closes at once; the peer sees a reset. */
   terminate(): void;
 }
@@ -66,7 +68,7 @@ export abstract class Outlet extends Deadline {
   closed = false;
   #backlog: Uint8Array[] = [];
   #backlogBytes = 0;
-  #endAfter = false;
+  #endAfter: "no" | "both" | "half" = "no";
 
   constructor(wire: Wire) {
     super();
@@ -126,12 +128,17 @@ export abstract class Outlet extends Deadline {
     this.#send(chunk, start, length, false);
   }
 
-  /** Closes the connection when all that was written has been sent. */
-  endAfterFlush(): void {
+  /** Closes the connection when all that was written has been sent; `half`: only our side of it, where the wire can. */
+  endAfterFlush(half = false): void {
     if (this.closed) return;
-    this.#endAfter = true;
+    this.#endAfter = half ? "half" : "both";
     if (owner === this) this.flush();
-    else if (this.#backlogBytes === 0) this.wire.end();
+    else if (this.#backlogBytes === 0) this.#endWire();
+  }
+
+  #endWire(): void {
+    if (this.#endAfter === "half" && this.wire.shutdown) this.wire.shutdown();
+    else this.wire.end();
   }
 
   flush(): void {
@@ -141,7 +148,7 @@ export abstract class Outlet extends Deadline {
     filled = 0;
     if (this.closed) return;
     if (length > 0) this.#send(scratch, 0, length, true);
-    if (this.#endAfter && this.#backlogBytes === 0) this.wire.end();
+    if (this.#endAfter !== "no" && this.#backlogBytes === 0) this.#endWire();
   }
 
   #send(bytes: Buffer, start: number, length: number, borrowed: boolean): void {
@@ -174,7 +181,7 @@ export abstract class Outlet extends Deadline {
     }
     this.#backlog = index === 0 ? backlog : backlog.slice(index);
     if (this.#backlogBytes > 0) return;
-    if (this.#endAfter) this.wire.end();
+    if (this.#endAfter !== "no") this.#endWire();
     else this.drained();
   }
 

@@ -371,6 +371,37 @@ describe("HTTP/1.1", () => {
     expect(await exchange(port, `${upgrade}leave`)).toEndWith("hellobye");
   });
 
+  test("a client that says no more in a tunnel still hears the backend", async () => {
+    const heard: string[] = [];
+    const listener = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      allowHalfOpen: true,
+      socket: {
+        data(socket, bytes) {
+          const text = bytes.toString();
+          if (text.startsWith("GET"))
+            socket.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\n");
+          else heard.push(text);
+        },
+        end(socket) {
+          heard.push("end");
+          // In two turns, so that what comes after the first is seen to come, too.
+          socket.write("you said ");
+          setTimeout(() => socket.end(heard.join()), 20);
+        },
+      },
+    });
+    ends.push(() => listener.stop(true));
+    await serve([listener.port]);
+    const client = await RawClient.connect(port);
+    client.send(request("/", "connection: upgrade", "upgrade: raw"));
+    await client.read((seen) => seen.includes("\r\n\r\n"));
+    client.send("all");
+    client.socket.shutdown();
+    expect(await client.read(() => false)).toEndWith("you said all,end");
+  });
+
   test("a 101 that was not asked for is an error", async () => {
     const one = answering("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
     await serve([one.port]);

@@ -149,8 +149,8 @@ export class Http1Upstream extends Outlet implements Upstream {
   }
 
   end(trailers?: HeaderBlock): void {
-    // The client has left the tunnel: what it said still goes out, then we leave, too.
-    if (this.#state === State.tunnel) this.endAfterFlush();
+    // The client says no more in the tunnel: what it said still goes out, and what the backend has to say comes back.
+    if (this.#state === State.tunnel) this.endAfterFlush(true);
     if (this.#requestDone) return;
     this.#requestDone = true;
     if (this.#requestChunked) {
