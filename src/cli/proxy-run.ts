@@ -37,6 +37,11 @@ export const command: Command = {
       help: "Also start servers on these ports of 127.0.0.1 (or ADDRESS:PORT) that answer with what they were asked.",
     },
     admin: { type: "string", value: "SOCKET", help: "The admin socket. Default: one in a folder of its own." },
+    zone: {
+      type: "string",
+      value: "ZONE",
+      help: "Where the proxy is, for backends that prefer endpoints of its zone.",
+    },
     "access-log": { type: "string", value: "FILE", help: "One line of JSON a request." },
     drain: { type: "string", value: "SECONDS", help: "For what is in flight at the end. Default: 10." },
     "log-level": { type: "string", value: "LEVEL", help: "debug, info, warn or error, on stderr. Default: warn." },
@@ -80,6 +85,7 @@ async function run(words: Words): Promise<number> {
     proxy = await startStaticProxy({
       ...{ paths, workers, name: entry.name, shown: entry.set },
       ...(words.text("admin") === undefined ? {} : { admin: words.text("admin")! }),
+      ...(words.text("zone") === undefined ? {} : { zone: words.text("zone")! }),
       ...(words.text("access-log") === undefined ? {} : { accessLog: words.text("access-log")! }),
       logLevel: level as LogLevel,
       drain: seconds * 1000,

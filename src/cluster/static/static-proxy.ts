@@ -29,6 +29,8 @@ export interface StaticProxyOptions {
   /** The admin socket; in a folder of its own unless given. */
   readonly admin?: string;
   readonly accessLog?: string;
+  /** The proxy's own. */
+  readonly zone?: string;
   readonly logLevel: LogLevel;
   /** Processes on the same ports; 1: one. */
   readonly workers: number;
@@ -85,6 +87,7 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
     [
       ...[...program, "--control", control, "--name", options.name, "--scopes", staticScope, "--admin", admin],
       ...["--drain", String(options.drain), "--log-level", options.logLevel, "--workers", String(options.workers)],
+      ...(options.zone === undefined ? [] : ["--zone", options.zone]),
       ...(options.accessLog === undefined ? [] : ["--access-log", options.accessLog]),
     ],
     { stdin: "ignore", stdout: "inherit", stderr: "inherit" },
