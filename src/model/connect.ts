@@ -1,5 +1,6 @@
-// CONNECT (RFC 9110 §9.3.6, RFC 9113 §8.5): which rules take it, and what its target must look like. A proxy of this model is a
-// reverse one: the target is matched like any host and never says where a connection is made; the rule's backends do.
+// Methods that are served only where a rule names them: CONNECT (RFC 9110 §9.3.6, RFC 9113 §8.5) and TRACE (§9.3.8), whose answer
+// repeats to whoever asks what the proxies on the way have added. And what the target of a CONNECT must look like: a proxy of this
+// model is a reverse one, so that it is matched like any host and never says where a connection is made; the rule's backends do.
 
 import { type Authority, parseAuthority } from "./host-pattern.ts";
 import type { Rule } from "./model.ts";
@@ -12,14 +13,25 @@ export function parseConnectTarget(target: string): (Authority & { readonly port
   return { host: parsed.host, port: parsed.port };
 }
 
+/** The method of these that a rule takes. */
+export function namedMethod(rule: Rule): string | undefined {
+  const { method = "" } = rule.match;
+  return isNamedOnly(method) && methodRefusal(rule, method) === undefined ? method : undefined;
+}
+
+/** Whether only rules that name it take a method; where none does, it is not there (501). */
+export function isNamedOnly(method: string): method is "CONNECT" | "TRACE" {
+  return method === "CONNECT" || method === "TRACE";
+}
+
 /**
- * Why a rule takes no CONNECT, whatever else it matches; undefined when it may. It must match the method by name, and say what
- * becomes of one: no rule that was written for requests opens a tunnel by chance.
+ * Why a rule does not take one of these methods, whatever else it matches; undefined when it may. For CONNECT it must say what
+ * becomes of one, too: no rule that was written for requests opens a tunnel by chance.
  */
-export function connectRefusal({ match, action }: Rule): string | undefined {
-  if (match.method !== "CONNECT") return "a CONNECT is taken only by rules that match this method";
-  if (action.kind === "forward" && action.connect === undefined) return "does not say what becomes of a CONNECT";
-  return undefined;
+export function methodRefusal({ match, action }: Rule, method: "CONNECT" | "TRACE"): string | undefined {
+  if (match.method !== method) return `a ${method} is taken only by rules that match this method`;
+  if (method === "TRACE" || action.kind !== "forward" || action.connect !== undefined) return undefined;
+  return "does not say what becomes of a CONNECT";
 }
 
 /** What a rule's action, at `field`, says of CONNECT. */

@@ -167,6 +167,19 @@ describe("the trail of a decision", () => {
   });
 });
 
+test("TRACE is taken only by a rule that names it", () => {
+  const request = {
+    address: "10.97.0.1",
+    port: 80,
+    method: "TRACE",
+    authority: "a",
+    target: "/",
+    headers: [],
+  } as const;
+  expect(decide(model([rule(0, {}, found)]), request).outcome).toMatchObject({ kind: "respond", status: 501 });
+  expect(decide(model([rule(0, { method: "TRACE" }, found)]), request).outcome).toMatchObject({ status: 200 });
+});
+
 describe("CONNECT", () => {
   const forward = (connect?: "terminate" | "pass") =>
     ({ kind: "forward", to: [backend("one", 1)], ...(connect ? { connect } : {}) }) as const;

@@ -3,7 +3,7 @@
 // fails closed. The proxy's compiled router must answer the same.
 
 import { type Arrival, chainRefusal, describeCondition, quotedServerName } from "./chain-condition.ts";
-import { connectRefusal, parseConnectTarget } from "./connect.ts";
+import { isNamedOnly, methodRefusal, parseConnectTarget } from "./connect.ts";
 import { answerOfFilters, sentRequest } from "./decide-filters.ts";
 import type { BackendShare, DecideRequest, Decision, TrailStep } from "./decision.ts";
 import { compareHostPatterns, hostMatches, parseAuthority } from "./host-pattern.ts";
@@ -114,9 +114,8 @@ function asksForTunnel({ method, target }: DecideRequest): boolean {
   return method === "CONNECT" && !target.startsWith("/");
 }
 
-/** CONNECT is a method that is not there where no rule takes it. */
 function notFound({ method }: DecideRequest): number {
-  return method === "CONNECT" ? 501 : 404;
+  return isNamedOnly(method) ? 501 : 404;
 }
 
 // ------------------------------------------------------------------------------------------------ Listener and chain
@@ -193,7 +192,8 @@ function findHost(
 function findRule(host: VirtualHost, request: RequestParts, trail: TrailStep[]): Rule | undefined {
   for (const rule of host.rules) {
     const problem =
-      (request.method === "CONNECT" ? connectRefusal(rule) : undefined) ?? matchProblem(rule.match, request);
+      (isNamedOnly(request.method) ? methodRefusal(rule, request.method) : undefined) ??
+      matchProblem(rule.match, request);
     trail.push({
       what: "rule",
       taken: problem === undefined,

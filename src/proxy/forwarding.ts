@@ -10,6 +10,7 @@ import { addForwardingHeaders } from "./filters/forwarded.ts";
 import { grpcTimeout } from "./grpc-timeout.ts";
 import type { HeaderBlock } from "./headers.ts";
 import { localAnswer, respondAnswer } from "./local-answer.ts";
+import { spendForward } from "./max-forwards.ts";
 import { keptBy } from "./persistence.ts";
 import type { Reason } from "./reason.ts";
 import { noBytes, Trying } from "./trying.ts";
@@ -101,6 +102,12 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
     else if (this.share === undefined) this.answer("no_weight");
     else if (this.share.respond) this.reply(respondAnswer(this.share.respond));
     else {
+      const { head } = this.down;
+      const last = head.method === "OPTIONS" || head.method === "TRACE" ? spendForward(head) : undefined;
+      if (last) {
+        this.reply(last, "last_hop");
+        return;
+      }
       if (rule.hasPolicies || this.share.backend!.isTold) this.#prepare(rule);
       this.try();
     }

@@ -58,6 +58,7 @@ export const reasons = {
   body_too_large: row(413, "-", 8, "the request's body is too large"),
   fault_injected: row(503, "FI", 14, "a fault was injected"),
   preflight: row(204, "-", 0, ""),
+  last_hop: row(200, "-", 0, ""),
   direct_response: row(200, "-", 0, ""),
   // What upstream did.
   connect_failed: row(503, "UF", 14, "no connection to the backend could be made"),

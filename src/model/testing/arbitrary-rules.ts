@@ -73,7 +73,7 @@ const valueMatches = (...names: string[]): fc.Arbitrary<readonly ValueMatch[]> =
 const simpleMatch: fc.Arbitrary<Match> = fc.record(
   {
     path: arbitraryPathMatch,
-    method: fc.constantFrom("GET", "POST", "get", "CONNECT"),
+    method: fc.constantFrom("GET", "POST", "get", "CONNECT", "TRACE"),
     headers: valueMatches("x-a", "x-b"),
     query: valueMatches("x", "y"),
     cookies: valueMatches("c"),

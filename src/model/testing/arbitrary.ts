@@ -155,7 +155,7 @@ export const arbitraryRequest: fc.Arbitrary<DecideRequest> = fc
       {
         weight: 9,
         arbitrary: fc.record({
-          method: fc.constantFrom("GET", "GET", "POST", "OPTIONS", "get"),
+          method: fc.constantFrom("GET", "GET", "GET", "POST", "POST", "OPTIONS", "get", "TRACE"),
           target: fc.constantFrom(...targetPool),
         }),
       },

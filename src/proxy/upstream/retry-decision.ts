@@ -36,7 +36,8 @@ export function retryReason(retry: Retry, outcome: TryOutcome): RetryCondition |
       const grpc = grpcStatus === undefined ? undefined : grpcConditions[grpcStatus];
       if (grpc && retry.on.includes(grpc)) return grpc;
       if (retry.statuses.includes(status)) return "status";
-      if (status >= 500 && status <= 599 && on("5xx")) return "5xx";
+      // Who goes round in circles (RFC 5842 §7.2) would do so twice as often with every hop.
+      if (status >= 500 && status <= 599 && status !== 508 && on("5xx")) return "5xx";
       if (status >= 502 && status <= 504 && on("gateway-error")) return "gateway-error";
       return status === 409 ? on("retriable-4xx") : undefined;
     }
