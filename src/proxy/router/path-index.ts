@@ -1,21 +1,24 @@
 // Rules of one host, found by path without trying each. The order of the rules is kept exactly: every lookup that the path
 // allows gives an ordered list of rule numbers, and the lowest one whose other conditions hold wins. Exact paths, segment
-// prefixes and string prefixes are map lookups; only regular expressions, and rules without a path, are tried one by one.
+// prefixes and string prefixes are lookups by hash in one pass over the path; only regular expressions, and rules without a path, are tried one by one.
 
 import { lowerAscii } from "../../model/ascii.ts";
 import type { Match } from "../../model/model.ts";
+import { Beginnings, hashOn, hashSeed } from "./beginnings.ts";
+
+const slash = 47;
 
 /** Rule numbers, ascending. */
 type Numbers = number[];
 
 /** Lookups for paths as they are, or folded to lower case. */
 interface Maps {
-  exact: Map<string, Numbers>;
+  readonly exact: Beginnings<Numbers>;
   /** By the prefix without its trailing slash. */
-  segments: Map<string, Numbers>;
-  prefixes: Map<string, Numbers>;
+  readonly segments: Beginnings<Numbers>;
+  readonly prefixes: Beginnings<Numbers>;
   /** Lengths that occur among `prefixes`, ascending. */
-  prefixLengths: number[];
+  readonly prefixLengths: number[];
   /** Which numbers of segments occur in `segments`, one bit each (31: that many or more). */
   depths: number;
 }
@@ -64,22 +67,27 @@ export class PathIndex {
 }
 
 function search<T>(maps: Maps, path: string, holds: (number: number, of: T) => boolean, of: T, before: number): number {
+  const { exact, segments, prefixes, prefixLengths, depths } = maps;
+  const { length } = path;
   let best = before;
-  if (maps.exact.size > 0) best = lowest(maps.exact.get(path), holds, of, best);
-  if (maps.depths !== 0) {
-    let depth = 0;
-    for (let slash = path.indexOf("/"); slash >= 0; slash = path.indexOf("/", slash + 1)) {
-      if ((maps.depths & bit(depth)) !== 0) best = lowest(maps.segments.get(path.slice(0, slash)), holds, of, best);
+  let hash = hashSeed;
+  let depth = 0;
+  let nextLength = 0;
+  for (let at = 0; at < length; at++) {
+    const code = path.charCodeAt(at);
+    if (prefixLengths[nextLength] === at) {
+      best = lowest(prefixes.get(path, at, hash), holds, of, best);
+      nextLength++;
+    }
+    if (code === slash) {
+      if ((depths & bit(depth)) !== 0) best = lowest(segments.get(path, at, hash), holds, of, best);
       depth++;
     }
-    if (path !== "" && (maps.depths & bit(depth)) !== 0) best = lowest(maps.segments.get(path), holds, of, best);
+    hash = hashOn(hash, code);
   }
-  for (let index = 0; index < maps.prefixLengths.length; index++) {
-    const length = maps.prefixLengths[index]!;
-    if (length > path.length) break;
-    best = lowest(maps.prefixes.get(path.slice(0, length)), holds, of, best);
-  }
-  return best;
+  if (prefixLengths[nextLength] === length) best = lowest(prefixes.get(path, length, hash), holds, of, best);
+  if (length > 0 && (depths & bit(depth)) !== 0) best = lowest(segments.get(path, length, hash), holds, of, best);
+  return exact.size > 0 ? lowest(exact.get(path, length, hash), holds, of, best) : best;
 }
 
 function lowest<T>(
@@ -98,7 +106,13 @@ function lowest<T>(
 }
 
 function emptyMaps(): Maps {
-  return { exact: new Map(), segments: new Map(), prefixes: new Map(), prefixLengths: [], depths: 0 };
+  return {
+    exact: new Beginnings(),
+    segments: new Beginnings(),
+    prefixes: new Beginnings(),
+    prefixLengths: [],
+    depths: 0,
+  };
 }
 
 function addLength(lengths: number[], length: number): void {
@@ -107,10 +121,8 @@ function addLength(lengths: number[], length: number): void {
   lengths.sort((a, b) => a - b);
 }
 
-function put(map: Map<string, Numbers>, key: string, number: number): void {
-  const list = map.get(key);
-  if (list) list.push(number);
-  else map.set(key, [number]);
+function put(map: Beginnings<Numbers>, key: string, number: number): void {
+  map.take(key, () => []).push(number);
 }
 
 function slashes(text: string): number {

@@ -79,7 +79,7 @@ export class EndpointChoice<E extends Choosable> {
     if (length === 0) return undefined;
     let { members, pick } = this.#groups[this.#shares?.next() ?? 0]!;
     let chosen = members[pick(now, hash)]!;
-    if (!avoid.includes(chosen)) return chosen;
+    if (avoid.length === 0 || !avoid.includes(chosen)) return chosen;
     for (let draw = 1; draw < maxDraws && hash === undefined; draw++) {
       ({ members, pick } = this.#groups[this.#shares?.next() ?? 0]!);
       chosen = members[pick(now, hash)]!;

@@ -17,6 +17,8 @@ const places = tableBytes / fieldOverhead;
 /** Longer values do not enter the table. */
 const maxIndexed = 512;
 const hashes = 128;
+/** Fields of a block for which it is remembered which entry the field in the same place was last. */
+const guesses = 32;
 
 /** What a name says of its field's encoding: its place in the static table, and whether it may enter the dynamic one. */
 interface Name {
@@ -103,6 +105,9 @@ export class HpackEncoder {
   /** The number of the newest entry with a hash, counted from 1, and hashes that were seen once. */
   readonly #newest = new Int32Array(hashes);
   readonly #seen = new Int32Array(hashes);
+  /** The number of the entry that a block's field in this place was: heads of one connection are alike. */
+  readonly #guessed = new Int32Array(guesses);
+  #field = 0;
   #inserted = 0;
   #count = 0;
   #bytes = 0;
@@ -122,6 +127,7 @@ export class HpackEncoder {
   /** Begins a block. */
   begin(): void {
     at = 0;
+    this.#field = 0;
     if (this.#smallest < 0) return;
     if (this.#smallest < this.#limit) integer(0x20, 0x1f, this.#smallest);
     integer(0x20, 0x1f, this.#limit);
@@ -207,6 +213,11 @@ export class HpackEncoder {
     const valueLength = valueEnd - valueStart;
     // Names and values take at most four times their length with Huffman, which is then not used.
     reserve(nameLength + valueLength + 24);
+    const place = this.#field++;
+    if (!secret && place < guesses) {
+      const guessed = this.#guessed[place]!;
+      if (guessed > 0 && this.#repeats(guessed, source, nameStart, nameLength, valueStart, valueLength)) return;
+    }
     const nameHash = hashOf(source, nameStart, nameEnd);
     if (secret || valueLength > maxIndexed) {
       const name = nameOf(nameHash, source, nameStart, nameLength);
@@ -220,14 +231,10 @@ export class HpackEncoder {
     }
     const bucket = (hash ^ (hash >>> 15)) & (hashes - 1);
     const number = this.#newest[bucket]!;
-    const back = this.#inserted - number;
     // What must not be in the table is not found there.
-    if (number > 0 && back < this.#count) {
-      const sent = this.#table[(number - 1) & (places - 1)]!;
-      if (isSame(sent, source, nameStart, nameLength, valueStart, valueLength)) {
-        integer(0x80, 0x7f, staticFields.length + 1 + back);
-        return;
-      }
+    if (number > 0 && this.#repeats(number, source, nameStart, nameLength, valueStart, valueLength)) {
+      if (place < guesses) this.#guessed[place] = number;
+      return;
     }
     const name = nameOf(nameHash, source, nameStart, nameLength);
     if (name !== undefined && name.treatment !== Treatment.indexed) {
@@ -244,6 +251,23 @@ export class HpackEncoder {
     literal(0x40, 0x3f, name, source, nameStart, nameEnd, valueStart, valueEnd);
     this.#insert(source, nameStart, nameLength, valueStart, valueLength, size);
     this.#newest[bucket] = this.#inserted;
+  }
+
+  /** Sends an entry by its number, if it is still there and this field. */
+  #repeats(
+    number: number,
+    source: Uint8Array,
+    nameStart: number,
+    nameLength: number,
+    valueStart: number,
+    valueLength: number,
+  ): boolean {
+    const back = this.#inserted - number;
+    if (back >= this.#count) return false;
+    const sent = this.#table[(number - 1) & (places - 1)]!;
+    if (!isSame(sent, source, nameStart, nameLength, valueStart, valueLength)) return false;
+    integer(0x80, 0x7f, staticFields.length + 1 + back);
+    return true;
   }
 
   #insert(

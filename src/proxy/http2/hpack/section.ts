@@ -13,6 +13,8 @@ const bombBytes = 4 * maxListBytes;
 const maxSectionFields = 256;
 
 const questionMark = 63;
+/** From here on a call that copies costs less than a loop. */
+const longLine = 32;
 
 /** Small, because a stream that lives long keeps the whole of it. */
 const arenaBytes = 8 * 1024;
@@ -113,7 +115,7 @@ export class FieldSection {
     const { line, nameLength } = entry;
     const length = line.length;
     const at = this.reserve(length);
-    if (length < 96) {
+    if (length < longLine) {
       const target = arena;
       for (let offset = 0; offset < length; offset++) target[at + offset] = line[offset]!;
     } else arena.set(line, at);
