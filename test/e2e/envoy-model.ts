@@ -171,6 +171,10 @@ function route(rule: Rule): Json {
       ...(clusters.length === 1 ? { cluster: clusters[0]!.name } : { weighted_clusters: { clusters } }),
       ...action,
       ...(rule.timeouts?.request !== undefined && { timeout: seconds(rule.timeouts.request) }),
+      ...(rule.timeouts?.stream !== undefined && {
+        max_stream_duration: { max_stream_duration: seconds(rule.timeouts.stream) },
+      }),
+      ...(rule.retry?.hedge && { hedge_policy: { hedge_on_per_try_timeout: true } }),
       ...(rule.retry && { retry_policy: retryPolicy(rule.retry, rule.timeouts?.perTry) }),
     },
   };

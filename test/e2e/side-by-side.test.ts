@@ -313,6 +313,29 @@ const scenarios: readonly Scenario[] = [
   retry("a retry after the time of one try", { on: ["5xx"], attempts: 1 }, [failing(-1, 1)], {
     timeouts: { perTry: 300 },
   }),
+  retry(
+    "a try beside one that is late",
+    { on: ["5xx"], attempts: 1, hedge: true },
+    [failing(-1, 1), failing(-503, 1)],
+    {
+      timeouts: { perTry: 300 },
+    },
+  ),
+  retry("a try that is late and answers first", { on: ["5xx"], attempts: 1, hedge: true }, [failing(-1, 2)], {
+    timeouts: { perTry: 300 },
+  }),
+  retry(
+    "a late try that goes on when no other is left",
+    { on: ["5xx"], attempts: 0, hedge: true },
+    [failing(-503, 1)],
+    {
+      timeouts: { perTry: 300 },
+    },
+  ),
+  retry("no end of an answer that has begun by a try's time", { on: ["5xx"], attempts: 1 }, [failing(-2, 1)], {
+    timeouts: { perTry: 300 },
+  }),
+  { name: "a stream's time is over", rules: [{ timeouts: { stream: 300 } }], asks: [failing(-1, 1)] },
   retry("no retry of a POST that is reset on 502 alone", { statuses: [502] }, [
     failing(0, 1, { method: "POST", body: "x" }),
   ]),
@@ -374,8 +397,21 @@ function origin() {
       const headers: Record<string, string> = answer ? { "x-b": answer } : {};
       if (failed >= times) return new Response("good", { headers });
       fails.set(key, failed + 1);
-      if (status === -1) await Bun.sleep(1500);
-      return new Response("bad", { status: status > 0 ? status : 200, headers });
+      if (status === -2) return new Response(slowly("bad", 800), { headers });
+      if (status < 0) await Bun.sleep(status === -1 ? 1500 : 700);
+      return new Response("bad", { status: Math.abs(status) > 1 ? Math.abs(status) : 200, headers });
+    },
+  });
+}
+
+/** A body that comes so much later than its head. */
+function slowly(text: string, milliseconds: number): ReadableStream {
+  return new ReadableStream({
+    async start(controller) {
+      controller.enqueue(text.slice(0, 1));
+      await Bun.sleep(milliseconds);
+      controller.enqueue(text.slice(1));
+      controller.close();
     },
   });
 }
