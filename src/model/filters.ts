@@ -273,7 +273,13 @@ export interface ErrorPages {
     readonly statuses: readonly { readonly first: number; readonly last: number }[];
     readonly answer:
       | { readonly respond: Respond }
-      /** Asked as ingress-nginx asks its default backend: `x-code`, `x-format`, `x-original-uri`, `x-request-id`, ... */
-      | { readonly backend: BackendName; readonly path: string; readonly keepStatus: boolean };
+      /** Asked as ingress-nginx asks its default backend: `x-code`, `x-format`, `x-original-uri`, `x-request-id`, and `headers`. */
+      | {
+          readonly backend: BackendName;
+          readonly path: string;
+          readonly keepStatus: boolean;
+          /** What else the question says, the same of every request: `x-namespace`, `x-service-name`, ... */
+          readonly headers?: readonly HeaderValue[];
+        };
   }[];
 }

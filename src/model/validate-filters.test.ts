@@ -186,6 +186,25 @@ const wrong: readonly (readonly [object, string])[] = [
     },
     'pages[0].statuses[0].first 200 is no HTTP status of 300 to 599|pages[0].statuses[0].last 100 is no HTTP status of 200|pages[0].answer.backend is empty|pages[0].answer.path path "x" does not begin',
   ],
+  [
+    {
+      kind: "errorPages",
+      pages: [
+        {
+          statuses: [{ first: 500, last: 599 }],
+          answer: {
+            ...{ backend: "b", path: "/", keepStatus: true },
+            headers: [
+              { name: "x-namespace", value: "shop" },
+              { name: "X-Service-Name", value: "a" },
+              { name: "x-code", value: "1" },
+            ],
+          },
+        },
+      ],
+    },
+    'pages[0].answer.headers[1].name header name "X-Service-Name" must be in lower case|pages[0].answer.headers[2].name "x-code" is written by the proxy',
+  ],
 ];
 
 for (const [filter, messages] of wrong) {

@@ -357,6 +357,16 @@ function checkErrorPages(at: At, { pages }: ErrorPages): void {
     else {
       at.name(`${part}.answer.backend`, answer.backend);
       at.path(`${part}.answer.path`, answer.path, true);
+      answer.headers?.forEach((header, h) => {
+        const field = `${part}.answer.headers[${h}]`;
+        checkHeader(at.problems, `${at.field}.${field}`, header, at.from);
+        if (ofQuestion.has(header.name)) at.add(`${field}.name`, `"${header.name}" is written by the proxy`);
+      });
     }
   });
 }
+
+/** What questions for error pages have anyway, and what frames them. */
+const ofQuestion = new Set(
+  "x-code x-format x-original-uri x-request-id accept host content-length transfer-encoding connection".split(" "),
+);

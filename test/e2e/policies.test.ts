@@ -256,6 +256,21 @@ describe("on purpose", () => {
     expect(copy).toMatchObject({ path: "/a?b=1", body: "hello" });
     expect(copy.headers["host"]).toBe("shop.example-shadow:8080");
     expect(main.seen).toHaveLength(2);
+    // Too long to be kept for a copy.
+    await fetch(url("/long"), { method: "POST", body: "x".repeat(1024 * 1024 + 1) });
+    const counted = async (backend: string, result: string) => {
+      const line = `fairlead_proxy_upstream_copies_total{backend="${backend}",result="${result}"} `;
+      const text = await (await proxy.get("/metrics")).text();
+      return Number(
+        text
+          .split("\n")
+          .find((one) => one.startsWith(line))
+          ?.slice(line.length),
+      );
+    };
+    while ((await counted("copies", "answered")) < 2 || (await counted("dead", "failed")) < 2) await Bun.sleep(20);
+    expect(await counted("copies", "left_out")).toBe(1);
+    expect(await counted("copies", "failed")).toBe(0);
   });
 });
 
@@ -371,7 +386,16 @@ describe("answers", () => {
           from,
           pages: [
             { statuses: [{ first: 401, last: 401 }], answer: { respond } },
-            { statuses: [{ first: 500, last: 503 }], answer: { backend: "pages", path: "/page", keepStatus: true } },
+            {
+              statuses: [{ first: 500, last: 503 }],
+              answer: {
+                ...{ backend: "pages", path: "/page", keepStatus: true },
+                headers: [
+                  { name: "x-namespace", value: "shop" },
+                  { name: "x-service-name", value: "cart" },
+                ],
+              },
+            },
             { statuses: [{ first: 504, last: 504 }], answer: { backend: "dead", path: "/page", keepStatus: true } },
           ],
         },
@@ -393,7 +417,16 @@ describe("answers", () => {
       "text/html",
     ]);
     expect(pages.seen[0]).toMatchObject({ method: "GET", path: "/page" });
-    expect(pages.seen[0]!.headers).toMatchObject({ "x-code": "500", "x-original-uri": "/500" });
+    expect(pages.seen[0]!.headers).toMatchObject({
+      ...{
+        "x-code": "500",
+        "x-original-uri": "/500",
+        "x-format": "*/*",
+        "x-namespace": "shop",
+        "x-service-name": "cart",
+      },
+    });
+    expect(pages.seen[0]!.headers["x-request-id"]).toMatch(/^[0-9a-f-]{36}$/);
     const dead = await fetch(url("/504"));
     expect([dead.status, await dead.text()]).toEqual([504, "Gateway Timeout\n"]);
     expect(await (await fetch(url("/418"))).text()).toBe("stack trace");

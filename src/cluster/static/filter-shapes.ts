@@ -185,7 +185,12 @@ const errorPages = object<filters.ErrorPages>({
       statuses: list(statusRange),
       answer: byField<Page["answer"]>({
         respond: object<{ respond: Respond }>({ respond }),
-        backend: object<Extract<Page["answer"], { backend: string }>>({ backend: text, path: text, keepStatus: no }),
+        backend: object<Extract<Page["answer"], { backend: string }>>({
+          backend: text,
+          path: text,
+          keepStatus: no,
+          headers: may(list(header)),
+        }),
       }),
     }),
   ),

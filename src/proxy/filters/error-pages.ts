@@ -3,6 +3,7 @@
 
 import { STATUS_CODES } from "node:http";
 
+import type { HeaderValue } from "../../model/model.ts";
 import { type CallAnswer, call } from "../call.ts";
 import type { ResponseHead } from "../exchange.ts";
 import type { Filter, FilterExchange, Replacement } from "../filter.ts";
@@ -34,7 +35,7 @@ export const errorPages: Filter<"errorPages"> = {
         scheme: exchange.head.scheme,
         authority: exchange.authority,
         path: answer.path,
-        headers: questionFields(head, exchange),
+        headers: questionFields(head, exchange, answer.headers),
         timeout,
         maxBytes,
       };
@@ -47,7 +48,7 @@ export const errorPages: Filter<"errorPages"> = {
 
 const plain = { name: "content-type", value: "text/plain; charset=utf-8" };
 
-function questionFields(head: ResponseHead, exchange: FilterExchange) {
+function questionFields(head: ResponseHead, exchange: FilterExchange, more: readonly HeaderValue[] = []) {
   const { headers } = exchange.head;
   const query = exchange.query === undefined ? "" : `?${exchange.query}`;
   return [
@@ -56,6 +57,7 @@ function questionFields(head: ResponseHead, exchange: FilterExchange) {
     { name: "x-original-uri", value: `${exchange.path}${query}` },
     { name: "x-request-id", value: headers.get("x-request-id") ?? "" },
     { name: "accept", value: headers.get("accept") ?? "*/*" },
+    ...more,
   ];
 }
 

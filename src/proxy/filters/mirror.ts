@@ -17,10 +17,12 @@ export const mirror: Filter<"mirror"> = {
   compile({ backend, perMillion, hostSuffix }, runtime) {
     let underWay = 0;
     let bytes = 0;
+    const counts = () => runtime.backends.get(backend).copies;
     const send = (request: CallRequest, length: number) => {
       // From here the copy lives on its own, whatever becomes of its request.
       runtime.clock.after(0, () => {
-        call(runtime, request, () => {
+        call(runtime, request, (end) => {
+          counts()[typeof end === "string" ? "failed" : "answered"]++;
           underWay--;
           bytes -= length;
         });
@@ -28,9 +30,12 @@ export const mirror: Filter<"mirror"> = {
     };
     return {
       request(head, exchange) {
-        if (head.upgrade !== undefined || head.length > maxBody) return undefined;
+        if (head.upgrade !== undefined) return undefined;
         if (perMillion < 1_000_000 && runtime.random() * 1_000_000 >= perMillion) return undefined;
-        if (underWay >= maxUnderWay) return undefined;
+        if (head.length > maxBody || underWay >= maxUnderWay) {
+          counts().left_out++;
+          return undefined;
+        }
         underWay++;
         const copy: CallRequest = {
           backend,
@@ -53,6 +58,7 @@ export const mirror: Filter<"mirror"> = {
         };
         const whole = (body: readonly Buffer[], length: number) => send({ ...copy, body }, length);
         const left = (length: number) => {
+          counts().left_out++;
           underWay--;
           bytes -= length;
         };

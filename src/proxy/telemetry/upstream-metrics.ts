@@ -29,6 +29,12 @@ const families: readonly Family[] = [
     ({ retryOverflows }) => retryOverflows,
   ),
   {
+    name: "upstream_copies_total",
+    type: "counter",
+    help: "Requests that mirrors copied to a backend, or left out, because of a limit or because their client left.",
+    of: ({ copies }) => Object.entries(copies).map(([result, count]) => [count, { result }] as const),
+  },
+  {
     name: "endpoints",
     type: "gauge",
     help: "Endpoints of a backend by health; those of weight 0 are left out.",

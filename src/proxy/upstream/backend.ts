@@ -59,6 +59,8 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   /** Something refers to it: connections are made ahead where it asks for that. */
   isReferred = false;
   warming: Warming<EndpointPool> | undefined = undefined;
+  /** Of requests that mirrors copy to it: answered in whatever way, not answered, not even sent. */
+  readonly copies = { answered: 0, failed: 0, left_out: 0 };
   readonly #surroundings: Surroundings;
   #config: Backend | undefined;
   /** By address and port; those that take requests and those of weight 0. */
@@ -96,6 +98,10 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   get isFull(): boolean {
     const most = this.#config?.limits?.connections;
     return most !== undefined && this.connections >= most;
+  }
+
+  get isAwaited(): boolean {
+    return this.#line.length > 0;
   }
 
   get connectTimeout(): number {
@@ -260,7 +266,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     if (limits?.requests !== undefined && this.active + this.pending >= limits.requests) return this.#overflow();
     const pool = this.#choose(selection);
     if (!pool) return this.#pools.size === 0 ? "no_endpoints" : this.#noneUsable();
-    const connection = waiter.tunnels ? undefined : pool.take();
+    const connection = waiter.tunnels ? undefined : pool.take(waiter);
     if (connection) {
       waiter.connected(connection, pool);
       return undefined;
@@ -270,7 +276,9 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
       if (waiter.tunnels) return this.#overflow();
       const bound = this.#isBound(selection);
       if (!bound && this.#connectedElsewhere(waiter)) return undefined;
-      if (!bound || !this.#makesRoom(pool)) {
+      // Those of other clients are of no use to it.
+      const exclusive = bound || this.originalSource !== undefined;
+      if (!exclusive || !this.#makesRoom(pool)) {
         if (this.pending >= (limits?.pending ?? defaultPending)) return this.#overflow();
         this.#line.push({ waiter, selection, bound });
         return undefined;
@@ -285,7 +293,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   /** Gives it a connection that idles at another endpoint: as good as one of its own, and closing it would cost more. */
   #connectedElsewhere(waiter: Waiter): boolean {
     for (const other of this.warmed(this.deadlines.now())) {
-      const idle = other.take();
+      const idle = other.take(waiter);
       if (!idle) continue;
       waiter.connected(idle, other);
       return true;
@@ -302,8 +310,9 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
 
   /** Closes unused connections of others until there may be one to this endpoint. */
   #makesRoom(pool: EndpointPool): boolean {
+    const own = this.originalSource !== undefined;
     for (const other of this.#pools.values()) {
-      while (this.isFull && other !== pool && other.retireIdle());
+      while (this.isFull && (own || other !== pool) && other.retireIdle());
     }
     return !this.isFull;
   }
