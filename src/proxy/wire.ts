@@ -17,6 +17,8 @@ export interface Wire {
   shutdown?(): void;
   /** Closes at once; the peer sees a reset. */
   terminate(): void;
+  /** Its file descriptor, where it has one. */
+  readonly fd?: number;
 }
 
 /** Larger pieces are handed to the kernel where they are instead of being copied together. */

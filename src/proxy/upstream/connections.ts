@@ -7,6 +7,10 @@ import { Http1Upstream, type UpstreamOwner, type UpstreamTimeouts } from "../htt
 import { Http2Upstream, type Http2UpstreamOwner, maxOwnStreams } from "../http2/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { turn, type Wire } from "../wire.ts";
+import { hasEnded } from "./rested.ts";
+
+/** Milliseconds of rest after which a connection is looked at before it is used. */
+const looksFrom = 200;
 
 /** A connection that can serve another exchange. */
 export interface Reusable {
@@ -93,12 +97,18 @@ export class Http1Connections implements Connections, UpstreamOwner {
   }
 
   take(): Http1Upstream | undefined {
-    const connection = this.#idle.pop();
-    if (connection === undefined || this.#isFresh(connection)) return connection;
-    // The last one in is too old, and so are those before it.
-    this.#idle.push(connection);
-    this.sweep();
-    return this.#idle.pop();
+    for (;;) {
+      const connection = this.#idle.at(-1);
+      if (connection === undefined || this.#isUsable(connection)) return this.#idle.pop();
+      // Which takes it out.
+      connection.retire();
+    }
+  }
+
+  #isUsable(connection: Http1Upstream): boolean {
+    if (!this.#isFresh(connection)) return false;
+    const { fd } = connection.wire;
+    return turn.now - connection.idleSince < looksFrom || fd === undefined || !hasEnded(fd);
   }
 
   #isFresh({ idleSince, opened }: Http1Upstream): boolean {
