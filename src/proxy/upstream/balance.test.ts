@@ -54,9 +54,42 @@ test("round robin takes turns, by weight where weights differ", () => {
   expect(one! + three!).toBe(400);
 });
 
+const draws = 200_000;
+
+/** Numbers in [0, 1), the same in each run (mulberry32): what is within 3 sigma once stays there. */
+function seeded(seed = 1): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** How often each of the endpoints is taken is its probability within 3 standard deviations. */
+function expectShares(pick: ReturnType<typeof balance>, shares: readonly number[]): void {
+  counts(pick, shares.length, draws).forEach((count, index) => {
+    const share = shares[index]!;
+    expect(Math.abs(count - share * draws)).toBeLessThanOrEqual(3 * Math.sqrt(draws * share * (1 - share)));
+  });
+}
+
 test("random follows the weights within 3 sigma", () => {
-  const [one] = counts(balance({ kind: "random" }, candidates(1, 3)), 2, 10_000);
-  expect(Math.abs(one! - 2500)).toBeLessThan(3 * Math.sqrt(10_000 * 0.25 * 0.75) + 50);
+  expectShares(balance({ kind: "random" }, candidates(1, 3), seeded()), [1 / 4, 3 / 4]);
+  expectShares(balance({ kind: "random" }, candidates(2, 1, 3, 4), seeded()), [0.2, 0.1, 0.3, 0.4]);
+});
+
+test("what has nothing to hash goes anywhere by weight, within 3 sigma", () => {
+  for (const kind of ["ringHash", "maglev"] as const)
+    expectShares(balance({ kind }, candidates(1, 2, 5), seeded()), [1 / 8, 2 / 8, 5 / 8]);
+});
+
+test("least request takes the least busy of those drawn, within 3 sigma", () => {
+  // Both draws hit the busiest in 1 of 9; the least busy one is taken unless both miss it.
+  const three = [endpoint(1, 5), endpoint(1, 1), endpoint(1, 3)];
+  expectShares(balance({ kind: "leastRequest" }, three, seeded()), [1 / 9, 5 / 9, 3 / 9]);
+  expectShares(balance({ kind: "leastRequest", choices: 3 }, three, seeded()), [1 / 27, 19 / 27, 7 / 27]);
 });
 
 test("least request avoids the busy one", () => {
@@ -67,11 +100,8 @@ test("least request avoids the busy one", () => {
 });
 
 test("least request with unequal weights follows weight / (active + 1)", () => {
-  const pick = balance({ kind: "leastRequest" }, [endpoint(3, 2), endpoint(1, 0), endpoint(2, 0)]);
-  const [busy, light, heavy] = counts(pick, 3, 12_000);
-  expect(Math.abs(busy! - 3000)).toBeLessThan(300);
-  expect(Math.abs(light! - 3000)).toBeLessThan(300);
-  expect(Math.abs(heavy! - 6000)).toBeLessThan(300);
+  const pick = balance({ kind: "leastRequest" }, [endpoint(3, 2), endpoint(1, 0), endpoint(2, 0)], seeded());
+  expectShares(pick, [1 / 4, 1 / 4, 2 / 4]);
 });
 
 test("peak EWMA takes the cheaper of two, so that the dearest of two is never taken", () => {

@@ -111,3 +111,41 @@ test("what was deposited longer ago than the window counts no more", () => {
   expect(budget.retry(0, 1_025_000)).toBe(true);
   expect(budget.retry(0, 1_025_000)).toBe(false);
 });
+
+test("in no window are there more retries than the requests of that window and the reserve allow", () => {
+  const ttl = 10_000;
+  const steps = fc.array(fc.tuple(fc.integer({ min: 0, max: 3_000 }), fc.boolean(), fc.nat(20)), { maxLength: 80 });
+  fc.assert(
+    fc.property(steps, fc.constantFrom(0.2, 0.5, 1), fc.nat(1), (all, ratio, minPerSecond) => {
+      const budget = retryBudget({ kind: "ratio", ratio, minPerSecond, ttl }, undefined);
+      const requests: number[] = [];
+      const retries: number[] = [];
+      let now = 1_000_000;
+      for (const [later, asks, times] of all) {
+        now += later;
+        for (let time = 0; time < times; time++) {
+          if (asks) {
+            budget.request(now);
+            requests.push(now);
+          } else if (budget.retry(0, now)) retries.push(now);
+        }
+        // Deposits leave a tenth of the window late at most, and retries so much earlier.
+        const made = retries.filter((at) => at > now - ttl * 0.9).length;
+        const deposits = requests.filter((at) => at > now - 2 * ttl).length;
+        expect(made).toBeLessThanOrEqual(deposits * ratio + (2 * minPerSecond * ttl) / 1000 + 1e-6);
+      }
+    }),
+  );
+});
+
+test("a deposit leaves with its window, though requests and retries go on all the time", () => {
+  const budget = retryBudget({ kind: "ratio", ratio: 1, minPerSecond: 0, ttl: 10_000 }, undefined);
+  for (let time = 0; time < 5; time++) budget.request(1_000_000);
+  for (let second = 1; second <= 9; second++) expect(budget.retry(0, 1_000_000 + second * 1_000)).toBe(second <= 5);
+  for (let time = 0; time < 5; time++) budget.request(1_010_000);
+  for (let second = 11; second <= 19; second++) budget.request(1_000_000 + second * 1_000);
+  // Of those five nothing is left, and one of the nine has left, too.
+  let left = 0;
+  while (budget.retry(0, 1_021_500)) left++;
+  expect(left).toBe(8);
+});
