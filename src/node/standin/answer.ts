@@ -38,13 +38,13 @@ export function describeRequest(request: StandInRequest, peer: Peer, identity: s
   const { method, target, headers } = request;
   const mark = target.indexOf("?");
   const byName: Record<string, string[]> = {};
-  let host = "";
+  let host = request.authority ?? "";
   for (const [name, value] of headers) {
     const lower = name.toLowerCase();
     const values = Object.hasOwn(byName, lower) ? byName[lower] : undefined;
     if (values) values.push(value);
     else byName[lower] = [value];
-    if (lower === "host") host = value;
+    if (lower === "host") host ||= value;
   }
   const about = JSON.stringify({
     method,

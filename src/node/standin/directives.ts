@@ -12,6 +12,8 @@ export interface Directives {
   readonly size?: number;
   /** Answer with `Transfer-Encoding: chunked` instead of a Content-Length. */
   readonly chunked?: boolean;
+  /** Of a call of gRPC: answer with this code and nothing else. */
+  readonly grpcStatus?: number;
   /** Instead of an answer: end the connection. */
   readonly abort?: boolean;
   /** Headers added to the answer. */
@@ -53,6 +55,11 @@ const readers: Readonly<Record<string, (found: Mutable, value: string) => boolea
     const status = Number(value);
     if (!/^[2-5][0-9][0-9]$/.test(value)) return false;
     found.status = status;
+    return true;
+  },
+  "grpc-status"(found, value) {
+    if (!/^([0-9]|1[0-6])$/.test(value)) return false;
+    found.grpcStatus = Number(value);
     return true;
   },
   delay(found, value) {

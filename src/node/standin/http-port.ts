@@ -1,21 +1,16 @@
-// One TCP port of a stand-in: a listener and its connections, which speak HTTP/1.1. Answers of pipelined requests leave in
-// order and in one write. Draining: what is under way is finished, connections that rest are closed after a moment.
+// One TCP port of a stand-in: a listener and its connections, which speak HTTP/1.1 or, if they begin with its preface, HTTP/2. Draining:
+// what is under way is finished, connections that rest are closed after a moment.
 
 import type { Socket, TCPSocketListener } from "bun";
 import { unmapped } from "../../base/ip.ts";
 import { inNetns } from "../../base/setns.ts";
-import { describeRequest, hasNoBody, identityOf, responseHead } from "./answer.ts";
+import { identityOf, type Peer } from "./answer.ts";
 import type { ContainerLog } from "./container-log.ts";
-import { type Directives, readDirectives } from "./directives.ts";
+import { Http1Connection } from "./http1-connection.ts";
+import { Http2Connection, preface } from "./http2-connection.ts";
+import type { Port, PortConnection } from "./port-connection.ts";
 import type { StandInPod } from "./protocol.ts";
-import { RequestReader, type StandInRequest } from "./request.ts";
-
-/** How long a connection may be silent before it counts as idle, in milliseconds: as in Go's http.Server.Shutdown. */
-const freshFor = 5_000;
-
-/** Bytes that a connection may send ahead of its answers before it is paused. */
-const mostAhead = 256 * 1024;
-const filler = Buffer.from("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n".repeat(1024));
+import type { StandInRequest } from "./request.ts";
 
 export interface HttpPortOptions {
   readonly pod: StandInPod;
@@ -25,31 +20,32 @@ export interface HttpPortOptions {
   readonly log: ContainerLog;
 }
 
-export class HttpPort {
-  readonly log: ContainerLog;
-  readonly connections = new Set<Connection>();
+export class HttpPort implements Port {
+  pod: StandInPod;
+  readonly #log: ContainerLog;
+  readonly connections = new Set<PortConnection>();
   identity: string;
   draining = false;
   /** When the newest connection came, by `performance.now()`. */
   lastOpened = 0;
-  readonly #listeners: readonly TCPSocketListener<Connection>[];
+  readonly #listeners: readonly TCPSocketListener<PortConnection>[];
   readonly #options: HttpPortOptions;
   #stopped = false;
 
   /** Opens the listener. Throws when the port cannot be had. */
   constructor(options: HttpPortOptions) {
     this.#options = options;
-    this.log = options.log;
+    this.pod = options.pod;
+    this.#log = options.log;
     this.identity = identityOf(options.pod, options.container, options.port);
     this.#listeners = openAll(options.pod, (hostname) =>
-      Bun.listen<Connection>({
+      Bun.listen<PortConnection>({
         hostname,
         port: options.listenPort,
         allowHalfOpen: true,
         socket: {
           open: (socket) => {
-            socket.data = new Connection(this, socket);
-            this.connections.add(socket.data);
+            this.seat(socket, new FirstBytes(this, socket));
             this.lastOpened = performance.now();
           },
           data: (socket, chunk) => socket.data.read(chunk),
@@ -62,12 +58,33 @@ export class HttpPort {
     );
   }
 
+  /** The socket's events are this connection's from now on. */
+  seat(socket: Socket<PortConnection>, connection: PortConnection): void {
+    if (socket.data) this.connections.delete(socket.data);
+    socket.data = connection;
+    this.connections.add(connection);
+  }
+
+  left(connection: PortConnection): void {
+    this.connections.delete(connection);
+  }
+
+  logRequest(client: string, { method, target, version }: StandInRequest, status: number | string, length: number) {
+    if (this.#log.wantsMore)
+      this.#log.line(`${client} "${method} ${target} HTTP/${version}" ${status} ${length}`, Date.now());
+  }
+
+  logRefusal(client: string, status: number, reason: string): void {
+    if (this.#log.wantsMore) this.#log.line(`${client} ${status} ${reason}`, Date.now());
+  }
+
   get isAccepting(): boolean {
     return !this.#stopped;
   }
 
   /** Labels may change while a pod runs. */
   describe(pod: StandInPod): void {
+    this.pod = pod;
     this.identity = identityOf(pod, this.#options.container, this.#options.port);
   }
 
@@ -98,9 +115,9 @@ export class HttpPort {
 /** Opens one socket an address, all or none of them, where the pod is. */
 function openAll(
   pod: Pick<StandInPod, "netns" | "listenAddresses">,
-  open: (hostname: string) => TCPSocketListener<Connection>,
-): readonly TCPSocketListener<Connection>[] {
-  const opened: TCPSocketListener<Connection>[] = [];
+  open: (hostname: string) => TCPSocketListener<PortConnection>,
+): readonly TCPSocketListener<PortConnection>[] {
+  const opened: TCPSocketListener<PortConnection>[] = [];
   try {
     inNetns(pod.netns, () => {
       for (const address of pod.listenAddresses) opened.push(open(address));
@@ -112,212 +129,57 @@ function openAll(
   }
 }
 
-class Connection {
+/** A connection of which is not known yet what it speaks. */
+class FirstBytes implements PortConnection {
   readonly #port: HttpPort;
-  readonly #socket: Socket<Connection>;
-  readonly #reader = new RequestReader();
-  #output = "";
-  /** What the socket has not taken yet. */
-  #rest: Buffer | undefined;
-  /** Bytes of a made-up body still to be written. */
-  #filling = 0;
-  #fillingChunked = false;
-  #busy = false;
-  readonly #opened = performance.now();
-  #asked = false;
-  #paused = false;
-  #ending = false;
-  #peerEnded = false;
-  #closed = false;
+  readonly #socket: Socket<PortConnection>;
+  readonly #http1: Http1Connection;
+  #seen = Buffer.alloc(0);
 
-  constructor(port: HttpPort, socket: Socket<Connection>) {
+  constructor(port: HttpPort, socket: Socket<PortConnection>) {
     this.#port = port;
     this.#socket = socket;
+    this.#http1 = new Http1Connection(port, socket, peerOf(socket));
   }
 
   read(chunk: Buffer): void {
-    if (this.#ending) return;
-    this.#asked = true;
-    this.#reader.push(chunk);
-    this.#pump();
-    if ((this.#busy || this.#rest) && this.#reader.buffered > mostAhead && !this.#paused) {
-      this.#paused = true;
-      this.#socket.pause();
-    }
+    const all = this.#seen.length === 0 ? chunk : Buffer.concat([this.#seen, chunk]);
+    const length = Math.min(all.length, preface.length);
+    if (!all.subarray(0, length).equals(preface.subarray(0, length))) this.#becomes(this.#http1, all);
+    else if (length < preface.length) this.#seen = Buffer.from(all);
+    else this.#becomes(new Http2Connection(this.#port, this.#socket, peerOf(this.#socket)), all);
   }
 
-  drained(): void {
-    if (this.#closed) return;
-    if (this.#rest) {
-      const rest = this.#rest;
-      this.#rest = undefined;
-      this.#write(rest);
-    }
-    if (!this.#rest && this.#filling > 0) this.#fill();
-    if (!this.#rest) this.#pump();
-    this.#finish();
+  #becomes(connection: PortConnection, bytes: Buffer): void {
+    this.#port.seat(this.#socket, connection);
+    connection.read(bytes);
   }
+
+  drained(): void {}
 
   ended(): void {
-    this.#peerEnded = true;
-    this.endIfIdle();
+    this.#becomes(this.#http1, this.#seen);
+    this.#http1.ended();
   }
 
   closed(): void {
-    this.#closed = true;
-    this.#port.connections.delete(this);
-  }
-
-  /** Whether no request is being read or answered, nor about to be. */
-  get isIdle(): boolean {
-    // Its first request is on its way.
-    if (!this.#asked && !this.#peerEnded && performance.now() - this.#opened < freshFor) return false;
-    return !this.#busy && !this.#rest && this.#filling === 0 && (this.#peerEnded || this.#reader.between);
+    this.#port.left(this);
   }
 
   endIfIdle(): void {
-    if (!this.isIdle) return;
-    this.#ending = true;
-    this.#finish();
+    this.#http1.endIfIdle();
   }
 
   terminate(): void {
-    if (!this.#closed) this.#socket.terminate();
+    this.#socket.terminate();
   }
+}
 
-  #pump(): void {
-    while (!this.#busy && !this.#ending && !this.#rest) {
-      const request = this.#reader.next();
-      if (request) {
-        this.#take(request);
-        continue;
-      }
-      if (this.#reader.error) this.#refuse(this.#reader.error.status, this.#reader.error.reason);
-      else if (this.#reader.takeContinue()) this.#output += "HTTP/1.1 100 Continue\r\n\r\n";
-      break;
-    }
-    this.#flush();
-    if (this.#paused && !this.#busy && !this.#rest) {
-      this.#paused = false;
-      this.#socket.resume();
-    }
-    this.#finish();
-  }
-
-  #take(request: StandInRequest): void {
-    let directives: Directives;
-    try {
-      const mark = request.target.indexOf("?");
-      const header = request.headers.find(([name]) => name.length === 10 && name.toLowerCase() === "x-stand-in");
-      directives = readDirectives(mark < 0 ? "" : request.target.slice(mark + 1), header?.[1]);
-    } catch (error) {
-      this.#respond(request, { status: 400 }, `${(error as Error).message}\n`);
-      return;
-    }
-    if (directives.delay === undefined) {
-      this.#respond(request, directives);
-      return;
-    }
-    this.#busy = true;
-    setTimeout(() => {
-      this.#busy = false;
-      if (this.#closed) return;
-      this.#respond(request, directives);
-      this.#pump();
-    }, directives.delay);
-  }
-
-  #respond(request: StandInRequest, directives: Directives, problem?: string): void {
-    const socket = this.#socket;
-    if (directives.abort) {
-      this.#log(request, "aborted", 0);
-      this.#ending = true;
-      this.#output = "";
-      this.terminate();
-      return;
-    }
-    const status = directives.status ?? 200;
-    const keepAlive = request.keepAlive && !this.#port.draining && !this.#peerEnded;
-    const silent = request.method === "HEAD" || hasNoBody(status);
-    const chunked = directives.chunked === true && request.version === "1.1";
-    if (directives.size !== undefined && problem === undefined) {
-      this.#output += responseHead(status, "text/plain", chunked ? undefined : directives.size, keepAlive, directives);
-      this.#log(request, status, directives.size);
-      if (!keepAlive) this.#ending = true;
-      if (silent) return;
-      this.#filling = directives.size;
-      this.#fillingChunked = chunked;
-      if (chunked && directives.size === 0) this.#output += "0\r\n\r\n";
-      this.#busy = this.#filling > 0;
-      this.#flush();
-      if (!this.#rest && this.#filling > 0) this.#fill();
-      return;
-    }
-    const peer = {
-      client: unmapped(socket.remoteAddress),
-      clientPort: socket.remotePort,
-      local: unmapped(socket.localAddress),
-      localPort: socket.localPort,
-    };
-    const body = problem ?? describeRequest(request, peer, this.#port.identity);
-    const length = Buffer.byteLength(body);
-    const type = problem === undefined ? "application/json" : "text/plain; charset=utf-8";
-    let answer = responseHead(status, type, chunked ? undefined : length, keepAlive, directives);
-    if (!silent) answer += chunked ? `${length.toString(16)}\r\n${body}\r\n0\r\n\r\n` : body;
-    this.#output += answer;
-    this.#log(request, status, length);
-    if (!keepAlive) this.#ending = true;
-  }
-
-  #refuse(status: number, reason: string): void {
-    const body = `${reason}\n`;
-    this.#output += responseHead(status, "text/plain; charset=utf-8", Buffer.byteLength(body), false, {}) + body;
-    const log = this.#port.log;
-    if (log.wantsMore) log.line(`${unmapped(this.#socket.remoteAddress)} ${status} ${reason}`, Date.now());
-    this.#ending = true;
-  }
-
-  #log(request: StandInRequest, status: number | string, length: number): void {
-    const log = this.#port.log;
-    if (!log.wantsMore) return;
-    const { method, target, version } = request;
-    const client = unmapped(this.#socket.remoteAddress);
-    log.line(`${client} "${method} ${target} HTTP/${version}" ${status} ${length}`, Date.now());
-  }
-
-  /** Writes what is left of a made-up body, as much as the socket takes. */
-  #fill(): void {
-    while (this.#filling > 0 && !this.#rest) {
-      const part = filler.subarray(0, Math.min(this.#filling, filler.length));
-      this.#filling -= part.length;
-      if (this.#fillingChunked) {
-        const tail = this.#filling === 0 ? "\r\n0\r\n\r\n" : "\r\n";
-        this.#write(Buffer.concat([Buffer.from(`${part.length.toString(16)}\r\n`), part, Buffer.from(tail)]));
-      } else this.#write(part);
-    }
-    if (this.#filling === 0) this.#busy = false;
-  }
-
-  #flush(): void {
-    if (this.#output === "" || this.#closed) return;
-    const text = this.#output;
-    this.#output = "";
-    this.#write(Buffer.from(text));
-  }
-
-  #write(bytes: Buffer): void {
-    if (this.#closed) return;
-    if (this.#rest) {
-      this.#rest = Buffer.concat([this.#rest, bytes]);
-      return;
-    }
-    const taken = Math.max(0, this.#socket.write(bytes));
-    if (taken < bytes.length) this.#rest = bytes.subarray(taken);
-  }
-
-  /** Ends the connection once everything is written. */
-  #finish(): void {
-    if (!this.#ending || this.#busy || this.#rest || this.#filling > 0 || this.#output !== "" || this.#closed) return;
-    this.#socket.end();
-  }
+function peerOf(socket: Socket<PortConnection>): Peer {
+  return {
+    client: unmapped(socket.remoteAddress),
+    clientPort: socket.remotePort,
+    local: unmapped(socket.localAddress),
+    localPort: socket.localPort,
+  };
 }

@@ -5,12 +5,14 @@
 /** The longest head (request line and headers), in bytes. */
 const longestHead = 64 * 1024;
 /** How much of a body is kept to be shown. */
-const keptBody = 64 * 1024;
+export const keptBody = 64 * 1024;
 
 export interface StandInRequest {
   readonly method: string;
   readonly target: string;
-  readonly version: "1.0" | "1.1";
+  readonly version: "1.0" | "1.1" | "2.0";
+  /** Of HTTP/2, where no Host field need say it. */
+  readonly authority?: string;
   /** In the order they came, names as they were written. */
   readonly headers: readonly (readonly [string, string])[];
   readonly keepAlive: boolean;

@@ -114,8 +114,8 @@ describe("a stand-in", () => {
     expect(await exchange(get("/?abort"))).toBe("");
   });
 
-  test("refuses what is no HTTP/1.1, and closes", async () => {
-    expect(await exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")).toStartWith("HTTP/1.1 505 ");
+  test("refuses what is no HTTP, and closes", async () => {
+    expect(await exchange("GET / HTTP/2.0\r\n\r\n")).toStartWith("HTTP/1.1 505 ");
   });
 
   test("answers datagrams", async () => {
