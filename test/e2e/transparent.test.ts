@@ -167,11 +167,28 @@ for (const [family, addresses] of [
         `from ${addresses.client} /a`,
         `from ${addresses.other} /b`,
       ]);
-      // In turns, on one connection of each client.
-      for (const source of [addresses.client, addresses.other, addresses.client]) {
-        const two = await get(source, `${url(7000)}/c`, `${url(7000)}/d`);
-        expect(two.replace(/ \d+(?=from|$)/g, " ")).toBe(`from ${source} /d from ${source} /c `);
-      }
+      // In turns: each client has its own connection, which its next request finds again.
+      const ports = async (...sources: readonly string[]) => {
+        const seen = [];
+        for (const source of sources) {
+          const text = await get(source, `${url(7000)}/c`);
+          expect(text).toStartWith(`from ${source} /c `);
+          seen.push(`${source} ${text.split(" ").at(-1)}`);
+        }
+        return seen;
+      };
+      const turns = await ports(addresses.client, addresses.other, addresses.client, addresses.other);
+      expect(turns[2]).toBe(turns[0]!);
+      expect(turns[3]).toBe(turns[1]!);
+      // Where there may be only one, another client's makes room, also when several wait for that.
+      const single = { backends: toServer("one", far, serverPort, { limits: { connections: 1 } }).backends };
+      expect(await proxy.control.update(single)).toEqual([]);
+      const room = await ports(addresses.client, addresses.client, addresses.other, addresses.client);
+      expect(room[1]).toBe(room[0]!);
+      const many = await Promise.all(
+        Array.from({ length: 6 }, (_, index) => ports(index % 2 === 0 ? addresses.client : addresses.other)),
+      );
+      expect(many).toHaveLength(6);
       // Connections that are passed through, and a PROXY header on them.
       const relayed = listener("tcp", {
         address: near,

@@ -223,6 +223,7 @@ class CheckConnections implements PoolOwner {
   readonly timeouts: { readonly idle: number };
   readonly connectTimeout: number;
   readonly isFull = false;
+  readonly isAwaited = false;
   readonly requestsPerConnection = Number.POSITIVE_INFINITY;
   readonly connectionDuration = Number.POSITIVE_INFINITY;
   readonly idleTimeout = Number.POSITIVE_INFINITY;
@@ -260,7 +261,7 @@ class CheckConnections implements PoolOwner {
   }
 
   acquire(waiter: Waiter): undefined {
-    const connection = this.#pool.take();
+    const connection = this.#pool.take(waiter);
     if (connection) waiter.connected(connection, this.#pool);
     else this.#pool.connect(waiter);
   }

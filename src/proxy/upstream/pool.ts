@@ -1,5 +1,6 @@
-// Connections to one endpoint: made when needed, kept for reuse, given to who waits longest. It outlives changes of configuration
-// that leave its endpoint alone, and drains when the endpoint goes.
+// One endpoint of a backend: its requests, its health, and its connections, which all of them share, or those of one client (where
+// connections have its address), or one alone (where they begin with a PROXY header). It outlives changes of configuration that leave
+// its endpoint alone, and drains when the endpoint goes.
 
 import type { Backend } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
@@ -7,14 +8,9 @@ import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
-import { Connecting, type ConnectingOwner } from "./connecting.ts";
-import {
-  type Connections,
-  type ConnectionsOwner,
-  Http1Connections,
-  Http2Connections,
-  type Reusable,
-} from "./connections.ts";
+import { Connecting } from "./connecting.ts";
+import { ConnectionGroup, type GroupOwner, newConnections } from "./connection-group.ts";
+import type { Reusable } from "./connections.ts";
 import type { Choosable } from "./endpoint-choice.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
 import { LoneConnection, type LoneOwner } from "./lone-connection.ts";
@@ -49,6 +45,8 @@ export interface PoolOwner {
   readonly connectTimeout: number;
   /** No more connections are allowed. */
   readonly isFull: boolean;
+  /** Somebody waits until there may be one. */
+  readonly isAwaited: boolean;
   /** A connection can serve another exchange (true: it does), or there is a place for a new one. */
   offer(pool: EndpointPool, source: Reusable | undefined): boolean;
   /** Connections of all pools, those being made included; requests under way, and those that wait for a connection. */
@@ -66,7 +64,7 @@ export interface PoolOwner {
   connectFailures: number;
 }
 
-export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable, WarmedPool {
+export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPool {
   readonly key: string;
   readonly address: string;
   readonly port: number;
@@ -77,175 +75,153 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable, War
   /** Requests under way. */
   active = 0;
   removed = false;
-  readonly #owner: PoolOwner;
-  #connections: Connections;
-  #waiters: Waiter[] = [];
+  readonly backend: PoolOwner;
+  readonly #shared: ConnectionGroup;
+  /** Of those whose addresses connections have, the longest unused first. */
+  readonly #clients = new Map<string, ConnectionGroup>();
   readonly #lone = new Map<Waiter, LoneConnection>();
-  #connecting = 0;
-  /** Connections that were begun under another policy are not used when they are there. */
-  #generation = 0;
 
-  constructor(owner: PoolOwner, address: string, port: number, weight: number) {
-    this.#owner = owner;
+  constructor(backend: PoolOwner, address: string, port: number, weight: number) {
+    this.backend = backend;
     this.key = `${address} ${port}`;
     this.address = address;
     this.port = port;
     this.weight = weight;
-    this.health = new EndpointHealth(owner.deadlines.now());
-    this.#connections = this.#newConnections();
+    this.health = new EndpointHealth(backend.deadlines.now());
+    this.#shared = new ConnectionGroup(this, undefined);
   }
 
-  #newConnections(owner: ConnectionsOwner = this): Connections {
-    return this.#owner.protocol === "h2c" ? new Http2Connections(owner) : new Http1Connections(owner);
+  *#groups(): Generator<ConnectionGroup> {
+    yield this.#shared;
+    yield* this.#clients.values();
   }
 
   /** The backend speaks another protocol now, or is trusted otherwise: what is under way is finished as before. */
   renew(): void {
-    const before = this.#connections;
-    this.#connections = this.#newConnections();
-    before.retireAll();
-    this.#generation++;
+    for (const group of this.#groups()) group.renew();
     for (const lone of this.#lone.values()) lone.outdated = true;
   }
 
   get scheme(): "http" | "https" {
-    return this.#owner.tls === undefined ? "http" : "https";
+    return this.backend.tls === undefined ? "http" : "https";
   }
 
   get timeouts(): UpstreamTimeouts {
-    return this.#owner.timeouts;
+    return this.backend.timeouts;
   }
 
   get deadlines(): Deadlines {
-    return this.#owner.deadlines;
+    return this.backend.deadlines;
   }
 
   get idle(): number {
-    return this.#connections.idle;
+    let idle = 0;
+    for (const group of this.#groups()) idle += group.idle;
+    return idle;
   }
 
-  /** Those being made included; not those of one request alone. */
+  /** Those being made included; not those of one request, or one client, alone. */
   get connections(): number {
-    return this.#connections.size + this.#connecting;
+    return this.#shared.connections;
   }
 
   /** Connections that what is under way, or waits, takes. */
   get needed(): number {
-    return Math.ceil((this.active + this.#waiters.length) / this.#connections.share);
+    return Math.ceil((this.active + this.#shared.waiting) / this.#shared.share);
   }
 
   load(now: number): number {
     return this.health.cost?.load(this.active, now) ?? this.active;
   }
 
-  get requestsPerConnection(): number {
-    return this.#owner.requestsPerConnection;
-  }
-
-  get connectionDuration(): number {
-    return this.#owner.connectionDuration;
-  }
-
-  get idleTimeout(): number {
-    return this.#owner.idleTimeout;
-  }
-
-  get idleConnections(): number {
-    return this.#owner.idleConnections;
-  }
-
   /** What can serve at once; undefined when a new connection must be made. */
-  take(): Upstream | undefined {
-    const connection = this.#connections.take();
-    if (connection) this.began();
-    return connection;
+  take(waiter: Waiter): Upstream | undefined {
+    if (!speaksForClients(this.backend)) return this.#shared.take();
+    const client = clientOf(waiter, this.backend);
+    return client === "alone" ? undefined : this.#groupOf(client).take();
+  }
+
+  #groupOf(client: string | undefined): ConnectionGroup {
+    if (client === undefined) return this.#shared;
+    const group = this.#clients.get(client) ?? new ConnectionGroup(this, client);
+    this.#clients.delete(client);
+    this.#clients.set(client, group);
+    return group;
   }
 
   /** A request is under way. */
   began(): void {
     this.active++;
-    this.#owner.active++;
+    this.backend.active++;
   }
 
   /** It is over. */
   ended(): void {
     this.active--;
-    this.#owner.active--;
+    this.backend.active--;
   }
 
   /** Sees that a connection is made; the waiter gets it, or one that becomes free before. */
   connect(waiter: Waiter): void {
-    this.#owner.waiting++;
-    if (waiter.tunnels || speaksForClients(this.#owner)) this.#connectAlone(waiter);
-    else {
-      this.#waiters.push(waiter);
-      this.#connect();
-      this.#owner.warming?.fill(this);
+    this.backend.waiting++;
+    const client = waiter.tunnels ? "alone" : clientOf(waiter, this.backend);
+    if (client === "alone") {
+      this.#connectAlone(waiter);
+      return;
+    }
+    this.#groupOf(client).connect(waiter);
+    if (client === undefined) this.backend.warming?.fill(this);
+    else this.#forgetClients();
+  }
+
+  /** As many clients' connections are kept as others would be; of those who came last. */
+  #forgetClients(): void {
+    if (this.#clients.size <= this.backend.idleConnections) return;
+    for (const [client, group] of this.#clients) {
+      while (group.retireIdle());
+      if (!group.isUnused) continue;
+      this.#clients.delete(client);
+      return;
     }
   }
 
   #connectAlone(waiter: Waiter): void {
-    const { deadlines, connectTimeout, tls } = this.#owner;
+    const { deadlines, connectTimeout, tls } = this.backend;
     const { address, port } = this;
     const allowHalfOpen = waiter.tunnels === true;
     const lone = new LoneConnection(this, waiter, (owner) =>
-      allowHalfOpen ? new TunnelConnections(owner) : this.#newConnections(owner),
+      allowHalfOpen ? new TunnelConnections(owner) : newConnections(this.backend, owner),
     );
     this.#lone.set(waiter, lone);
-    this.#owner.connections++;
-    const way = { address, port, tls, allowHalfOpen, ...speakingFor(waiter.addresses?.(), this.#owner) };
+    this.backend.connections++;
+    const way = { address, port, tls, allowHalfOpen, ...speakingFor(waiter.addresses?.(), this.backend) };
     new Connecting(lone, deadlines, way, connectTimeout);
   }
 
   loneServes(waiter: Waiter, source: Reusable): void {
     this.#lone.delete(waiter);
-    this.#owner.waiting--;
+    this.serves(waiter, source);
+  }
+
+  serves(waiter: Waiter, source: Reusable): void {
+    this.backend.waiting--;
     this.began();
     waiter.connected(source.open(), this);
   }
 
   loneRefused(waiter: Waiter | undefined, reason: Reason): void {
-    this.#owner.connections--;
-    this.#owner.connectFailures++;
+    this.backend.connections--;
+    this.backend.connectFailures++;
     if (waiter) {
       this.#lone.delete(waiter);
-      this.#owner.waiting--;
+      this.backend.waiting--;
     }
-    this.#owner.offer(this, undefined);
+    this.backend.offer(this, undefined);
     waiter?.notConnected(reason, this);
   }
 
-  /** Those that are left wait for what becomes free when no more connections are allowed. */
-  wantsMore(): void {
-    if (!this.#owner.isFull) this.#connect();
-  }
-
-  #connect(): void {
-    if (this.#waiters.length > this.#connecting * this.#connections.share) this.#open(undefined);
-  }
-
   connectAhead(then: (made: boolean) => void): void {
-    this.#open(then);
-  }
-
-  #open(then: ((made: boolean) => void) | undefined): void {
-    this.#connecting++;
-    this.#owner.connections++;
-    const { deadlines, connectTimeout, tls } = this.#owner;
-    const generation = this.#generation;
-    const owner: ConnectingOwner = {
-      opened: (wire, attempt) => (generation === this.#generation ? this.#connections.add(wire, attempt) : undefined),
-      settled: () => {
-        this.#connecting--;
-        then?.(true);
-      },
-      refused: (reason) => {
-        this.#refused(reason);
-        then?.(false);
-      },
-    };
-    const { address, port } = this;
-    new Connecting(owner, deadlines, { address, port, tls }, connectTimeout);
+    this.#shared.open(then);
   }
 
   /** The waiter wants no connection any more. */
@@ -253,60 +229,58 @@ export class EndpointPool implements ConnectionsOwner, LoneOwner, Choosable, War
     const lone = this.#lone.get(waiter);
     if (lone) {
       this.#lone.delete(waiter);
-      this.#owner.waiting--;
+      this.backend.waiting--;
       lone.forget();
     }
-    const index = this.#waiters.indexOf(waiter);
-    if (index < 0) return;
-    this.#waiters.splice(index, 1);
-    this.#owner.waiting--;
+    for (const group of this.#groups()) {
+      if (!group.forget(waiter)) continue;
+      this.backend.waiting--;
+      return;
+    }
   }
 
-  #refused(reason: Reason): void {
-    this.#connecting--;
-    this.#owner.connections--;
-    this.#owner.connectFailures++;
-    this.#owner.offer(this, undefined);
-    // Those for whom no other connection is being made.
-    const left = this.#connecting * this.#connections.share;
-    const disappointed = this.#waiters.splice(left);
-    this.#owner.waiting -= disappointed.length;
-    for (const waiter of disappointed) waiter.notConnected(reason, this);
+  disappoint(waiters: readonly Waiter[], reason: Reason): void {
+    this.backend.waiting -= waiters.length;
+    for (const waiter of waiters) waiter.notConnected(reason, this);
   }
 
-  freed(source: Reusable | undefined): boolean {
-    this.ended();
-    return source !== undefined && this.offered(source);
-  }
-
-  offered(source: Reusable): boolean {
-    const waiter = this.#waiters.shift();
-    if (!waiter) return this.#owner.offer(this, source);
-    this.#owner.waiting--;
-    this.began();
-    waiter.connected(source.open(), this);
-    return true;
+  offer(source: Reusable): boolean {
+    return this.backend.offer(this, source);
   }
 
   closed(used: boolean): void {
-    this.#owner.connections--;
+    this.backend.connections--;
     if (used) this.ended();
-    this.#owner.offer(this, undefined);
+    this.backend.offer(this, undefined);
   }
 
   /** Closes an unused connection, if there is one (true). */
   retireIdle(): boolean {
-    return this.#connections.retireIdle();
+    for (const group of this.#groups()) if (group.retireIdle()) return true;
+    return false;
   }
 
   /** Closes connections that have been idle, or there, for too long. */
   sweep(): void {
-    this.#connections.sweep();
+    this.#shared.sweep();
+    for (const [client, group] of this.#clients) {
+      group.sweep();
+      if (group.isUnused) this.#clients.delete(client);
+    }
   }
 
   /** The endpoint is gone: idle connections close now, others when their exchange is over. */
   remove(): void {
     this.removed = true;
-    this.#connections.retireAll();
+    for (const group of this.#groups()) group.retireAll();
   }
+}
+
+/**
+ * Whose connections serve a waiter: those of the client's address where connections have it, else (undefined) any. `alone`: none but
+ * one of its own, because a PROXY header tells of one connection of the client.
+ */
+function clientOf(waiter: Waiter, { proxyProtocol, originalSource }: PoolOwner): string | undefined | "alone" {
+  if (proxyProtocol !== undefined) return "alone";
+  return originalSource && waiter.addresses?.().source;
 }
