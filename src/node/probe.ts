@@ -6,6 +6,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import { endpointText } from "../services/service-table.ts";
+import { grpcProblem } from "./grpc-probe.ts";
 import type { CommandResult } from "./network.ts";
 
 /** Where and how a probe reaches its container. */
@@ -50,10 +51,14 @@ export async function probeOnce(probe: Probe, target: ProbeTarget): Promise<Prob
         message: `HTTP probe failed with statuscode: ${response.status}`,
       };
     }
-    const port = probe.tcpSocket?.port ?? probe.grpc?.port;
-    if (port !== undefined) {
-      // Of a gRPC probe only the connection is tried.
-      await connectOnce(probe.tcpSocket?.host ?? target.address, portOf(port, target), timeout);
+    if (probe.grpc) {
+      const { port, service = "" } = probe.grpc;
+      const problem = await grpcProblem(target.address, target.effectivePort(port), service, timeout);
+      return { ok: problem === undefined, message: problem ?? "" };
+    }
+    if (probe.tcpSocket) {
+      const { host, port } = probe.tcpSocket;
+      await connectOnce(host ?? target.address, portOf(port, target), timeout);
       return { ok: true, message: "" };
     }
     return { ok: true, message: "" };

@@ -63,11 +63,11 @@ function messageProblem(body: Buffer): GrpcAnswer | undefined {
 
 /** EchoResponse: its one field are the EchoAssertions. */
 function echo({ path, headers, authority }: GrpcCall, pod: Pick<StandInPod, "namespace" | "name">): Buffer {
-  const context = Buffer.concat([text(1, pod.namespace), text(4, pod.name)]);
+  const context = Buffer.concat([stringField(1, pod.namespace), stringField(4, pod.name)]);
   const assertions = Buffer.concat([
-    text(1, path),
-    ...headers.map(([key, value]) => bytes(2, Buffer.concat([text(1, key), text(2, value)]))),
-    text(3, authority),
+    stringField(1, path),
+    ...headers.map(([key, value]) => bytes(2, Buffer.concat([stringField(1, key), stringField(2, value)]))),
+    stringField(3, authority),
     bytes(4, context),
   ]);
   return bytes(1, assertions);
@@ -88,7 +88,8 @@ function bytes(field: number, value: Buffer): Buffer {
   return Buffer.concat([varint((field << 3) | 2), varint(value.length), value]);
 }
 
-function text(field: number, value: string): Buffer {
+/** A field of a message; an empty one is left out. */
+export function stringField(field: number, value: string): Buffer {
   return value === "" ? Buffer.alloc(0) : bytes(field, Buffer.from(value));
 }
 
