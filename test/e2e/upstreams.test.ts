@@ -701,9 +701,11 @@ for (const [how, more, hedge] of [
   [", with clients' addresses", { originalSource: {} }, false],
   [", with hedging", {}, true],
 ] as const) {
-  const may = !("originalSource" in more) || process.getuid?.() === 0;
-  if (!may) console.log("skipped: clients' addresses need root");
-  test.skipIf(!may)(`after requests that failed in every way none counts as under way${how}`, async () => {
+  if ("originalSource" in more && process.getuid?.() !== 0) {
+    console.log("skipped: clients' addresses need root");
+    continue;
+  }
+  test(`after requests that failed in every way nothing is counted as under way${how}`, async () => {
     let turn = 0;
     const flaky = Bun.listen<{ seen: string }>({
       hostname: "127.0.0.1",
