@@ -5,6 +5,7 @@ import { describeRequest, hasNoBody, type Peer, responseHead } from "./answer.ts
 import { type Directives, readDirectives } from "./directives.ts";
 import { filler, type Port, type PortConnection } from "./port-connection.ts";
 import { RequestReader, type StandInRequest } from "./request.ts";
+import { handshake, WebSocketConnection } from "./websocket.ts";
 
 /** How long a connection may be silent before it counts as idle, in milliseconds: as in Go's http.Server.Shutdown. */
 const freshFor = 5_000;
@@ -12,8 +13,9 @@ const freshFor = 5_000;
 /** Bytes that a connection may send ahead of its answers before it is paused. */
 const mostAhead = 256 * 1024;
 
-/** Requests that cannot be read are logged, too. */
+/** Requests that cannot be read are logged, too, and upgrades change a connection. */
 interface RefusingPort extends Port {
+  seat(socket: Socket<PortConnection>, connection: PortConnection): void;
   logRefusal(client: string, status: number, reason: string): void;
 }
 
@@ -134,7 +136,24 @@ export class Http1Connection implements PortConnection {
     }, directives.delay);
   }
 
+  /** The connection is another's when the request asked for WebSocket. */
+  #upgrade(request: StandInRequest): boolean {
+    const head = handshake(request);
+    if (head === undefined) return false;
+    this.#log(request, 101, 0);
+    this.#output += head;
+    this.#flush();
+    const webSocket = new WebSocketConnection(this.#socket, () => this.#port.left(webSocket));
+    // Nothing is read here any more.
+    this.#busy = true;
+    this.#port.seat(this.#socket, webSocket);
+    const rest = this.#reader.takeRest();
+    if (rest.length > 0) webSocket.read(rest);
+    return true;
+  }
+
   #respond(request: StandInRequest, directives: Directives, problem?: string): void {
+    if (problem === undefined && directives.status === undefined && !directives.abort && this.#upgrade(request)) return;
     if (directives.abort) {
       this.#log(request, "aborted", 0);
       this.#ending = true;

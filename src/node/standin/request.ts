@@ -50,6 +50,13 @@ export class RequestReader {
     return this.#pending.length;
   }
 
+  /** What was read and belongs to no request, for who goes on with another protocol. */
+  takeRest(): Buffer {
+    const rest = this.#pending;
+    this.#pending = empty;
+    return rest;
+  }
+
   /** True once for each request that waits for `100 Continue` before it sends its body. */
   takeContinue(): boolean {
     const wanted = this.#continue;

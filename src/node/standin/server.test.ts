@@ -118,6 +118,32 @@ describe("a stand-in", () => {
     expect(await exchange("GET / HTTP/2.0\r\n\r\n")).toStartWith("HTTP/1.1 505 ");
   });
 
+  test("echoes over WebSocket: text, bytes, long frames, pings; and says goodbye", async () => {
+    const socket = new WebSocket(`ws://${address}:${port}/chat`);
+    socket.binaryType = "arraybuffer";
+    const next = () =>
+      new Promise<string | ArrayBuffer>((resolve, reject) => {
+        socket.onmessage = ({ data }) => resolve(data as string | ArrayBuffer);
+        socket.onclose = () => reject(new Error("closed"));
+      });
+    await new Promise((resolve) => (socket.onopen = resolve));
+    for (const text of ["hello", "x".repeat(300), "y".repeat(100_000)]) {
+      const echoed = next();
+      socket.send(text);
+      expect(await echoed).toBe(text);
+    }
+    const bytes = next();
+    socket.send(new Uint8Array([0, 255]));
+    expect([...new Uint8Array((await bytes) as ArrayBuffer)]).toEqual([0, 255]);
+    const closed = new Promise<number>((resolve) => (socket.onclose = ({ code }) => resolve(code)));
+    socket.close(1000);
+    expect(await closed).toBe(1000);
+    const handshake =
+      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    // An unmasked frame right behind the handshake is an error of the protocol.
+    expect(await exchange(`${get("/", handshake)}\x81\x01a`)).toEndWith("\r\n\r\n\x88\x02\x03\xea");
+  });
+
   test("answers datagrams", async () => {
     const answer = await new Promise<string>((resolve) => {
       void Bun.udpSocket({
