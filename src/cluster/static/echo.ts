@@ -1,5 +1,5 @@
 // Stand-ins on ports of this machine, so that an example answers without anything else: each says what it was asked, and
-// answers as the request wishes (`?status=503&delay=200ms`, docs/node.md). TCP with HTTP/1.1, and UDP on the same port.
+// answers as the request wishes (`?status=503&delay=200ms`, docs/node.md). TCP with HTTP/1.1, HTTP/2 and gRPC, and UDP on the same port.
 
 import type { Disposable } from "../../base/disposal.ts";
 import { messageOf, UserError } from "../../base/errors.ts";
