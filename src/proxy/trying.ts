@@ -147,20 +147,23 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
     if (!attempts?.hedges || !this.requestDone || !this.#whole || this.down.head.upgrade !== undefined) return false;
     this.times!.try = Number.POSITIVE_INFINITY;
     const since = attempts.failed(undefined, "timeout");
-    if (this.connection) {
+    const { pool, connection } = this;
+    if (connection) {
       this.#late ??= new Set();
-      const { pool, connection } = this;
       const late = { since, budgeted: attempts.leaveBudgeted() };
       this.#late.add(new LateTry(this, this.#oneTry!, connection, pool!, late));
       this.connection = undefined;
     } else this.#letGo();
     this.times!.arm();
-    const goesOn = this.#next(attempts.hedge(this.pool, this.runtime.deadlines.now()));
+    const goesOn = this.#next(attempts.hedge(pool, this.runtime.deadlines.now())) || connection !== undefined;
+    // Its answer may have been held back for a crowded client: nobody would let it go on.
+    connection?.resumeBody();
     return goesOn || (this.#late !== undefined && this.#late.size > 0);
   }
 
   lateAnswered(late: LateTry, head: ResponseHead): void {
     const attempts = this.attempts!;
+    this.times!.moved(turn.now);
     this.#late!.delete(late);
     attempts.giveBack(late.budgeted);
     const others = this.#late!.size > 0 || this.connection || this.#waiting || this.times!.isPausing;

@@ -1037,6 +1037,15 @@ describe("connections", () => {
     expect(await slow).toBe("wait");
     expect(await Promise.all(waiting)).toEqual([`${two.port}`, `${one.port}`, `${two.port}`]);
     expect([one.open() + two.open()]).toEqual([1]);
+    // Those who may be served anywhere do not pass who waits for an endpoint without a connection.
+    const order: string[] = [];
+    const again = at(ofOne, "/slow");
+    await Bun.sleep(50);
+    const bound = at(ofTwo).then(() => order.push("bound"));
+    await Bun.sleep(50);
+    const others = Array.from({ length: 3 }, () => get().then(() => order.push("other")));
+    await Promise.all([again, bound, ...others]);
+    expect(order[0]).toBe("bound");
   });
 
   test("that are all in use are not waited for by more than may wait, whoever they are for", async () => {

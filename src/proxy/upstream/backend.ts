@@ -1,16 +1,16 @@
 // A backend of the model while it is in use: its endpoints' pools, its balancer, its limits. Route tables hold it by name
 // whether it is known or not, so that routes and endpoints change independently of each other.
 
-import type { Logger } from "../../base/log.ts";
 import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { inTurn } from "../wire.ts";
+import { BackendHealth, type HealthSurroundings, wayOf } from "./backend-health.ts";
 import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
-import { CheckGate, HealthChecks } from "./health-checks.ts";
-import { HealthWatch } from "./health-watch.ts";
+import { same } from "./endpoint-health.ts";
+import type { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
 import type { Selection } from "./selection.ts";
@@ -28,9 +28,7 @@ const defaultIdleConnections = 512;
 const nobody: readonly EndpointPool[] = [];
 
 /** What all backends of a proxy share. */
-export interface Surroundings {
-  readonly log?: Logger;
-  readonly checkGate?: CheckGate;
+export interface Surroundings extends HealthSurroundings {
   readonly warmGate?: WarmGate;
   /** The proxy's own zone. */
   readonly zone?: string;
@@ -70,13 +68,14 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   /** Made when first asked for. */
   #tokens: Map<string, EndpointPool> | undefined = undefined;
   readonly #line = new WaitingLine();
-  #checks: HealthChecks | undefined = undefined;
+  readonly #health: BackendHealth;
 
   constructor(name: BackendName, deadlines: Deadlines, timeouts: UpstreamTimeouts, surroundings: Surroundings = {}) {
     this.name = name;
     this.deadlines = deadlines;
     this.timeouts = timeouts;
     this.#surroundings = surroundings;
+    this.#health = new BackendHealth(this, surroundings, () => (this.#choice = undefined));
   }
 
   get known(): boolean {
@@ -134,9 +133,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     this.tls = tls;
     this.#choice = undefined;
     if (!config) {
-      this.watch?.dispose();
-      this.watch = undefined;
-      this.#check(undefined, before);
+      this.#configureHealth(undefined, before);
       this.#keepWarm(undefined, before);
       this.#line.fail("no_backend");
       return;
@@ -154,37 +151,12 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
       pool.health.configure(config, before, now);
       if (!before || !same(wayOf(before), wayOf(config))) pool.renew();
     }
-    this.#watch(config, before);
+    this.#configureHealth(config, before);
   }
 
-  #watch(config: Backend, before: Backend | undefined): void {
-    if (!HealthWatch.isNeeded(config)) {
-      this.watch?.dispose();
-      this.watch = undefined;
-      this.#check(undefined, before);
-      return;
-    }
-    if (this.watch) this.watch.configure(config);
-    else this.watch = new HealthWatch(config, this.deadlines, this.#surroundings.log, () => (this.#choice = undefined));
-    this.watch.setEndpoints(this.#pools.values());
-    this.#check(config, before);
-  }
-
-  /** Checks go on as before where nothing of theirs has changed. */
-  #check(config: Backend | undefined, before: Backend | undefined): void {
-    const healthCheck = config?.healthCheck;
-    const way = (backend: Backend) => [backend.healthCheck, wayOf(backend)];
-    if (config && before && this.#checks && same(way(config), way(before))) return;
-    this.#checks?.dispose();
-    this.#checks = undefined;
-    if (!healthCheck) return;
-    this.#checks = new HealthChecks(
-      healthCheck,
-      this,
-      this.#surroundings.checkGate ?? new CheckGate(),
-      (pool, problem) => this.watch?.checked(pool as EndpointPool, problem),
-    );
-    this.#checks.setEndpoints(this.#pools.values());
+  #configureHealth(config: Backend | undefined, before: Backend | undefined): void {
+    this.#health.configure(config, before, () => this.#pools.values());
+    this.watch = this.#health.watch;
   }
 
   #keepWarm(config: Backend | undefined, before: Backend | undefined): void {
@@ -220,8 +192,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     for (const [key, pool] of before) if (!now.has(key)) pool.remove();
     this.#choice = undefined;
     this.#tokens = undefined;
-    this.watch?.setEndpoints(now.values());
-    this.#checks?.setEndpoints(now.values());
+    this.#health.setEndpoints(() => now.values());
     if (this.usable === 0) this.#line.fail("no_endpoints");
   }
 
@@ -366,7 +337,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     const line = this.#line;
     if (line.length === 0) return false;
     if (source) {
-      const next = line.takeFor((selection) => this.#choose(selection) === pool);
+      const next = this.#owesRoom(pool) ? undefined : line.takeFor((selection) => this.#choose(selection) === pool);
       if (next) {
         pool.began();
         next.waiter.connected(source.open(), pool);
@@ -382,20 +353,18 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     return false;
   }
 
-  /** All who wait do so for other endpoints than the one where a connection has become idle: it makes room for theirs. */
+  /** The first in line waits for another endpoint, to which there is no connection that could become free. */
+  #owesRoom(pool: EndpointPool): boolean {
+    const { bound, selection } = this.#line.first!;
+    const only = bound ? this.#choose(selection) : undefined;
+    return only !== undefined && only !== pool && only.connections === 0;
+  }
+
+  /** A connection has become idle that does not serve the first in line: it makes room for theirs. */
   #makeRoomForFirst(): void {
     const { first } = this.#line;
     const pool = first && this.#config && this.#choose(first.selection);
     // What becomes free when one is closed is offered to the first in line.
     if (pool) this.#makesRoom(pool);
   }
-}
-
-/** What connections of a backend depend on. */
-function wayOf({ protocol, tls, proxyProtocol, originalSource }: Backend): unknown {
-  return [protocol, tls, proxyProtocol, originalSource];
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
 }

@@ -52,6 +52,7 @@ export class EndpointHealth {
   }
 }
 
-function same(a: unknown, b: unknown): boolean {
+/** Whether two parts of a configuration say the same. */
+export function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
