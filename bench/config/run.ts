@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RouteTable } from "../../src/model/model.ts";
 import { host, keep, need, withContenders } from "../contenders.ts";
+import { undisturbed } from "../cpu.ts";
 import { h2load } from "../loads.ts";
 import { summary } from "../statistics.ts";
 
@@ -39,6 +40,7 @@ function version(count: number): RouteTable {
 }
 
 const rate = 500;
+const priority = undisturbed();
 
 await withContenders(
   { origin: [join(import.meta.dir, "../http1/backend.ts")], who: ["fairlead"] },
@@ -76,7 +78,7 @@ await withContenders(
       const meanwhile = spans.some(([start, end]) => began < end && began + took > start);
       (meanwhile ? during : otherwise).push(took / 1000);
     }
-    keep(import.meta.dir, `a table of ${rules} rules swapped ${swaps} times at ${rate} requests/s`, [
+    keep(import.meta.dir, `a table of ${rules} rules swapped ${swaps} times at ${rate} requests/s${priority}`, [
       `update to in force, with writing and reading the frames: ${summary(durations)}`,
       `requests meanwhile: ${summary(during)}`,
       `requests otherwise: ${summary(otherwise)}`,

@@ -1,54 +1,73 @@
-// What a proxy adds to the time of a request at a steady 1,000 requests a second, HTTP/1.1, 20 connections: quantiles of each
-// minus those of the backend alone in the same round. Usage: bun bench/latency/run.ts [SECONDS [ROUNDS]].
+// What a proxy adds to the time of a request at a steady 1,000 requests a second, HTTP/1.1, 20 connections each: quantiles of
+// each minus those of the backend alone. `steady.c` asks all of them in slices of half a second in turns, at planned times.
+// Usage: bun bench/latency/run.ts [CYCLES [RUNS]]; a cycle is half a second of each.
 
-import { readFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Contender, inTurns, keep, need, path, withContenders } from "../contenders.ts";
-import { median } from "../cpu.ts";
-import { h2load } from "../loads.ts";
+import { apiVersion, host, keep, need, path, withContenders } from "../contenders.ts";
+import { median, undisturbed } from "../cpu.ts";
 import { quantile } from "../statistics.ts";
 
-const seconds = Number(process.argv[2] ?? 5);
-const rounds = Number(process.argv[3] ?? 3);
+const cycles = Number(process.argv[2] ?? 10);
+const runs = Number(process.argv[3] ?? 3);
 const rate = 1000;
+const slice = 500;
 const connections = 20;
-need("h2load", "nghttp2-client");
+const quantiles = [0.5, 0.9, 0.99, 0.999];
+need("gcc", "gcc");
+need("nginx", "nginx");
+
+const priority = undisturbed();
+
+const fields = [
+  ...[`host: ${host}`, `x-api-version: ${apiVersion}`, "accept: text/html,application/json;q=0.9,*/*;q=0.8"],
+  "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+];
 
 await withContenders(
-  { origin: [join(import.meta.dir, "../http1/backend.ts")] },
+  { origin: [join(import.meta.dir, "backend.ts")], who: ["fairlead", "bare", "nginx", "haproxy", "envoy"] },
   async ({ contenders, folder, originPort }) => {
-    const log = join(folder, "latency.log");
-    const backend = { name: "backend", port: originPort, pid: process.pid } as const;
-    const results = await inTurns<number[], Contender["name"] | "backend">(
-      [backend, ...contenders],
-      rounds,
-      async (one, warm) => {
-        await h2load(one, path, {
-          requests: rate * (warm ? 1 : seconds),
-          connections,
-          more: ["--h1", `--rps=${rate / connections}`, `--log-file=${log}`],
-        });
-        const rows = readFileSync(log, "utf8")
-          .trim()
-          .split("\n")
-          .map((row) => Number(row.split("\t")[2]));
-        // h2load adds to the file.
-        return rows.slice(-rate * (warm ? 1 : seconds));
-      },
-    );
-    const alone = results.get("backend")!;
-    const lines = [...results].map(([name, runs]) => {
-      const figures = [0.5, 0.99, 0.999].map((q) => {
-        const added = median(runs.map((run, index) => quantile(run, q) - quantile(alone[index]!, q)));
-        const value = median(runs.map((run) => quantile(run, q)));
-        return `p${q * 100} ${value.toFixed(0)} µs${name === "backend" ? "" : ` (${added >= 0 ? "+" : ""}${added.toFixed(0)})`}`;
+    const program = join(folder, "steady");
+    const request = join(folder, "request");
+    await output(["gcc", "-O2", "-o", program, join(import.meta.dir, "steady.c")]);
+    writeFileSync(request, `GET ${path} HTTP/1.1\r\n${fields.join("\r\n")}\r\n\r\n`);
+    const names = ["backend", ...contenders.map(({ name }) => name)];
+    const targets = [`backend:${originPort}`, ...contenders.map(({ name, port }) => `${name}:${port}`)];
+    const ask = (perSecond: number, times: number) =>
+      output([program, ...[perSecond, slice, times, connections].map(String), request, ...targets]);
+    await ask(4 * rate, 6);
+    /** Of each run, by name, in microseconds. */
+    const all: Map<string, number[]>[] = [];
+    for (let run = 0; run < runs; run++) {
+      const times = new Map<string, number[]>([...names, "lag"].map((name) => [name, []]));
+      for (const line of (await ask(rate, cycles)).trim().split("\n")) {
+        const [, name, took] = line.split(" ");
+        times.get(name!)!.push(Number(took) / 1000);
+      }
+      all.push(times);
+    }
+    const figures = (name: string) => quantiles.map((q) => median(all.map((times) => quantile(times.get(name)!, q))));
+    const added = (name: string, q: number) =>
+      median(all.map((times) => quantile(times.get(name)!, q) - quantile(times.get("backend")!, q)));
+    const lines = [...names, "lag"].map((name) => {
+      const alone = name === "backend" || name === "lag";
+      const each = quantiles.map((q, index) => {
+        const more = alone ? "" : ` (+${added(name, q).toFixed(0)})`;
+        return `p${q * 100} ${figures(name)[index]!.toFixed(0)} µs${more}`;
       });
-      return `${name.padEnd(9)} ${figures.join(", ")}`;
+      return `${(name === "lag" ? "(client)" : name).padEnd(9)} ${each.join(", ")}`;
     });
     keep(
       import.meta.dir,
-      `latency at ${rate} requests/s, ${connections} connections, 1000 rules; medians of ${rounds} runs of ${seconds} s in turns; in brackets: more than the backend alone`,
+      `latency from planned times at ${rate} requests/s, ${connections} connections, 1000 rules, fairlead with all telemetry on (bare: without); medians of ${runs} runs of ${cycles} slices of ${slice} ms each in turns${priority}; in brackets: more than the backend alone; (client): how late it sent`,
       lines,
     );
   },
 );
+
+async function output(command: string[]): Promise<string> {
+  const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
+  const text = await new Response(child.stdout).text();
+  if ((await child.exited) !== 0) throw new Error(`${command[0]} failed`);
+  return text;
+}
