@@ -51,12 +51,15 @@ await withContenders(
     // A process of its own, so that writing the update does not hold the clients up.
     const log = join(folder, "requests.log");
     const requests = Math.ceil((rate * (swaps + 2) * 300) / 1000);
+    // Only the proxy may keep clients waiting: they go before it, and what writes the updates comes after it.
+    undisturbed(30);
     const load = h2load(contenders[0]!, target, {
       requests,
       connections: 5,
       more: ["--h1", `--rps=${rate / 5}`, `--log-file=${log}`],
     });
     await Bun.sleep(500);
+    undisturbed(10);
     const durations: number[] = [];
     /** In microseconds since the epoch, as h2load counts. */
     const spans: [number, number][] = [];

@@ -17,10 +17,10 @@ export function atOnce<T>(steps: Steps<T>): T {
  * Milliseconds of work between two turns of the event loop. A request through a proxy takes some turns (its head, the
  * backend's answer), so that each of them may wait for a slice.
  */
-const slice = 2;
+const slice = 1;
 
 /**
- * Does it in slices of about 2 ms; in between the event loop takes what has come. Throws what the work throws, and the
+ * Does it in slices of about a millisecond; in between the event loop takes what has come. Throws what the work throws, and the
  * signal's reason when it is aborted before the work has ended.
  */
 export async function inSlices<T>(steps: Steps<T>, signal?: AbortSignal): Promise<T> {

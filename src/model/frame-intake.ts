@@ -13,7 +13,7 @@ export interface FrameEvents {
 }
 
 /** Milliseconds of taking up in one turn. */
-const slice = 2;
+const slice = 1;
 /** Bytes taken up before the time is looked at. */
 const pieceBytes = 8 * 1024;
 /** Bytes that may wait to be taken up; then the peer waits. */
