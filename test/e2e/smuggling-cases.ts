@@ -303,6 +303,11 @@ const upgrades: readonly SmugglingCase[] = [
     "an h2c upgrade in capitals is not passed on",
     get("connection: Upgrade, HTTP2-Settings\r\nupgrade: H2C\r\nhttp2-settings: AAMAAABkAAQAAP__"),
   ),
+  taken(
+    "an h2c upgrade, and a request behind it as if it were its first frames",
+    `${get("connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__")}${get("x: y")}`,
+    2,
+  ),
   taken("an upgrade with a body is none", post(`connection: upgrade\r\nupgrade: websocket\r\n${hiddenLength}`, hidden)),
   taken(
     "an upgrade that the backend does not take, and a request behind it",

@@ -9,7 +9,9 @@ import { join } from "node:path";
 import { HttpPeer, peerNames, peerProgram } from "./http-peers.ts";
 import { converse, field, ReferenceOrigin, readMessages } from "./http-reference.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
-import { hidden, lenient, noted, refusedBehind, type SmugglingCase, smugglingCases } from "./smuggling-cases.ts";
+import { rawBackend } from "./proxy-raw.ts";
+import { canary, inParallel, misunderstood, placed } from "./smuggled.ts";
+import { hidden, noted, refusedBehind, type SmugglingCase, smugglingCases } from "./smuggling-cases.ts";
 
 const peers = peerNames.filter((name) => {
   if (peerProgram(name)) return true;
@@ -22,11 +24,6 @@ const proxy = new ProxyUnderTest();
 const port = freePort();
 const origin = new ReferenceOrigin(true);
 const cleanups: (() => unknown)[] = [];
-
-const idOf = (index: number) => `c${String(index).padStart(3, "0")}`;
-const placed = (text: string, index: number) => text.replaceAll("@@@@", idOf(index));
-/** Closes the connection from the client's side when all before it was read as we read it. */
-const canary = (index: number) => `GET /${idOf(index)}-canary HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`;
 
 beforeAll(async () => {
   await proxy.start();
@@ -129,32 +126,38 @@ describe.each(peers)("%s", (name) => {
     await proxy.control.update({ endpoints: [endpoints("one", kept.port)] });
     const peer = await HttpPeer.start(name, port, folder);
     cleanups.push(() => peer.stop());
-    const before = kept.seen.length;
-    const told: string[][] = [];
-    await inParallel([...smugglingCases.entries()], 32, async ([index, one]) => {
-      const { text } = await converse(peer.port, placed(one.bytes, index) + canary(index), 3_000);
-      told[index] = readMessages(text, "response", true).messages.flatMap((answer) => field(answer, "x-origin") ?? []);
-    });
-    const asked = kept.seen.slice(before);
-    const wrong: string[] = [];
-    for (const [index, one] of smugglingCases.entries()) {
-      const mine = asked.filter((what) => what.includes(`${idOf(index)}`));
-      if (mine.join() !== told[index]!.join())
-        wrong.push(`${one.name}: asked ${mine.join()}, told ${told[index]!.join()}`);
-      const took = mine.filter((what) => !what.includes("-canary")).length;
-      if (took > one.forwarded && !noted(lenient, name, one.name))
-        wrong.push(`${one.name}: it took ${mine.join()}; we take ${one.forwarded}`);
-    }
-    expect(asked.filter((what) => what.startsWith("broken"))).toEqual([]);
+    const wrong = await misunderstood(peer.port, kept, name);
     expect(wrong).toEqual([]);
   });
 });
 
-async function inParallel<T>(all: readonly T[], width: number, work: (one: T) => Promise<void>): Promise<void> {
-  const rest = [...all];
-  await Promise.all(
-    Array.from({ length: width }, async () => {
-      for (let one = rest.shift(); one !== undefined; one = rest.shift()) await work(one);
-    }),
-  );
-}
+describe("what a client says behind an upgrade", () => {
+  const upgrade =
+    "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+  const behind = "GET /admin HTTP/1.1\r\nhost: internal\r\nx-forwarded-for: 10.0.0.1\r\n\r\n";
+
+  test.each([
+    ["refused with 403", "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"],
+    ["answered as any request", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
+    ["refused with 426 and the protocol's name", "HTTP/1.1 426 No\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n"],
+  ])("waits for the answer, and is a request of its own where the upgrade is %s", async (_, answer) => {
+    const answers: string[] = [];
+    const server = rawBackend((socket, text) => {
+      if (!text.endsWith("\r\n\r\n")) return;
+      socket.data.text = "";
+      // Long enough for what must not come.
+      setTimeout(() => {
+        answers.push(text + socket.data.text);
+        socket.write(answers.length === 1 ? answer : "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+      }, 150);
+    });
+    cleanups.push(() => server.stop());
+    await proxy.control.update({ endpoints: [endpoints("one", server.port)] });
+    const { text } = await converse(port, upgrade + behind + canary(0), 5_000);
+    expect(text.match(/HTTP\/1.1 (\d+)/g)!.slice(1)).toEqual(["HTTP/1.1 200", "HTTP/1.1 200"]);
+    expect(answers.map((one) => one.split("\r\n\r\n").length - 1)).toEqual([1, 1, 1]);
+    // It went through everything that a request goes through.
+    expect(answers[1]).toMatch(/^GET \/admin HTTP\/1.1\r\n/);
+    expect(answers[1]).toContain("x-forwarded-for: 10.0.0.1, 127.0.0.1");
+  });
+});

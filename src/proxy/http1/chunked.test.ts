@@ -48,6 +48,12 @@ test("chunks are put together and what follows the last one is left", () => {
   });
 });
 
+test("a trailer section of which nothing may go on is none", () => {
+  const decoder = new ChunkedDecoder();
+  expect(decoder.next(Buffer.from("0\r\ncontent-length: 5\r\nhost: b\r\n\r\n"), 0)).toBe(Chunk.end);
+  expect(decoder.trailers).toBeUndefined();
+});
+
 test("trailers are kept, but for those that frame or route", () => {
   const { trailers } = decode("0\r\nX-Sum: 12\r\ncontent-length: 5\r\nhost: b\r\n\r\n");
   expect(trailers).toEqual([["x-sum", "12"]]);

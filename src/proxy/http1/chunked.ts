@@ -142,10 +142,13 @@ export class ChunkedDecoder {
       return Chunk.more;
     }
     if (after < 0) return Chunk.malformed;
+    let kept = 0;
     for (let index = 0; index < block.count; index++) {
-      if (block.kinds[index] !== Kind.other) block.kinds[index] = Kind.dropped;
+      if (block.kinds[index] === Kind.other) kept++;
+      else block.kinds[index] = Kind.dropped;
     }
-    if (block.count > 0) this.trailers = block;
+    // An empty trailer section is none: HAProxy ends a connection of HTTP/2 that brings one.
+    if (kept > 0) this.trailers = block;
     this.#held = undefined;
     this.position = at + after - before;
     this.#state = State.done;
