@@ -7,6 +7,7 @@ import { type BodyStage, linkStages } from "./body-stage.ts";
 import type { BodySink, Downstream, RequestHead, ResponseHead } from "./exchange.ts";
 import { type FilterAnswer, type FilterExchange, type Handlers, type Replacement, waits } from "./filter.ts";
 import { HeaderBlock, Kind } from "./headers.ts";
+import { HeldBody } from "./held-body.ts";
 import { type LocalAnswer, localAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
 import { inTurn } from "./wire.ts";
@@ -29,11 +30,7 @@ export interface FilteredExchange extends BodySink {
   resumeAnswer(): void;
 }
 
-/** Bytes of a request's body that are kept while filters wait, unless one asks for more. */
-const maxHeld = 64 * 1024;
-
 const noStages: readonly BodyStage[] = [];
-const noChunks: Buffer[] = [];
 
 const Phase = { request: 0, passing: 1, over: 2 } as const;
 
@@ -55,13 +52,7 @@ export class Filtering implements FilterExchange, BodySink {
   #verdict: FilterAnswer | "goOn" | undefined = undefined;
 
   // The request's body.
-  #held: Buffer[] = noChunks;
-  #heldBytes = 0;
-  #holding = false;
-  #ended = false;
-  #trailers: HeaderBlock | undefined = undefined;
-  #reading: { readonly bytes: number; readonly then: (chunks: readonly Buffer[], whole: boolean) => void } | undefined =
-    undefined;
+  readonly #held = new HeldBody();
   #requestStages: readonly BodyStage[] = noStages;
   #toBackend: BodySink;
 
@@ -173,17 +164,7 @@ export class Filtering implements FilterExchange, BodySink {
       this.#toBackend = linkStages(stages, this.#exchange, () => this.#down.resumeBody());
     }
     this.#exchange.passed();
-    const held = this.#held;
-    this.#held = noChunks;
-    let goOn = true;
-    for (const chunk of held) {
-      if (this.#isOver()) return;
-      goOn = this.#toBackend.write(chunk, 0, chunk.length);
-    }
-    if (this.#isOver()) return;
-    if (this.#ended) this.#toBackend.end(this.#trailers);
-    else if (this.#holding && goOn) this.#down.resumeBody();
-    this.#holding = false;
+    if (this.#held.passTo(this.#toBackend, () => this.#isOver())) this.#down.resumeBody();
   }
 
   #isOver(): boolean {
@@ -193,26 +174,12 @@ export class Filtering implements FilterExchange, BodySink {
   requestData(chunk: Buffer, start: number, end: number): boolean {
     if (this.#phase === Phase.passing) return this.#toBackend.write(chunk, start, end);
     if (this.#phase === Phase.over) return true;
-    if (this.#held === noChunks) this.#held = [];
-    this.#held.push(chunk.subarray(start, end));
-    this.#heldBytes += end - start;
-    if (this.#reading && this.#heldBytes > this.#reading.bytes) {
-      this.#bodyRead(false);
-      // The handler may have let the request pass meanwhile: who does not want more says so at the next piece.
-      if (this.#phase !== Phase.request) return true;
-    }
-    if (this.#heldBytes < (this.#reading ? Math.max(maxHeld, this.#reading.bytes + 1) : maxHeld)) return true;
-    this.#holding = true;
-    return false;
+    return this.#held.push(chunk, start, end);
   }
 
   requestEnd(trailers: HeaderBlock | undefined): void {
     if (this.#phase === Phase.passing) this.#toBackend.end(trailers);
-    else if (this.#phase === Phase.request) {
-      this.#ended = true;
-      this.#trailers = trailers;
-      if (this.#reading) this.#bodyRead(true);
-    }
+    else if (this.#phase === Phase.request) this.#held.end(trailers);
   }
 
   /** The backend takes the request's body again. */
@@ -223,30 +190,17 @@ export class Filtering implements FilterExchange, BodySink {
   }
 
   readBody(bytes: number, then: (chunks: readonly Buffer[], whole: boolean) => void): typeof waits {
-    this.#reading = { bytes, then };
     this.#cancel = () => {};
-    const head = this.#down.head;
-    if (this.#ended || head.length === 0) this.#bodyRead(true);
-    else if (this.#heldBytes > bytes) this.#bodyRead(false);
-    else {
-      // A client that waits to be asked for its body is asked here, not by the backend.
-      const expect = head.headers.at(Kind.expect);
-      if (expect >= 0) {
-        head.headers.drop(expect);
-        this.#down.inform({ status: 100, phrase: "", headers: new HeaderBlock(), length: 0 });
-      }
-      if (this.#holding) {
-        this.#holding = false;
-        this.#down.resumeBody();
-      }
+    const { headers, length } = this.#down.head;
+    if (!this.#held.read(bytes, length === 0, then)) return waits;
+    // A client that waits to be asked for its body is asked here, not by the backend.
+    const expect = headers.at(Kind.expect);
+    if (expect >= 0) {
+      headers.drop(expect);
+      this.#down.inform({ status: 100, phrase: "", headers: new HeaderBlock(), length: 0 });
     }
+    if (this.#held.release()) this.#down.resumeBody();
     return waits;
-  }
-
-  #bodyRead(whole: boolean): void {
-    const reading = this.#reading!;
-    this.#reading = undefined;
-    reading.then(this.#held, whole);
   }
 
   putRequestStage(stage: BodyStage): void {
@@ -395,8 +349,7 @@ export class Filtering implements FilterExchange, BodySink {
   #stopRequest(): void {
     if (this.#phase === Phase.request) this.#phase = Phase.passing;
     this.#running = false;
-    this.#reading = undefined;
-    this.#held = noChunks;
+    this.#held.drop();
     const cancel = this.#cancel;
     this.#cancel = undefined;
     cancel?.();
