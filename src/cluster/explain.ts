@@ -2,6 +2,7 @@
 // the object, field and line that each step came from. Pure: the model and the look-ups are given.
 
 import { UserError } from "../base/errors.ts";
+import { ipFamily } from "../base/ip.ts";
 import { decide } from "../model/decide.ts";
 import type { DecideRequest, Decision, TrailStep } from "../model/decision.ts";
 import type { Endpoint, Filter, Listener, Model } from "../model/model.ts";
@@ -46,7 +47,7 @@ export interface Explanation {
   readonly request: ExplainRequest;
   /** In one line: `forwarded`, `302 to https://…`, `404: no rule matches`. */
   readonly answer: string;
-  readonly outcome: "forward" | "redirect" | "respond" | "closed";
+  readonly outcome: Decision["outcome"]["kind"];
   readonly status?: number;
   readonly listener?: {
     readonly name: string;
@@ -101,10 +102,11 @@ export function findingInWords({ message, remedy }: Finding): string {
 
 function explainByModel(model: Model, request: ExplainRequest, context: ExplainContext): Explanation {
   const url = parseUrl(request.url);
-  const port = Number(url.port || (url.protocol === "https:" ? 443 : 80));
+  const port = portOf(url);
   const source = request.from === undefined ? undefined : clientOf(request.from, context);
-  const listeners = candidates(model, url, port, request.gateway);
+  const listening = candidates(model, url, port, request.gateway);
   const service = request.gateway ? undefined : context.service(url.hostname, port, source?.namespace ?? "default");
+  const listeners = listening.length > 0 || service ? listening : capturing(model, url, request.gateway);
   if (service && (listeners.length === 0 || source)) return explainService(request, service, context);
   if (listeners.length === 0) return nobodyListens(request, url, port);
 
@@ -119,6 +121,8 @@ function explainByModel(model: Model, request: ExplainRequest, context: ExplainC
     otherListeners: decisions.slice(1).map((other) => other.listener.name),
   };
 }
+
+const portOf = (url: URL) => Number(url.port || (url.protocol === "https:" ? 443 : 80));
 
 /** Throws a UserError unless `text` is an absolute http or https URL. */
 export function parseUrl(text: string): URL {
@@ -141,7 +145,7 @@ function clientOf(from: string, context: ExplainContext): { namespace: string; a
 }
 
 function candidates(model: Model, url: URL, port: number, gateway: string | undefined): Listener[] {
-  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const host = hostOf(url);
   const literal = /^[\d.]+$/.test(host) || host.includes(":");
   const found = [...model.listeners.values()].filter(
     (listener) =>
@@ -158,6 +162,16 @@ function candidates(model: Model, url: URL, port: number, gateway: string | unde
   return found;
 }
 
+/** Listeners to which the kernel sends what wants to go to addresses: asked where nobody listens on one. */
+function capturing(model: Model, url: URL, gateway: string | undefined): Listener[] {
+  if (gateway !== undefined || ipFamily(hostOf(url)) === undefined) return [];
+  return [...model.listeners.values()].filter(
+    ({ originalDestination, transparent }) => originalDestination || transparent,
+  );
+}
+
+const hostOf = (url: URL) => url.hostname.replace(/^\[|\]$/g, "");
+
 function questionFor(listener: Listener, url: URL, request: ExplainRequest, source: string | undefined): DecideRequest {
   const given = request.headers.find(([name]) => name.toLowerCase() === "host");
   const authority = given?.[1] ?? url.host;
@@ -173,6 +187,7 @@ function questionFor(listener: Listener, url: URL, request: ExplainRequest, sour
     target: connects ? authority : url.pathname + url.search,
     headers: request.headers.filter(([name]) => name.toLowerCase() !== "host"),
     ...(source ? { source } : {}),
+    ...(ipFamily(hostOf(url)) === undefined ? {} : { destination: { address: hostOf(url), port: portOf(url) } }),
   };
 }
 
@@ -241,6 +256,8 @@ function answerOf({ outcome, action }: Decision): string {
       const done = connect ? what[connect] : "forwarded";
       return outcome.shares.length === 1 ? done : `${done}, split over ${outcome.shares.length} backends`;
     }
+    case "original":
+      return `passed on to where it wanted to go, port ${outcome.port} of ${outcome.address}`;
     case "redirect":
       return `${outcome.status} to ${outcome.location}`;
     case "respond":

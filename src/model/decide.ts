@@ -36,6 +36,9 @@ export function decide(model: Model, request: DecideRequest): Decision {
     const what = request.tls ? `TLS with ${quotedServerName(request.tls)}` : "a connection without TLS";
     return { ...closed(`${listener.name} has no chain for ${what}`), listener, filters: [], trail };
   }
+  if ("tcp" in chain.serve && chain.serve.original) {
+    return { outcome: original(listener, arrivalOf(request)), listener, chain, filters: [], trail };
+  }
   if ("tcp" in chain.serve) {
     const to = chain.serve.tcp.map((one) => ({ ...one, filters: [] }));
     const forwarded = forward(model, { kind: "forward", to }, undefined, partsOf(request, request.authority), trail);
@@ -144,6 +147,14 @@ function findListener(model: Model, request: DecideRequest, trail: TrailStep[]):
 function arrivalOf({ tls, source, destination, address, port }: DecideRequest): Arrival {
   return { tls, source, destination: destination ?? { address, port } };
 }
+
+/** A connection that wanted to come here would go round in circles. */
+function original({ address, port }: Listener, { destination }: Arrival): Decision["outcome"] {
+  const here = destination.port === port && (destination.address === address || isAny(address));
+  return here ? { kind: "closed", reason: "it wanted to go nowhere else" } : { kind: "original", ...destination };
+}
+
+const isAny = (address: string) => address === "0.0.0.0" || address === "::";
 
 function findChain(listener: Listener, request: DecideRequest, trail: TrailStep[]): FilterChain | undefined {
   for (const chain of listener.chains) {

@@ -69,6 +69,8 @@ export interface Decision {
   readonly outcome:
     | { readonly kind: "closed"; readonly reason: string }
     | { readonly kind: "forward"; readonly shares: readonly BackendShare[] }
+    /** Passed on to where the client wanted to go. */
+    | { readonly kind: "original"; readonly address: string; readonly port: number }
     | { readonly kind: "redirect"; readonly status: number; readonly location: string }
     | { readonly kind: "respond"; readonly status: number; readonly reason: string };
   readonly listener?: Listener;

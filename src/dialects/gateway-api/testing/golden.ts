@@ -224,6 +224,8 @@ function describeOutcome(decision: Decision, request: DecideRequest): string {
   switch (outcome.kind) {
     case "closed":
       return "closed";
+    case "original":
+      return `${outcome.address}:${outcome.port}`;
     case "redirect":
       return `${outcome.status} ${outcome.location}${response}`;
     case "respond":
