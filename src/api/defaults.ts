@@ -1,13 +1,13 @@
-// What the API server fills in (pkg/apis/*/v1/defaults.go of kube-apiserver 1.36; for custom resources and the Gateway API
-// the defaults of their schema). A default is part of the object as it is stored. Address and port allocation are not
-// defaults: `services` does those.
+// What the API server fills in (pkg/apis/*/v1/defaults.go of kube-apiserver 1.36; for custom resources and the Gateway API the defaults
+// of their schema, `structural-defaults.ts`). A default is part of the object as it is stored. Address and port allocation are
+// not defaults: `services` does those.
 
 import { isEmpty, isRecord, type Json } from "./data.ts";
 import type { KubeObject } from "./object.ts";
 import { podSpec, podTemplate } from "./pod-defaults.ts";
 import { type Resource, resourceKey } from "./resource.ts";
-import type { Schema } from "./schema.ts";
 import type { Scheme } from "./scheme.ts";
+import { defaultBySchema } from "./structural-defaults.ts";
 
 type Defaults = (object: KubeObject) => KubeObject;
 type Draft = Record<string, unknown>;
@@ -18,45 +18,6 @@ export function applyDefaults(scheme: Scheme, resource: Resource, object: KubeOb
   if (entry.custom) return defaultBySchema(object, entry.schema, true) as KubeObject;
   if (resource.group === "autoscaling" && resource.version === "v1") return hpaV1(object);
   return byKind[resourceKey(resource)]?.(object) ?? object;
-}
-
-/**
- * Structural defaulting (apiextensions): absent fields take their default; a null where null is not allowed is dropped first.
- * metadata is left alone.
- */
-export function defaultBySchema(value: unknown, schema: Schema, root = false): unknown {
-  if (Array.isArray(value)) {
-    return schema.items ? value.map((item) => defaultBySchema(item, schema.items!)) : value;
-  }
-  if (!isRecord(value)) return value;
-  let out: Draft | undefined;
-  const draft = () => {
-    out ??= { ...value };
-    return out;
-  };
-  for (const [field, child] of Object.entries(schema.fields ?? {})) {
-    if (root && field === "metadata") continue;
-    let has = value[field];
-    if (has === null && !child.nullable) {
-      has = undefined;
-      delete draft()[field];
-    }
-    if (has === undefined && child.default !== undefined) {
-      has = structuredClone(child.default);
-      draft()[field] = has;
-    }
-    if (has === undefined || has === null) continue;
-    const filled = defaultBySchema(has, child);
-    if (filled !== has) draft()[field] = filled;
-  }
-  if (schema.values) {
-    for (const [key, has] of Object.entries(value)) {
-      if (schema.fields && Object.hasOwn(schema.fields, key)) continue;
-      const filled = defaultBySchema(has, schema.values);
-      if (filled !== has) draft()[key] = filled;
-    }
-  }
-  return out ?? value;
 }
 
 /** Sets fields that are absent. */

@@ -3,11 +3,11 @@
 // (pkg/registry/*/strategy.go, apiserver registry/rest); values themselves are filled in by `defaults.ts`.
 
 import { equal, isEmpty, isRecord, semanticEqual, withValueAt } from "./data.ts";
-import { defaultBySchema } from "./defaults.ts";
 import type { KubeObject, ObjectMeta } from "./object.ts";
 import { type Resource, resourceKey } from "./resource.ts";
 import type { Scheme } from "./scheme.ts";
 import { normalizeService, serviceUpdate } from "./service-strategy.ts";
+import { defaultBySchema } from "./structural-defaults.ts";
 
 export interface CreateContext {
   /** Milliseconds since the Unix epoch. */
