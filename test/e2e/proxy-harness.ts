@@ -104,6 +104,14 @@ export class FakeControl {
     flush(this.#socket!);
   }
 
+  /** Bytes that need be no frames; `ends` closes the connection behind them. */
+  sendBytes(bytes: Uint8Array, ends: boolean): void {
+    const socket = this.#socket!;
+    pending.get(socket)?.push(bytes) ?? pending.set(socket, [bytes]);
+    flush(socket);
+    if (ends) socket.end();
+  }
+
   stop(): void {
     this.#listener?.stop(true);
     this.#socket?.terminate();

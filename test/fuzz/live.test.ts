@@ -2,12 +2,17 @@
 // must serve the next request, answer each update, and not grow. A few hundred of each in CI; FUZZ_INPUTS=100000 for a long run.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { encodeFrame } from "../../src/model/frame.ts";
+import { resourceTypes } from "../../src/model/model.ts";
 import { Flag, FrameType, preface, Setting } from "../../src/proxy/http2/frame.ts";
 import { frame, number, Peer, settings } from "../../src/proxy/http2/peer.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "../e2e/proxy-harness.ts";
 import { smugglingCases } from "../e2e/smuggling-cases.ts";
-import { fuzz, type Random } from "./mutate.ts";
+import { fuzz, inputsOf, type Random, randomOf } from "./mutate.ts";
+import { changeValue, everything, type Json, keepOffFiles } from "./resources.ts";
 
 const proxy = new ProxyUnderTest();
 const port = freePort();
@@ -184,40 +189,59 @@ test("backends of HTTP/1.1 and HTTP/2", async () => {
   }
 });
 
+/** What is in force, as the admin socket shows it, but for the number of the update that came last. */
+async function inForce(): Promise<string> {
+  return (await (await proxy.get("/config")).text()).replace(/"version":\d+/, "");
+}
+
 test("configuration", async () => {
-  const table = routeTable([rule("a", { match: { headers: [{ name: "x", match: { kind: "exact", value: "y" } }] } })]);
-  const texts = [
-    { routeTables: [{ ...table, name: "other" }] },
-    { backends: [backend("fuzzed", { balance: { kind: "roundRobin" } })] },
-    { endpoints: [endpoints("fuzzed", 1, 2)] },
-    { listeners: [plainListener(freePort(), { name: "fuzzed", routes: "other" })] },
-    {
-      secrets: [
-        {
-          name: "secret/x/y",
-          from: table.from,
-          fingerprint: "x",
-          content: { kind: "certificate", certificate: "x", privateKey: "y" },
-        },
-      ],
-    },
-  ].map((upsert) => JSON.stringify(upsert));
-  const values = [null, "", "x", -1, 1e300, [], {}, true, "fuzzed", 0];
-  let tried = 0;
-  await fuzz("live-configuration", 400, [Buffer.from("x")], async (_bytes, random) => {
-    // One value somewhere is another, or is not there.
-    let at = random.below(60);
-    const wanted = random.of(values);
-    const upsert = JSON.parse(random.of(texts), (_key, value) =>
-      at-- === 0 ? (random.below(4) === 0 ? undefined : wanted) : value,
-    ) as object | null;
-    if (upsert === null || typeof upsert !== "object" || Array.isArray(upsert)) return;
-    const lists = Object.entries(upsert).filter(([, list]) => Array.isArray(list));
-    const rejected = await within(proxy.control.update(Object.fromEntries(lists)), JSON.stringify(upsert));
+  const folder = mkdtempSync(join(tmpdir(), "fl-t-fuzz-live-"));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+  const seeds = everything(folder, [freePort(), freePort(), freePort()]);
+  // Of others than those that the other tests of this file need.
+  const mine = (one: Json) => {
+    const text = JSON.stringify(one).replaceAll(/"(one|two|three|main)"/g, '"fuzzed-$1"');
+    return JSON.parse(text) as Json;
+  };
+  const all = Object.fromEntries(Object.entries(seeds).map(([type, list]) => [type, list.map(mine)]));
+  const flat = Object.values(all).flat();
+  expect(await within(proxy.control.update(all as Record<string, object[]>), "the seeds")).toEqual([]);
+  const random = randomOf("live-configuration");
+  const before = resident();
+  for (let index = 0; index < inputsOf(400); index++) {
+    const type = random.of(resourceTypes);
+    const sent = structuredClone(random.of(all[type]!));
+    changeValue(random, sent, flat);
+    keepOffFiles(sent);
+    const was = index % 10 === 0 ? await inForce() : undefined;
+    const rejected = await within(proxy.control.update({ [type]: [sent] as object[] }), JSON.stringify(sent));
     for (const { reason } of rejected) expect(reason).not.toBe("");
-    if (++tried % 20 === 0) await serves();
+    // What is refused changes nothing: the one before stays in force.
+    if (was !== undefined && rejected.some(({ resource }) => resource === type)) expect(await inForce()).toBe(was);
+    if (index % 20 === 0) await serves();
+  }
+  await serves();
+  expect(resident() - before).toBeLessThan(150);
+});
+
+test("bytes on the control socket that are no frames", async () => {
+  const frames = [
+    encodeFrame({ type: "update", version: 9, upsert: { endpoints: [endpoints("two", 1)] }, remove: {} }),
+    encodeFrame({ type: "update", version: 9, upsert: {}, remove: {}, patch: [{ name: "main", base: 1, hosts: [0] }] }),
+    encodeFrame({ type: "other" }),
+    encodeFrame([]),
+  ].map((bytes) => Buffer.from(bytes));
+  // A drain is obeyed; nothing here may become one.
+  await fuzz("live-control", 60, frames, async (bytes) => {
+    const hello = proxy.control.hello();
+    proxy.control.sendBytes(bytes, true);
+    await within(hello, `these bytes: ${bytes.toString("hex")}`);
+    expect(await within(proxy.control.update({ endpoints: [endpoints("fuzzed", 1)] }), "an update behind it")).toEqual(
+      [],
+    );
   });
   await serves();
+  expect(proxy.process!.exitCode).toBeNull();
 });
 
 /** An update that is not answered is what a fuzzer looks for. */

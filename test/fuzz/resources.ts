@@ -343,3 +343,9 @@ export function changeValue(random: Random, value: Json, seeds: readonly Json[])
     }
   }
 }
+
+/** Nothing may be written but to where nothing is kept. */
+export function keepOffFiles(resource: Json): void {
+  const log = (resource as { accessLog?: { path?: Json } } | null)?.accessLog;
+  if (log && typeof log === "object" && log.path !== "/dev/null") log.path = "/dev/null";
+}
