@@ -154,3 +154,17 @@ test("connections ahead of requests are for backends that have requests, and con
     "warm cannot be with originalSource, where a connection speaks for one client",
   ]);
 });
+
+test("numbers that a policy cannot be without are asked for, and no other version of the PROXY header is taken", () => {
+  const without = (more: object) => problemsOf(more as Partial<Backend>);
+  expect(without({ connectTimeout: undefined })).toEqual(["connectTimeout is absent"]);
+  expect(without({ outlierDetection: { ...detection, interval: undefined } })).toEqual([
+    "outlierDetection.interval is absent",
+  ]);
+  const timeless = { ...check({ kind: "tcp" }), interval: undefined, timeout: undefined };
+  expect(without({ healthCheck: timeless })).toEqual([
+    "healthCheck.interval is absent",
+    "healthCheck.timeout is absent",
+  ]);
+  expect(without({ proxyProtocol: "2" })).toEqual(["proxyProtocol 2 is no whole number of 1 to 2"]);
+});

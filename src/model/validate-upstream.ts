@@ -41,7 +41,10 @@ const conditions: ReadonlySet<string> = new Set<Retry["on"][number]>([
   "unavailable",
 ]);
 
-/** Checks numbers of one object; absent ones are well. */
+/** The fields that an object must have. */
+type Needed<T> = { [K in keyof T]-?: undefined extends T[K] ? never : K }[keyof T] & string;
+
+/** Checks numbers of one object; absent ones are well, but for those that are asked for. */
 class Numbers<T extends object> {
   readonly #problems: Problems;
   readonly #field: string;
@@ -51,6 +54,11 @@ class Numbers<T extends object> {
     this.#problems = problems;
     this.#field = field;
     this.#of = of;
+  }
+
+  needed(...names: readonly Needed<T>[]): void {
+    for (const name of names)
+      if (this.#of[name] === undefined) this.#problems.add(`${this.#field}${name}`, "is absent");
   }
 
   whole(names: readonly (keyof T & string)[], least: number, most = Number.MAX_SAFE_INTEGER): void {
@@ -84,8 +92,11 @@ class Numbers<T extends object> {
 
 export function checkUpstream(problems: Problems, backend: Backend): void {
   const { limits, retryBudget, locality, outlierDetection, failureAccrual, healthCheck, tls } = backend;
-  new Numbers(problems, "", backend).time(["connectTimeout"]);
-  new Numbers(problems, "", backend).number(["panicPercent"], 0, 100);
+  const own = new Numbers(problems, "", backend);
+  own.needed("connectTimeout");
+  own.time(["connectTimeout"]);
+  own.number(["panicPercent"], 0, 100);
+  own.whole(["proxyProtocol"], 1, 2);
   checkBalance(problems, backend.balance);
   if (backend.originalSource) checkOriginalSource(problems, "originalSource", backend.originalSource);
   if (limits) {
@@ -96,12 +107,16 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   }
   if (backend.warm) checkWarm(problems, backend, backend.warm);
   if (retryBudget?.kind === "concurrent") {
-    new Numbers(problems, "retryBudget.", retryBudget).number(["percent"], 0, 100);
-    new Numbers(problems, "retryBudget.", retryBudget).whole(["minimum"], 0);
+    const numbers = new Numbers(problems, "retryBudget.", retryBudget);
+    numbers.needed("percent", "minimum");
+    numbers.number(["percent"], 0, 100);
+    numbers.whole(["minimum"], 0);
   } else if (retryBudget) {
-    new Numbers(problems, "retryBudget.", retryBudget).number(["ratio"], 0, 1000);
-    new Numbers(problems, "retryBudget.", retryBudget).number(["minPerSecond"], 0);
-    new Numbers(problems, "retryBudget.", retryBudget).time(["ttl"]);
+    const numbers = new Numbers(problems, "retryBudget.", retryBudget);
+    numbers.needed("ratio", "minPerSecond", "ttl");
+    numbers.number(["ratio"], 0, 1000);
+    numbers.number(["minPerSecond"], 0);
+    numbers.time(["ttl"]);
   }
   if (locality) new Numbers(problems, "locality.", locality).number(["overprovisioningPercent"], 100, 10_000);
   const zones = locality?.zonePreference;
@@ -109,6 +124,7 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (outlierDetection) checkOutlierDetection(problems, outlierDetection);
   if (failureAccrual) {
     const numbers = new Numbers(problems, "failureAccrual.", failureAccrual);
+    numbers.needed("maxFailures", "minPenalty", "maxPenalty", "jitterRatio");
     numbers.whole(["maxFailures"], 1);
     numbers.time(["minPenalty", "maxPenalty"]);
     numbers.number(["jitterRatio"], 0, 100);
@@ -169,6 +185,7 @@ function checkBalance(problems: Problems, balance: Balance): void {
   const slowStart = "slowStart" in balance ? balance.slowStart : undefined;
   if (!slowStart) return;
   const numbers = new Numbers(problems, "balance.slowStart.", slowStart);
+  numbers.needed("window");
   numbers.time(["window"]);
   numbers.number(["minPercent"], 0, 100);
   numbers.number(["aggression"], 0.01, 1_000);
@@ -182,17 +199,21 @@ function isPrime(number: number): boolean {
 
 function checkOutlierDetection(problems: Problems, config: OutlierDetection): void {
   const numbers = new Numbers(problems, "outlierDetection.", config);
+  numbers.needed("consecutive5xx", "consecutiveGatewayErrors", "maxEjectionPercent");
+  numbers.needed("interval", "baseEjection", "maxEjection");
   numbers.whole(["consecutive5xx", "consecutiveGatewayErrors", "consecutiveLocalFailures"], 0);
   numbers.time(["interval", "baseEjection", "maxEjection"]);
   numbers.number(["maxEjectionPercent"], 0, 100);
   const { successRate, failurePercentage } = config;
   if (successRate) {
     const of = new Numbers(problems, "outlierDetection.successRate.", successRate);
+    of.needed("minimumHosts", "requestVolume", "deviationFactor");
     of.whole(["minimumHosts", "requestVolume"], 1);
     of.number(["deviationFactor"], 0);
   }
   if (failurePercentage) {
     const of = new Numbers(problems, "outlierDetection.failurePercentage.", failurePercentage);
+    of.needed("threshold", "minimumHosts", "requestVolume");
     of.number(["threshold"], 0, 100);
     of.whole(["minimumHosts", "requestVolume"], 1);
   }
@@ -200,6 +221,7 @@ function checkOutlierDetection(problems: Problems, config: OutlierDetection): vo
 
 function checkHealthCheck(problems: Problems, config: HealthCheck): void {
   const numbers = new Numbers(problems, "healthCheck.", config);
+  numbers.needed("interval", "timeout", "unhealthyThreshold", "healthyThreshold");
   numbers.time(["interval", "timeout"]);
   numbers.whole(["unhealthyThreshold", "healthyThreshold"], 1);
   numbers.number(["jitter"], 0, 100);
@@ -265,6 +287,7 @@ export function checkRulePolicies(problems: Problems, prefix: string, rule: Rule
 
 function checkRetry(problems: Problems, field: string, retry: Retry): void {
   const numbers = new Numbers(problems, field, retry);
+  numbers.needed("attempts");
   numbers.whole(["attempts"], 0, maxAttempts);
   numbers.time(["retryAfter"], 0);
   retry.on.forEach((one, i) => {
@@ -274,7 +297,9 @@ function checkRetry(problems: Problems, field: string, retry: Retry): void {
   retry.statuses.forEach((status, i) => {
     if (!isStatus(status)) problems.add(`${field}statuses[${i}]`, `${status} is no HTTP status (100 to 599)`);
   });
-  new Numbers(problems, `${field}backoff.`, retry.backoff).time(["base", "max"], 0);
+  const backoff = new Numbers(problems, `${field}backoff.`, retry.backoff);
+  backoff.needed("base", "max");
+  backoff.time(["base", "max"], 0);
   if (retry.backoff.base > retry.backoff.max) problems.add(`${field}backoff.base`, "is above max");
   retry.methods?.forEach((method, i) => {
     if (!token.test(method)) problems.add(`${field}methods[${i}]`, `"${method}" is no method`);
