@@ -1,6 +1,8 @@
 // What validation finds, and the checks of small things that several parts of the model have: paths, headers, hosts, ports,
 // values, answers. What is checked where is `validate.ts` and its neighbours.
 
+import { parseCidr } from "../base/cidr.ts";
+import { ipFamily } from "../base/ip.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
 import type { HeaderValue, PathMatch, PathRewrite, Respond, StringMatch, ValueMatch } from "./model.ts";
 import type { Provenance } from "./provenance.ts";
@@ -120,6 +122,14 @@ export function checkHeader(problems: Problems, field: string, header: HeaderVal
 export function checkHeaderName(problems: Problems, field: string, name: string, from: Provenance): void {
   if (!token.test(name)) problems.add(field, `"${name}" is no header name`, from);
   else if (/[A-Z]/.test(name)) problems.add(field, `header name "${name}" must be in lower case`, from);
+}
+
+/** A range of addresses (CIDR), at `field`. */
+export function checkRange(problems: Problems, field: string, range: string, from?: Provenance): void {
+  if (parseCidr(range)) return;
+  const family = ipFamily(range);
+  const remedy = family === undefined ? "(like 10.0.0.0/8)" : `(one address is ${range}/${family === 4 ? 32 : 128})`;
+  problems.add(field, `"${range}" is no range of addresses ${remedy}`, from);
 }
 
 export function checkHost(problems: Problems, field: string, host: string, from: Provenance): void {

@@ -117,7 +117,10 @@ const wrong: readonly (readonly [object, string])[] = [
   ],
   [{ kind: "cookies", name: regex }, 'name "(" is no RE2 expression'],
   [{ kind: "cookies", domain: { to: "a; Secure" } }, 'domain.to "a; Secure" has a character'],
-  [{ kind: "addresses", deny: ["10.0.0.1"] }, 'deny[0] "10.0.0.1" is no range of addresses (like 10.0.0.0/8)'],
+  [
+    { kind: "addresses", deny: ["10.0.0.1"] },
+    'deny[0] "10.0.0.1" is no range of addresses (one address is 10.0.0.1/32)',
+  ],
   [{ kind: "basicAuth", realm: "a\r\nb", users: "u" }, "realm has a character"],
   [{ kind: "basicAuth", realm: "", users: "", userHeader: "a b" }, 'users is empty|userHeader "a b" is no header name'],
   [{ kind: "jwt", providers: [], optional: true }, "providers lists no provider"],
@@ -184,7 +187,7 @@ const wrong: readonly (readonly [object, string])[] = [
       kind: "errorPages",
       pages: [{ statuses: [{ first: 200, last: 100 }], answer: { backend: "", path: "x", keepStatus: true } }],
     },
-    'pages[0].statuses[0].first 200 is no HTTP status of 300 to 599|pages[0].statuses[0].last 100 is no HTTP status of 200|pages[0].answer.backend is empty|pages[0].answer.path path "x" does not begin',
+    'pages[0].statuses[0].first 200 is no HTTP status of 300 to 599|pages[0].statuses[0].last 100 is no HTTP status of 300 to 599|pages[0].statuses[0].last 100 is below first, 200|pages[0].answer.backend is empty|pages[0].answer.path path "x" does not begin',
   ],
   [
     {

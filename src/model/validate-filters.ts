@@ -1,6 +1,5 @@
 // What is well formed in a filter: every field of every kind, with messages that say what is allowed instead.
 
-import { parseCidr } from "../base/cidr.ts";
 import type {
   Compression,
   Cors,
@@ -19,6 +18,7 @@ import {
   checkHeader,
   checkHeaderName,
   checkHost,
+  checkRange,
   checkRespond,
   checkRewrite,
   checkStringMatch,
@@ -61,7 +61,7 @@ export function checkFilter(problems: Problems, field: string, filter: Filter, p
     case "addresses":
       for (const part of ["allow", "deny"] as const) {
         filter[part]?.forEach((range, i) => {
-          if (!parseCidr(range)) at.add(`${part}[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
+          checkRange(problems, `${field}.${part}[${i}]`, range, filter.from);
         });
       }
       break;
@@ -351,7 +351,8 @@ function checkErrorPages(at: At, { pages }: ErrorPages): void {
     if (statuses.length === 0) at.add(`${part}.statuses`, "lists no status");
     statuses.forEach(({ first, last }, s) => {
       at.status(`${part}.statuses[${s}].first`, first, 300);
-      at.status(`${part}.statuses[${s}].last`, last, first);
+      at.status(`${part}.statuses[${s}].last`, last, 300);
+      if (last < first) at.add(`${part}.statuses[${s}].last`, `${last} is below first, ${first}`);
     });
     if ("respond" in answer) checkRespond(at.problems, `${at.field}.${part}.answer.respond`, answer.respond, at.from);
     else {

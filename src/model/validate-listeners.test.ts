@@ -66,7 +66,7 @@ test("what a chain asks of connections is checked", () => {
   const all = { destination: ["10.0.0.0/8"], destinationPorts: [80], source: ["::/0"], protocols: ["h2"] };
   expect(inChain({ when: { kind: "tls", ...all }, tls })).toEqual([]);
   expect(inChain({ when: { kind: "plain", destination: ["10.0.0.1"] } })).toEqual([
-    'chains[0].when.destination[0] "10.0.0.1" is no range of addresses (like 10.0.0.0/8)',
+    'chains[0].when.destination[0] "10.0.0.1" is no range of addresses (one address is 10.0.0.1/32)',
   ]);
   expect(inChain({ when: { kind: "plain", source: [] } })[0]).toContain("leave it out to take all");
   expect(inChain({ when: { kind: "plain", destinationPorts: [0] } })[0]).toStartWith(

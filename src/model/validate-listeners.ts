@@ -1,10 +1,9 @@
 // What is well formed of listeners: addresses, chains, and what their TLS asks for. Part of `validate.ts`.
 
-import { parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
 import type { ChainCondition, FilterChain, Listener, OriginalSource, TlsContext, WeightedBackend } from "./model.ts";
-import { checkPort, checkStringMatch, type Problems } from "./problems.ts";
+import { checkPort, checkRange, checkStringMatch, type Problems } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 
 const telling = ["hash", "subject", "uri", "dns", "cert"];
@@ -20,7 +19,7 @@ export function checkListener(
   checkPort(problems, "port", listener.port);
   if (transport !== "tcp" && transport !== "udp") problems.add("transport", `"${transport}" is neither tcp nor udp`);
   listener.trusted?.forEach((range, i) => {
-    if (!parseCidr(range)) problems.add(`trusted[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`);
+    checkRange(problems, `trusted[${i}]`, range);
   });
   const { namespace, originalDestination, transparent } = listener;
   if (namespace !== undefined && !/^(\/[^/\0]+)+$/.test(namespace))
@@ -123,8 +122,7 @@ function checkConnection(problems: Problems, field: string, when: ChainCondition
   for (const name of ["destination", "source"] as const) {
     if (when[name]?.length === 0) problems.add(`${field}.${name}`, "lists none: leave it out to take all", from);
     when[name]?.forEach((range, i) => {
-      if (!parseCidr(range))
-        problems.add(`${field}.${name}[${i}]`, `"${range}" is no range of addresses (like 10.0.0.0/8)`, from);
+      checkRange(problems, `${field}.${name}[${i}]`, range, from);
     });
   }
   const { destinationPorts, protocols } = when;

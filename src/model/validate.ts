@@ -1,7 +1,6 @@
 // What is well formed: the checks that a resource must pass before a proxy takes it, and that dialects pass their own rules
 // through before they hand them on. Structure only; whether names refer to something is `validateModel`'s question.
 
-import { parseCidr } from "../base/cidr.ts";
 import { ipFamily } from "../base/ip.ts";
 import { atOnce, type Steps } from "../base/steps.ts";
 import { checkConnect } from "./connect.ts";
@@ -31,6 +30,7 @@ import {
   checkKind,
   checkPath,
   checkPort,
+  checkRange,
   checkRespond,
   checkRewrite,
   checkValueMatch,
@@ -268,7 +268,7 @@ function checkMatch(problems: Problems, field: string, match: Match, from: Prove
     checkValueMatch(problems, name, value, at);
   });
   match.source?.forEach((range, i) => {
-    if (!parseCidr(range)) problems.add(`${field}.source[${i}]`, `"${range}" is no range of addresses`, at);
+    checkRange(problems, `${field}.source[${i}]`, range, at);
   });
   match.not?.forEach((excluded, i) => {
     checkMatch(problems, `${field}.not[${i}]`, excluded, at);

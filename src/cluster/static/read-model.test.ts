@@ -72,7 +72,7 @@ describe("a model in a file", () => {
 
   test.each([
     ["port: 8080", "prt: 8080", "a.yaml:3: Listener web: prt is not known: did you mean port?"],
-    ["port: 8080", 'port: "8080"', "a.yaml:3: Listener web: port must be a number, not a text"],
+    ["port: 8080", 'port: "8080"', 'a.yaml:3: Listener web: port must be a number, not "8080": leave the quotes out'],
     ["port: 8080", "port: 99999", "a.yaml:3: Listener web: port 99999 is no port"],
     [
       "attempts: 2",
@@ -100,7 +100,7 @@ describe("a model in a file", () => {
     [
       "name: cart",
       "name: cart\nconnectTimeout: soon",
-      "a.yaml:23: Backend cart: connectTimeout must be a number, not a text",
+      'a.yaml:23: Backend cart: connectTimeout must be a number, not "soon"',
     ],
   ])("with %p as %p is refused at its line", (from, to, problem) => {
     expect(changed(from, to)).toContain(problem);

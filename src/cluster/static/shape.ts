@@ -30,7 +30,7 @@ export function object<T extends object>(fields: Fields<T>): Shape<T> {
   const names = shapes.filter(([, shape]) => shape !== provenance).map(([name]) => name);
   return {
     take(value, field, reading) {
-      if (!isRecord(value)) return wrong("a mapping", value, field, reading);
+      if (!isRecord(value)) return wrong(`a mapping (of ${names.join(", ")})`, value, field, reading);
       for (const key of Object.keys(value)) {
         if (names.includes(key)) continue;
         const near = suggest(key, names);
@@ -58,7 +58,7 @@ export function byKind<T extends { readonly kind: string }>(
   const kinds = Object.keys(variants);
   return {
     take(value, field, reading) {
-      if (!isRecord(value)) return wrong("a mapping", value, field, reading);
+      if (!isRecord(value)) return wrong(`a mapping with a kind (${kinds.join(", ")})`, value, field, reading);
       const { kind } = value;
       if (typeof kind === "string" && Object.hasOwn(variants, kind))
         return variants[kind as T["kind"]].take(value, field, reading) as T;
@@ -76,7 +76,7 @@ export function byField<T extends object>(variants: Readonly<Record<string, Shap
   const names = Object.keys(variants);
   return {
     take(value, field, reading) {
-      if (!isRecord(value)) return wrong("a mapping", value, field, reading);
+      if (!isRecord(value)) return wrong(`a mapping (of one of ${names.join(", ")})`, value, field, reading);
       const given = names.filter((name) => value[name] !== undefined);
       if (given.length === 1) return variants[given[0]!]!.take(value, field, reading) as T;
       reading.problem(field, `needs one of ${names.join(", ")}${given.length > 1 ? ", not several" : ""}`);
@@ -88,7 +88,7 @@ export function byField<T extends object>(variants: Readonly<Record<string, Shap
 export function list<T>(item: Shape<T>): Shape<readonly T[]> {
   return {
     take(value, field, reading) {
-      if (!Array.isArray(value)) return wrong("a list", value, field, reading);
+      if (!Array.isArray(value)) return wrong("a list", value, field, reading, "put it in brackets");
       return value.map((one, index) => item.take(one, `${field}[${index}]`, reading));
     },
   };
@@ -149,11 +149,13 @@ export function oneOf<const T extends string | number>(...values: readonly T[]):
 }
 
 export const text: Shape<string> = {
-  take: (value, field, reading) => (typeof value === "string" ? value : wrong("a text", value, field, reading)),
+  take: (value, field, reading) =>
+    typeof value === "string" ? value : wrong("a text", value, field, reading, "put it in quotes"),
 };
 
 export const number: Shape<number> = {
-  take: (value, field, reading) => (typeof value === "number" ? value : wrong("a number", value, field, reading)),
+  take: (value, field, reading) =>
+    typeof value === "number" ? value : wrong("a number", value, field, reading, unitHint(value)),
 };
 
 export const flag: Shape<boolean> = {
@@ -192,10 +194,21 @@ function below(field: string, key: string): string {
   return field === "" ? key : `${field}.${key}`;
 }
 
-function wrong(wanted: string, value: unknown, field: string, reading: Reading): never {
-  const quotes = wanted === "a text" && (typeof value === "number" || typeof value === "boolean");
-  reading.problem(field, `must be ${wanted}, not ${inWords(value)}${quotes ? ": put it in quotes" : ""}`);
+/** What is there instead is shown only where it cannot be a secret, which numbers, flags and single values are not. */
+function wrong(wanted: string, value: unknown, field: string, reading: Reading, remedy?: string): never {
+  const single = typeof value !== "object" || value === null;
+  const mapping = wanted.startsWith("a mapping");
+  const shown = typeof value === "string" && !mapping && value.length <= 40 ? JSON.stringify(value) : inWords(value);
+  reading.problem(field, `must be ${wanted}, not ${shown}${remedy && single ? `: ${remedy}` : ""}`);
   return undefined as never;
+}
+
+/** For those who write a unit behind a number. */
+function unitHint(value: unknown): string | undefined {
+  if (typeof value !== "string") return undefined;
+  if (/^[0-9.]+ ?%$/.test(value)) return "shares are parts of a million, other percentages numbers without a sign";
+  if (/^[0-9.]+ ?[a-z]{1,3}$/i.test(value)) return "times are milliseconds and sizes bytes, without a unit";
+  return /^-?[0-9.]+$/.test(value) ? "leave the quotes out" : undefined;
 }
 
 function inWords(value: unknown): string {
