@@ -75,6 +75,12 @@ describe.if(isRoot)("a stack's proxy", () => {
       .sort((a, b) => b.since - a.since)[0]!;
   };
 
+  const killControl = async () => {
+    const { out } = await fairlead("status", "-o", "json");
+    const control = (JSON.parse(out) as StackStatus).processes.find(({ component }) => component === "control")!;
+    process.kill(control.pid!, "SIGKILL");
+  };
+
   beforeAll(async () => {
     for (const name of ["src", "package.json", "tsconfig.json"])
       cpSync(join(root, name), join(installed, name), { recursive: true, preserveTimestamps: true });
@@ -120,9 +126,7 @@ describe.if(isRoot)("a stack's proxy", () => {
     const tally = await whileAsked([address, 80], async () => {
       const later = new Date(Date.now() + 60_000);
       utimesSync(join(installed, "src/proxy/main.ts"), later, later);
-      const { out } = await fairlead("status", "-o", "json");
-      const control = (JSON.parse(out) as StackStatus).processes.find(({ component }) => component === "control")!;
-      process.kill(control.pid!, "SIGKILL");
+      await killControl();
       const after = await eventually(
         () => proxyOf().catch(() => undefined),
         (proxy) => proxy !== undefined && proxy.program !== before.program,
@@ -148,6 +152,80 @@ describe.if(isRoot)("a stack's proxy", () => {
     expect((await proxyOf()).pid).toBe(before.pid);
     expect((await fairlead("proxy", "restart")).code).toBe(0);
   }, 60_000);
+
+  test("an upgrade that fails is told by proxy status, and tried again until it comes about", async () => {
+    const file = join(installed, "src/proxy/main.ts");
+    const sound = readFileSync(file, "utf8");
+    const before = await proxyOf();
+    const tally = await whileAsked([address, 80], async () => {
+      writeFileSync(file, `throw new Error("broken");\n`);
+      try {
+        await killControl();
+        const { err } = await eventually(
+          () => fairlead("proxy", "status"),
+          (status) => status.err.includes("could not take over"),
+          40_000,
+        );
+        expect(err).toMatch(
+          /Warning: the present program \(\S+\) could not take over, tried once: the new proxy process did not begin to serve; the one before goes on\. Next try in \ds\n$/,
+        );
+        expect((await proxyOf()).pid).toBe(before.pid);
+      } finally {
+        writeFileSync(file, sound);
+      }
+      const after = await eventually(proxyOf, ({ pid }) => pid !== before.pid, 40_000);
+      expect(after.program).not.toBe(before.program);
+      expect(
+        (
+          await eventually(
+            () => fairlead("proxy", "status"),
+            ({ err }) => err === "",
+          )
+        ).err,
+      ).toBe("");
+    });
+    expect(tally.failures).toEqual([]);
+  }, 120_000);
+
+  test("becomes several workers, and one process again, without a failure; several are shown as one", async () => {
+    const name = `gateway.${stack.name}`;
+    const before = await proxyOf();
+    const tally = await whileAsked([address, 80], async () => {
+      expect(await fairlead("proxy", "restart", "--workers", "3")).toMatchObject({ code: 0, err: "" });
+      const composed = await proxyOf();
+      expect(composed.proxy).toBe(name);
+      expect(composed.pid).not.toBe(before.pid);
+      expect(composed.workers).toMatchObject({ of: 3 });
+      expect(composed.workers!.present.map(({ proxy }) => proxy)).toEqual([1, 2, 3].map((one) => `${name}/${one}`));
+      const status = (await fairlead("proxy", "status")).out.trimEnd().split("\n");
+      expect(status).toHaveLength(2);
+      expect(status[0]).toMatch(/VERSION +WORKERS$/);
+      expect(status[1]).toMatch(new RegExp(`^${name} .*SYNCED .* 3/3$`));
+
+      expect((await fairlead("proxy", "listeners")).out).toContain("Route: gateway/default/web/80");
+      expect((await fairlead("proxy", "config", name)).code).toBe(0);
+      expect((await fairlead("proxy", "routes", `${name}/2`)).out).toContain("shop.example.com");
+      const stats = JSON.parse((await fairlead("proxy", "stats", "-o", "json")).out) as { workers: object[] };
+      expect(stats.workers).toHaveLength(3);
+
+      // One of them by itself, the others take over; then all of them, which stay as many.
+      const second = composed.workers!.present[1]!.pid;
+      expect((await fairlead("proxy", "restart", `${name}/2`)).out).toContain("started anew");
+      await eventually(
+        proxyOf,
+        ({ workers }) => workers?.present.length === 3 && !workers.present.some(({ pid }) => pid === second),
+      );
+      expect((await fairlead("proxy", "restart")).code).toBe(0);
+      expect((await proxyOf()).workers?.of).toBe(3);
+
+      // A number that up was told is taken at once by a stack that runs.
+      const up = await fairlead("up", "--proxy-workers", "1");
+      expect(up.out).toContain("proxy: 1 workers");
+      expect(up.code).toBe(0);
+      expect((await proxyOf()).workers).toBe(undefined);
+    });
+    expect(tally.failures).toEqual([]);
+  }, 120_000);
 
   test("is shown as istioctl shows one", async () => {
     const name = `gateway.${stack.name}`;
