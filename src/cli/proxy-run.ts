@@ -42,7 +42,12 @@ export const command: Command = {
       value: "ZONE",
       help: "Where the proxy is, for backends that prefer endpoints of its zone.",
     },
-    "access-log": { type: "string", value: "FILE", help: "One line of JSON a request." },
+    "access-log": { type: "string", value: "FILE", help: "One line for each request and connection passed through." },
+    "access-log-format": {
+      type: "string",
+      value: "FORMAT",
+      help: "json, or text as Istio's proxies write it. Default: json.",
+    },
     drain: { type: "string", value: "SECONDS", help: "For what is in flight at the end. Default: 10." },
     "log-level": { type: "string", value: "LEVEL", help: "debug, info, warn or error, on stderr. Default: warn." },
   },
@@ -64,6 +69,9 @@ async function run(words: Words): Promise<number> {
     });
   }
   if (words.flag("check")) return check(paths);
+  const format = words.text("access-log-format") ?? "json";
+  if (format !== "json" && format !== "text")
+    throw new UserError(`--access-log-format ${format}: there is json and text`, { exitCode: 2 });
   const level = words.text("log-level") ?? "warn";
   if (!logLevels.includes(level as LogLevel))
     throw new UserError(`--log-level ${level}: there is ${logLevels.join(", ")}`, { exitCode: 2 });
@@ -87,6 +95,7 @@ async function run(words: Words): Promise<number> {
       ...(words.text("admin") === undefined ? {} : { admin: words.text("admin")! }),
       ...(words.text("zone") === undefined ? {} : { zone: words.text("zone")! }),
       ...(words.text("access-log") === undefined ? {} : { accessLog: words.text("access-log")! }),
+      ...(words.text("access-log-format") === undefined ? {} : { accessLogFormat: words.text("access-log-format")! }),
       logLevel: level as LogLevel,
       drain: seconds * 1000,
       clock: systemClock,

@@ -4,9 +4,11 @@ import { UserError } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
 import { usualMemory } from "./overload.ts";
 import type { ProxyOptions, WorkerPlace } from "./proxy.ts";
+import { defaultJsonFormat, defaultTextFormat } from "./telemetry/default-formats.ts";
 
 export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
-             [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE] [--max-connections N]
+             [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE]
+             [--access-log-format json|text] [--max-connections N]
              [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL] [--workers N]`;
 
 /** Of one composition. */
@@ -29,6 +31,7 @@ const known = new Set([
   "zone",
   "state",
   "access-log",
+  "access-log-format",
   "max-connections",
   "max-requests",
   "max-memory",
@@ -60,8 +63,12 @@ export function parseArguments(args: readonly string[]): Arguments {
   };
   const level = values.get("log-level") ?? "info";
   if (!["debug", "info", "warn", "error"].includes(level)) throw wrong("--log-level is debug, info, warn or error");
-  const optional = (name: string, as: "program" | "zone" | "state" | "accessLog") =>
+  const optional = (name: string, as: "program" | "zone" | "state") =>
     values.has(name) ? { [as]: values.get(name)! } : {};
+  const accessLog = values.get("access-log");
+  const logFormat = values.get("access-log-format") ?? "json";
+  if (logFormat !== "json" && logFormat !== "text") throw wrong("--access-log-format is json or text");
+  const format = logFormat === "json" ? { json: defaultJsonFormat } : { text: defaultTextFormat };
   const workers = number("workers", 1);
   if (workers < 1 || workers > mostWorkers) throw wrong(`--workers is a number from 1 to ${mostWorkers}`);
   const composition = { name: required("name"), admin: required("admin") };
@@ -74,7 +81,7 @@ export function parseArguments(args: readonly string[]): Arguments {
     ...optional("zone", "zone"),
     ...optional("program", "program"),
     ...optional("state", "state"),
-    ...optional("access-log", "accessLog"),
+    ...(accessLog === undefined ? {} : { accessLog: { path: accessLog, format } }),
     maxConnections: number("max-connections", 65_536),
     maxRequests: number("max-requests", 100_000),
     maxMemory: number("max-memory", usualMemory()),

@@ -5,6 +5,7 @@ import { rmSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger, LogLevel } from "../base/log.ts";
+import type { AccessLogSettings } from "../model/listener-telemetry.ts";
 import type { Composition } from "../model/wire.ts";
 import type { AdminSocket } from "./admin/listen.ts";
 import { serveAdmin } from "./admin/server.ts";
@@ -20,7 +21,6 @@ import type { ProxyRuntime } from "./runtime.ts";
 import { defaultClientTimeouts } from "./server.ts";
 import { StateFile } from "./state-file.ts";
 import { RelayCounts } from "./tcp/counts.ts";
-import { AccessLog } from "./telemetry/access-log.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
 import { Backends, defaultUpstreamTimeouts } from "./upstream/backends.ts";
@@ -37,7 +37,8 @@ export interface ProxyOptions {
   readonly program?: string;
   /** File that keeps the last configuration. */
   readonly state?: string;
-  readonly accessLog?: string;
+  /** Of all listeners, besides their own. */
+  readonly accessLog?: AccessLogSettings;
   /** Where the proxy is, for backends that prefer endpoints of the same zone. */
   readonly zone?: string;
   /** Set where it is one of several workers on the same ports. */
@@ -114,8 +115,7 @@ export class ProxyProcess {
       backends,
       filters: new FilterRuntime(clock, deadlines, backends, log.child("filters"), new BucketSets(counted)),
       relays: new RelayCounts(),
-      telemetry: new Telemetry({ backends, deadlines }, clock, log.child("telemetry")),
-      accessLog: options.accessLog === undefined ? undefined : new AccessLog(options.accessLog, clock),
+      telemetry: new Telemetry({ backends, deadlines }, clock, log.child("telemetry"), options.accessLog),
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,
       idleGrace: 0,
@@ -241,7 +241,6 @@ export class ProxyProcess {
     if (connections.open > 0)
       this.#log.warn("closing connections that did not finish", { connections: connections.open });
     this.listeners.terminate();
-    this.runtime.accessLog?.close();
     await this.runtime.telemetry.end();
     const last = this.#admin?.stop();
     if (last && this.options.worker === undefined) rmSync(limitsFile(this.options.admin), { force: true });

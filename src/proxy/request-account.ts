@@ -1,5 +1,5 @@
-// What is known of one request while it goes by, and what is told of it at its end: counters, the program's access log, and the
-// listener's own line and span. `forwarding.ts` fills it in; it is that class's base so that a request is one object.
+// What is known of one request while it goes by, and what is told of it at its end: counters, and the lines and the span of its
+// listener. `forwarding.ts` fills it in; it is that class's base so that a request is one object.
 
 import type { Attempts } from "./attempts.ts";
 import type { CompiledRule, CompiledShare } from "./compile.ts";
@@ -7,7 +7,6 @@ import type { Downstream } from "./exchange.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import type { Place } from "./telemetry/access-record.ts";
-import { isoTime } from "./telemetry/iso-time.ts";
 import type { RequestEnd, Watched } from "./telemetry/watched.ts";
 import type { EndpointPool } from "./upstream/pool.ts";
 import { turn } from "./wire.ts";
@@ -47,14 +46,13 @@ export abstract class RequestAccount implements RequestEnd {
 
   /** Once, when the request is over. `reason`: what went wrong. */
   protected tell(reason: Reason | undefined): void {
-    const { metrics, accessLog } = this.runtime;
+    const { metrics } = this.runtime;
     const milliseconds = turn.now - this.down.began;
     const slot = this.share?.slot ?? this.rule?.slot ?? this.runtime.unrouted;
     metrics.record(slot, this.status, milliseconds, this.bytesReceived, this.bytesSent);
     if (reason) metrics.ended(reason, slot);
     this.reason = reason;
     this.watched?.finished(this);
-    if (accessLog) this.#log(reason, milliseconds);
   }
 
   get flags(): string {
@@ -72,29 +70,6 @@ export abstract class RequestAccount implements RequestEnd {
   /** Of the last try. */
   get endpoint(): Place | undefined {
     return this.pool;
-  }
-
-  #log(reason: Reason | undefined, milliseconds: number): void {
-    const { head } = this.down;
-    this.runtime.accessLog!.write({
-      time: isoTime(this.runtime.clock.now()),
-      method: head.method,
-      authority: this.authority,
-      path: this.path,
-      status: this.status,
-      reason: reason ?? "-",
-      flag: flagsOf(reason, this.attempts),
-      route: this.rule?.rule.name ?? "",
-      backend: this.share?.backend?.name ?? "",
-      endpoint: this.pool ? `${this.pool.address}:${this.pool.port}` : "",
-      source: head.source,
-      ...(head.client ? { peer: head.client.name } : {}),
-      received: this.bytesReceived,
-      sent: this.bytesSent,
-      milliseconds: Math.round(milliseconds * 1000) / 1000,
-      attempts: this.tries,
-      requestId: head.headers.get("x-request-id") ?? head.headers.tailEnd,
-    });
   }
 }
 

@@ -7,7 +7,6 @@ import type { FilterRuntime } from "./filters/runtime.ts";
 import type { Overload } from "./overload.ts";
 import type { ClientTimeouts } from "./server.ts";
 import type { RelayCounts } from "./tcp/counts.ts";
-import type { AccessLog } from "./telemetry/access-log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
 import type { Backends } from "./upstream/backends.ts";
@@ -20,8 +19,6 @@ export interface ProxyRuntime {
   readonly filters: FilterRuntime;
   readonly metrics: Metrics;
   readonly relays: RelayCounts;
-  /** Of the program's own option; those of listeners are in `telemetry`. */
-  readonly accessLog: AccessLog | undefined;
   readonly telemetry: Telemetry;
   /** The series of requests that no rule took. */
   readonly unrouted: number;

@@ -67,6 +67,7 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
     this.#waiting = false;
     this.connection = connection;
     this.pool = pool;
+    this.watched?.connected(connection);
     if (this.attempts) this.#begin(this.attempts, connection, pool);
     else connection.begin(this);
     if (this.callTimed) tellTimeout(this.down.head.headers, this.times!.request - this.runtime.deadlines.now());

@@ -17,6 +17,9 @@ export interface Wire {
   shutdown?(): void;
   /** Closes at once; the peer sees a reset. */
   terminate(): void;
+  /** Its address here; undefined when it is closed, or not known. */
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
   /** Its file descriptor, where it has one. */
   readonly fd?: number;
 }

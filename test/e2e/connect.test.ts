@@ -125,7 +125,7 @@ describe("a CONNECT that ends here", () => {
     expect(await client.read((seen) => seen.includes("goodbye"))).toEndWith("goodbye\n");
     expect(server.connections).toMatchObject([{ text: "early GET / HTTP/1.1\r\n\r\n", ended: true }]);
     expect(await logLine("CONNECT")).toMatchObject({
-      ...{ method: "CONNECT", authority: "192.0.2.1:9", path: "", status: 200, reason: "-" },
+      ...{ method: "CONNECT", authority: "192.0.2.1:9", path: null, status: 200, reason: "via_upstream" },
       ...{ route: "tunnel", backend: "one", endpoint: `127.0.0.1:${server.port}` },
       ...{ received: 24, sent: "ready\nyou said early you said GET / HTTP/1.1\r\n\r\ngoodbye\n".length },
     });

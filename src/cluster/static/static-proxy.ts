@@ -29,6 +29,8 @@ export interface StaticProxyOptions {
   /** The admin socket; in a folder of its own unless given. */
   readonly admin?: string;
   readonly accessLog?: string;
+  /** `json` (unless given) or `text`. */
+  readonly accessLogFormat?: string;
   /** The proxy's own. */
   readonly zone?: string;
   readonly logLevel: LogLevel;
@@ -89,6 +91,7 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
       ...["--drain", String(options.drain), "--log-level", options.logLevel, "--workers", String(options.workers)],
       ...(options.zone === undefined ? [] : ["--zone", options.zone]),
       ...(options.accessLog === undefined ? [] : ["--access-log", options.accessLog]),
+      ...(options.accessLogFormat === undefined ? [] : ["--access-log-format", options.accessLogFormat]),
     ],
     { stdin: "ignore", stdout: "inherit", stderr: "inherit" },
   );

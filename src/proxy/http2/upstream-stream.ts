@@ -5,7 +5,7 @@ import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
 import { listOf } from "../http1/fields.ts";
 import { acceptOf } from "../http1/websocket.ts";
 import type { Reason } from "../reason.ts";
-import { turn } from "../wire.ts";
+import { turn, type Wire } from "../wire.ts";
 import { giveBlock } from "./blocks.ts";
 import { ErrorCode } from "./frame.ts";
 import { readResponse, readTrailers, responseHead } from "./head.ts";
@@ -101,6 +101,10 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
     encoder.begin();
     encoder.fields(trailers, dropped);
     this.sendBlock(true);
+  }
+
+  get wire(): Wire {
+    return this.#connection.output.wire;
   }
 
   cancel(): void {

@@ -140,12 +140,14 @@ export class Listeners {
       }
       const shares = new Shares(serve.tcp, this.#runtime.backends);
       if (kind === "udp") {
-        const chain = (served as ServedUdp) ?? new ServedUdp(this.#runtime, listener.name);
+        const chain = (served as ServedUdp) ?? new ServedUdp(this.#runtime);
         chain.configure(shares, serve.idleTimeout);
+        chain.telemetry = telemetry;
         return { key, served: chain };
       }
       const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener);
       chain.configure(serve.original ? { originalSource: serve.originalSource } : shares, serve.idleTimeout);
+      chain.telemetry = telemetry;
       receiving.push({ when, takes: compared[index]!.takes, termination, served: chain });
       return { key, served: chain };
     });

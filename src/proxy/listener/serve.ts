@@ -105,7 +105,11 @@ export class ServedChain implements ClientServer, Served {
     if (this.trusted || head.peer !== undefined) believeHops(head, this.#scheme, this.trusted ?? nobody);
     const { client } = downstream.forwardingLines;
     if (client) head.client = client;
-    const forwarding = new Forwarding(this.#runtime, downstream, this.telemetry && new Watched(this.telemetry, downstream));
+    const forwarding = new Forwarding(
+      this.#runtime,
+      downstream,
+      this.telemetry && new Watched(this.telemetry, downstream),
+    );
     const isMisdirected = this.isMisdirected?.(head.authority, downstream.forwardingLines.addresses!);
     forwarding.begin(isMisdirected ? misdirectedTable : this.table, this.#port);
     return forwarding;

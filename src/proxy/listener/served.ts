@@ -28,9 +28,6 @@ export interface LiveConnection {
 export interface ListenerWire extends Wire {
   /** Sends no more, once what was taken has been sent; what comes is still read. */
   shutdown(): void;
-  /** Its address here; undefined when it is closed. */
-  readonly localAddress?: string | undefined;
-  readonly localPort?: number | undefined;
 }
 
 /** A connection that was let in, as its chain is told of it. */

@@ -3,7 +3,7 @@
 
 import type { Socket } from "bun";
 import { Deadline, type Deadlines } from "../deadlines.ts";
-import type { Accepted, ListenerWire } from "../listener/served.ts";
+import type { Accepted, ClientAddresses, ListenerWire } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ClientConnection } from "../server.ts";
 import { Outlet, turn } from "../wire.ts";
@@ -16,8 +16,8 @@ export interface RelayEnd {
   /** Undefined: both sides have closed it. */
   readonly reason: Reason | undefined;
   readonly backend: string;
-  /** `address:port`; empty when none was reached. */
-  readonly endpoint: string;
+  /** Undefined when none was tried. */
+  readonly endpoint: { readonly address: string; readonly port: number } | undefined;
   /** Bytes from the client, and to it. */
   readonly received: number;
   readonly sent: number;
@@ -95,13 +95,14 @@ class Side extends Outlet {
 
 export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
   readonly accepted: Accepted;
+  readonly addresses: ClientAddresses;
   readonly #owner: RelayOwner;
   readonly #client: Side;
   readonly #began = turn.now;
   #targets: Targets | undefined = undefined;
   #count: RelayCount | undefined = undefined;
   #target: Target | undefined = undefined;
-  #reached = "";
+  #reached: Target | undefined = undefined;
   #upstream: Side | undefined = undefined;
   /** The attempt under way; events of those before it are nobody's. */
   #dialing: Dial | undefined = undefined;
@@ -116,10 +117,11 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
   #leaveBy = Number.POSITIVE_INFINITY;
   #over = false;
 
-  constructor(owner: RelayOwner, wire: ListenerWire, accepted: Accepted) {
+  constructor(owner: RelayOwner, wire: ListenerWire, accepted: Accepted, addresses: ClientAddresses) {
     super();
     this.#owner = owner;
     this.accepted = accepted;
+    this.addresses = addresses;
     this.#client = new Side(wire, () => this.#upstream?.resume());
   }
 
@@ -147,7 +149,7 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
     this.#attempts++;
     this.#dialed = turn.now;
     this.#target = target;
-    this.#reached = `${target.address}:${target.port}`;
+    this.#reached = target;
     this.#owner.deadlines.arm(this, target.connectTimeout);
     this.#dialing = new Dial(this, target);
   }

@@ -10,8 +10,10 @@ import {
   type Seat,
   type Served,
 } from "../listener/served.ts";
-import { type Reason, reasons } from "../reason.ts";
+import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
+import { tellRelayed } from "../telemetry/relayed.ts";
+import type { ListenerTelemetry } from "../telemetry/watched.ts";
 import { turn } from "../wire.ts";
 import type { RelayCount } from "./counts.ts";
 import { type RelayEnd, type RelayOwner, TcpRelay } from "./relay.ts";
@@ -32,6 +34,8 @@ const defaultIdle = 3_600_000;
 
 export class ServedTcp implements Served, RelayOwner {
   idleTimeout = defaultIdle;
+  /** What is told of its connections; undefined: nothing. */
+  telemetry: ListenerTelemetry | undefined = undefined;
   #shares: Shares | Original | undefined = undefined;
   readonly #runtime: ProxyRuntime;
   readonly #listener: Listener;
@@ -72,19 +76,20 @@ export class ServedTcp implements Served, RelayOwner {
     connections.accepted++;
     seat.source = accepted.source;
     seat.since = turn.now;
-    const relay = new TcpRelay(this, wire, accepted);
+    const addresses = new ClientAddresses(accepted, wire, this.#listener.port);
+    // Asked for while it can be: a connection that is closed has no address any more.
+    if (this.telemetry) void addresses.destination;
+    const relay = new TcpRelay(this, wire, accepted, addresses);
     seat.connection = relay;
     this.#relays.set(relay, seat);
-    relay.begin(this.#targets(accepted, wire));
+    relay.begin(this.#targets(accepted, addresses));
     return true;
   }
 
-  #targets(accepted: Accepted, wire: ListenerWire): Targets | Reason {
+  #targets(accepted: Accepted, addresses: ClientAddresses): Targets | Reason {
     if (!isOriginal(this.#shares)) {
       const backend = this.#shares?.next() ?? "no_backend";
-      return typeof backend === "string"
-        ? backend
-        : new BackendTargets(backend, new ClientAddresses(accepted, wire, this.#listener.port));
+      return typeof backend === "string" ? backend : new BackendTargets(backend, addresses);
     }
     const { destination } = accepted;
     const { address, port, namespace } = this.#listener;
@@ -103,29 +108,13 @@ export class ServedTcp implements Served, RelayOwner {
   ended(relay: TcpRelay, end: RelayEnd): void {
     this.#relays.delete(relay);
     this.#runtime.connections.open--;
-    const { metrics, accessLog, clock } = this.#runtime;
+    const { metrics, clock } = this.#runtime;
     const { reason } = end;
     if (reason) metrics.ended(reason);
-    if (!accessLog) return;
-    const { source, sourcePort, serverName, client, destination } = relay.accepted;
-    accessLog.write({
-      time: new Date(clock.now()).toISOString(),
-      protocol: "TCP",
-      listener: this.#listener.name,
-      serverName: serverName ?? "",
-      reason: reason ?? "-",
-      flag: reason ? reasons[reason].flag : "-",
-      backend: end.backend,
-      endpoint: end.endpoint,
-      source,
-      sourcePort,
-      ...(destination ? { destination: `${destination.address}:${destination.port}` } : {}),
-      ...(client ? { peer: client.name } : {}),
-      received: end.received,
-      sent: end.sent,
-      milliseconds: Math.round(end.milliseconds * 1000) / 1000,
-      attempts: end.attempts,
-    });
+    if (!this.telemetry) return;
+    const { serverName, tlsVersion, client } = relay.accepted;
+    const told = { protocol: "TCP", addresses: relay.addresses, serverName, tlsVersion, client } as const;
+    tellRelayed(this.telemetry, clock.now(), { ...told, ...end });
   }
 
   drain(): void {

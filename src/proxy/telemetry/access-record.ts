@@ -41,7 +41,7 @@ export interface AccessRecord {
   readonly backend: string | undefined;
   readonly endpoint: Place | undefined;
   readonly upstreamLocal: Place | undefined;
-  /** Of the listener; where the client wanted to go is in `addresses`. */
+  /** Where the client connected to. */
   readonly local: Place;
   /** Of who connected. */
   readonly addresses: ProxyAddresses | undefined;

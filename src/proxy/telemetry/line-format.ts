@@ -2,6 +2,7 @@
 // what is written as it is and to one function a value, so that a line costs its pieces and makes nothing that has to be collected.
 // What is absent is `-` in text and null in JSON.
 
+import { hostname } from "node:os";
 import { type AccessLogOperator, type AccessLogSettings, templatePieces } from "../../model/listener-telemetry.ts";
 import { type HeaderBlock, Kind } from "../headers.ts";
 import { kindOf } from "../http1/fields.ts";
@@ -41,6 +42,8 @@ type Piece = (to: Buffer, at: number, record: AccessRecord) => number;
 const mostText = 16 * 1024;
 /** What is not text: numbers, times, addresses, words of ours, and what was begun at the limit. */
 const mostOther = 128;
+
+const machine = hostname();
 
 const quote = 0x22;
 const comma = 0x2c;
@@ -145,22 +148,30 @@ const operators: Readonly<Record<AccessLogOperator, Operator | undefined>> = {
   BYTES_SENT: number((record) => record.bytesSent),
   DURATION: number((record) => Math.round(record.duration)),
   RESPONSE_DURATION: number((record) => Math.round(record.upstreamTime)),
+  RESPONSE_TX_DURATION: number(({ upstreamTime, duration }) =>
+    upstreamTime < 0 ? -1 : Math.max(0, Math.round(duration - upstreamTime)),
+  ),
   UPSTREAM_HOST: place((record) => record.endpoint),
+  UPSTREAM_REMOTE_ADDRESS: place((record) => record.endpoint),
   UPSTREAM_CLUSTER: theirs((record) => record.backend),
+  UPSTREAM_CLUSTER_RAW: theirs((record) => record.backend),
   UPSTREAM_LOCAL_ADDRESS: place((record) => record.upstreamLocal),
   UPSTREAM_REQUEST_ATTEMPT_COUNT: number((record) => record.attempts),
   DOWNSTREAM_LOCAL_ADDRESS: place((record) => record.local),
-  DOWNSTREAM_REMOTE_ADDRESS: (style) => (to, at, record) => {
-    const { source, addresses } = record;
-    if (style.quoted) to[at++] = quote;
-    // The port of a client for whom others speak is not known.
-    at = addressPort(to, at, source, addresses?.source === source ? addresses.sourcePort : 0);
-    if (style.quoted) to[at++] = quote;
-    return at;
-  },
+  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: ours((record) => record.local.address),
+  DOWNSTREAM_LOCAL_PORT: number((record) => record.local.port),
+  DOWNSTREAM_REMOTE_ADDRESS: addressWithPort((record) => record.source, clientPort),
   DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: ours((record) => record.source),
+  DOWNSTREAM_REMOTE_PORT: number(clientPort),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: addressWithPort(
+    ({ addresses, source }) => addresses?.source ?? source,
+    ({ addresses }) => addresses?.sourcePort ?? 0,
+  ),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: ours(({ addresses, source }) => addresses?.source ?? source),
   DOWNSTREAM_TLS_VERSION: ours((record) => record.tlsVersion),
   DOWNSTREAM_PEER_URI_SAN: theirs((record) => record.peerUri),
+  DOWNSTREAM_PEER_SUBJECT: theirs((record) => record.peerSubject),
+  HOSTNAME: theirs(() => machine),
   REQUESTED_SERVER_NAME: theirs((record) => record.serverName),
   ROUTE_NAME: theirs((record) => record.route),
   TRACE_ID:
@@ -215,6 +226,20 @@ function place(get: (record: AccessRecord) => AccessRecord["endpoint"]): Operato
     if (style.quoted) to[at++] = quote;
     return at;
   };
+}
+
+function addressWithPort(host: (record: AccessRecord) => string, port: (record: AccessRecord) => number): Operator {
+  return (style) => (to, at, record) => {
+    if (style.quoted) to[at++] = quote;
+    at = addressPort(to, at, host(record), port(record));
+    if (style.quoted) to[at++] = quote;
+    return at;
+  };
+}
+
+/** The port of a client for whom others speak is not known: 0. */
+function clientPort({ source, addresses }: AccessRecord): number {
+  return addresses !== undefined && addresses.source === source ? addresses.sourcePort : 0;
 }
 
 // --------------------------------------------------------------------------------------------------------- header fields

@@ -2,6 +2,7 @@
 
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
+import type { AccessLogSettings } from "../../model/listener-telemetry.ts";
 import type { Listener, ListenerName } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Backends } from "../upstream/backends.ts";
@@ -18,26 +19,39 @@ export class Telemetry {
   /** By listener: the path of its access log. */
   readonly #paths = new Map<ListenerName, string>();
 
-  constructor(runtime: { backends: Backends; deadlines: Deadlines }, clock: Clock, log: Logger) {
+  /** Of all listeners. */
+  readonly #common: AccessLogSettings | undefined;
+
+  /** `common`: a log that all listeners write to besides their own. Throws an Error when it cannot be opened. */
+  constructor(
+    runtime: { backends: Backends; deadlines: Deadlines },
+    clock: Clock,
+    log: Logger,
+    common?: AccessLogSettings,
+  ) {
     this.#clock = clock;
+    this.#common = common;
     this.files = new LogFiles(clock, log);
+    if (common) this.files.open(common.path);
     this.spans = new SpanExporter(runtime, clock, log);
   }
 
   /** Of a listener that is put in force now; undefined when it tells nothing. Throws an Error when its log cannot be opened. */
   of({ name, accessLog, tracing, address, port }: Listener): ListenerTelemetry | undefined {
-    const file = accessLog && this.files.open(accessLog.path);
+    if (accessLog) this.files.open(accessLog.path);
     if (this.#paths.get(name) !== accessLog?.path) this.forget(name);
     if (accessLog) this.#paths.set(name, accessLog.path);
-    if (!accessLog && !tracing) return undefined;
+    const settings = [accessLog, this.#common].filter((one) => one !== undefined);
+    if (settings.length === 0 && !tracing) return undefined;
     const answerFields: string[] = [];
-    const logs =
-      accessLog && file
-        ? [{ file, line: lineFormat(accessLog.format, answerFields), sample: accessLog.sample ?? 1 }]
-        : [];
     return {
-      logs,
+      logs: settings.map(({ path, format, sample = 1 }) => ({
+        file: this.files.open(path),
+        line: lineFormat(format, answerFields),
+        sample,
+      })),
       answerFields,
+      namesUpstreamLocal: settings.some(({ format }) => JSON.stringify(format).includes("%UPSTREAM_LOCAL_ADDRESS%")),
       tracing: tracing && {
         settings: tracing,
         collector: { backend: tracing.backend, path: tracing.path ?? "/v1/traces", service: tracing.service },
@@ -58,7 +72,9 @@ export class Telemetry {
   /** A listener is gone. Its last requests may still be under way, so that its log is closed a while later. */
   forget(name: ListenerName): void {
     if (!this.#paths.delete(name)) return;
-    this.#clock.after(closeAfter, () => this.files.keep(new Set(this.#paths.values())));
+    this.#clock.after(closeAfter, () =>
+      this.files.keep(new Set([...this.#paths.values(), ...(this.#common ? [this.#common.path] : [])])),
+    );
   }
 }
 

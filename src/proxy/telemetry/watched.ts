@@ -2,10 +2,10 @@
 // them written at its end. Requests of listeners without access log and tracing have none of it.
 
 import type { TracingSettings } from "../../model/listener-telemetry.ts";
-import type { Downstream, ResponseHead } from "../exchange.ts";
+import type { Downstream, ResponseHead, Upstream } from "../exchange.ts";
 import type { HeaderBlock } from "../headers.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
-import { turn } from "../wire.ts";
+import { turn, type Wire } from "../wire.ts";
 import type { AccessRecord, Place } from "./access-record.ts";
 import type { LineFormat } from "./line-format.ts";
 import type { LogFile } from "./log-files.ts";
@@ -17,12 +17,43 @@ export interface ListenerTelemetry {
   readonly logs: readonly { readonly file: LogFile; readonly line: LineFormat; readonly sample: number }[];
   /** Fields of answers that lines have in them, in lower case. */
   readonly answerFields: readonly string[];
+  /** Lines have in them from where backends are connected to. */
+  readonly namesUpstreamLocal: boolean;
   readonly tracing:
     | { readonly settings: TracingSettings; readonly collector: Collector; readonly exporter: SpanExporter }
     | undefined;
   readonly local: Place;
   /** Milliseconds since 1970 at `turn.now` 0. */
   readonly epoch: number;
+}
+
+/** Addresses of connections to backends, which carry many requests. */
+const locals = new WeakMap<Wire, Place>();
+
+function localOf(wire: Wire): Place | undefined {
+  const known = locals.get(wire);
+  if (known) return known;
+  const { localAddress, localPort } = wire;
+  if (localAddress === undefined || localPort === undefined) return undefined;
+  const place = { address: localAddress, port: localPort };
+  locals.set(wire, place);
+  return place;
+}
+
+/** A line in each log that wants one. */
+export function writeLines({ logs }: ListenerTelemetry, record: AccessRecord): void {
+  for (let index = 0; index < logs.length; index++) {
+    const { file, line, sample } = logs[index]!;
+    if (sample >= 1 || Math.random() < sample) file.write(line, record);
+  }
+}
+
+/** Where a client connected to: its connection says so, or what a redirection took it from; else the listener's address. */
+export function localPlace(addresses: ProxyAddresses | undefined, listener: Place): Place {
+  if (addresses === undefined) return listener;
+  const { destination, destinationPort } = addresses;
+  if (destination === "0.0.0.0" || destination === "::") return listener;
+  return { address: destination, port: destinationPort };
 }
 
 /** What is known of a request at its end. */
@@ -40,6 +71,7 @@ export class Watched implements AccessRecord {
   /** As it came: filters may change the head. */
   readonly query: string | undefined;
   upstreamTime = -1;
+  upstreamLocal: Place | undefined = undefined;
   answerFields: readonly (string | undefined)[] | undefined = undefined;
   readonly #telemetry: ListenerTelemetry;
   readonly #down: Downstream;
@@ -59,6 +91,11 @@ export class Watched implements AccessRecord {
     this.trace?.passOn(headers, this.#telemetry.tracing!.settings.formats, last);
   }
 
+  /** It goes to a backend, perhaps not for the first time. Asking for an address is a system call: only where a line has it. */
+  connected({ wire }: Upstream): void {
+    if (this.#telemetry.namesUpstreamLocal) this.upstreamLocal = localOf(wire);
+  }
+
   /** The head of a backend's answer is there. */
   responded(): void {
     this.upstreamTime = turn.now - this.#down.began;
@@ -72,11 +109,8 @@ export class Watched implements AccessRecord {
 
   finished(end: RequestEnd): void {
     this.#end = end;
-    const { logs, tracing } = this.#telemetry;
-    for (let index = 0; index < logs.length; index++) {
-      const { file, line, sample } = logs[index]!;
-      if (sample >= 1 || Math.random() < sample) file.write(line, this);
-    }
+    writeLines(this.#telemetry, this);
+    const { tracing } = this.#telemetry;
     if (tracing && this.trace!.sampled) tracing.exporter.add(tracing.collector, this.#span(this.trace!));
   }
 
@@ -176,12 +210,8 @@ export class Watched implements AccessRecord {
     return this.#end.endpoint;
   }
 
-  get upstreamLocal(): Place | undefined {
-    return undefined;
-  }
-
   get local(): Place {
-    return this.#telemetry.local;
+    return localPlace(this.addresses, this.#telemetry.local);
   }
 
   get addresses(): ProxyAddresses | undefined {

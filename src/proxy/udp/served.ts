@@ -6,10 +6,12 @@ import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
 import { Deadline } from "../deadlines.ts";
 import type { LiveConnection } from "../listener/served.ts";
-import { type Reason, reasons } from "../reason.ts";
+import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { RelayCount } from "../tcp/counts.ts";
 import type { Shares } from "../tcp/shares.ts";
+import { tellRelayed } from "../telemetry/relayed.ts";
+import type { ListenerTelemetry } from "../telemetry/watched.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";
 import type { EndpointPool } from "../upstream/pool.ts";
 import { turn } from "../wire.ts";
@@ -26,15 +28,15 @@ export type Answer = (bytes: Buffer, port: number, address: string) => void;
 
 export class ServedUdp {
   idleTimeout = defaultIdle;
+  /** What is told of its sessions; undefined: nothing. */
+  telemetry: ListenerTelemetry | undefined = undefined;
   readonly runtime: ProxyRuntime;
-  readonly #listener: string;
   #shares: Shares | undefined = undefined;
   /** In the order of their use. */
   readonly #sessions = new Map<string, Session>();
 
-  constructor(runtime: ProxyRuntime, listener: string) {
+  constructor(runtime: ProxyRuntime) {
     this.runtime = runtime;
-    this.#listener = listener;
   }
 
   /** For sessions from now on; the time, in milliseconds, for all (undefined is the default). */
@@ -86,22 +88,19 @@ export class ServedUdp {
   /** A session is over. */
   ended(session: Session, reason: Reason | undefined): void {
     this.#sessions.delete(`${session.client} ${session.port}`);
-    const { metrics, accessLog, clock } = this.runtime;
+    const { metrics, clock } = this.runtime;
     if (reason) metrics.ended(reason);
-    accessLog?.write({
-      time: new Date(clock.now()).toISOString(),
+    if (!this.telemetry) return;
+    const { address, port } = this.telemetry.local;
+    tellRelayed(this.telemetry, clock.now(), {
       protocol: "UDP",
-      listener: this.#listener,
-      serverName: "",
-      reason: reason ?? "-",
-      flag: reason ? reasons[reason].flag : "-",
+      addresses: { source: session.client, sourcePort: session.port, destination: address, destinationPort: port },
+      reason,
       backend: session.backend.name,
-      endpoint: `${session.pool.address}:${session.pool.port}`,
-      source: session.client,
-      sourcePort: session.port,
+      endpoint: session.pool,
       received: session.received,
       sent: session.sent,
-      milliseconds: Math.round((turn.source() - session.began) * 1000) / 1000,
+      milliseconds: turn.source() - session.began,
       attempts: 1,
     });
   }
