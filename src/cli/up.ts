@@ -226,7 +226,7 @@ async function startOrJoin(
     if (error === undefined) {
       print(`Joining stack "${name}".`);
       if (joined !== existing)
-        await steps.time(`proxy: ${joined.proxyWorkers} workers`, () => running.replaceProxy(joined.proxyWorkers));
+        await steps.time(`proxy workers: ${joined.proxyWorkers}`, () => running.replaceProxy(joined.proxyWorkers));
       return { settings: joined, control: running };
     }
     await tearDown(name, { keepData: true }); // one that could not start; it is tried again

@@ -220,7 +220,7 @@ describe.if(isRoot)("a stack's proxy", () => {
 
       // A number that up was told is taken at once by a stack that runs.
       const up = await fairlead("up", "--proxy-workers", "1");
-      expect(up.out).toContain("proxy: 1 workers");
+      expect(up.out).toContain("proxy workers: 1");
       expect(up.code).toBe(0);
       expect((await proxyOf()).workers).toBe(undefined);
     });

@@ -131,6 +131,51 @@ describe("fairlead proxy run", () => {
     expect([await as("one"), await as("two")]).toEqual([401, 200]);
   }, 60_000);
 
+  test("is shown by fairlead proxy, several by their names, of several workers as one, and no more when it has ended", async () => {
+    const name = `fl-t-static-${process.pid}`;
+    writeFileSync(file, answering("one"));
+    const one = new Running(["run", "-f", file, "--name", name, "--workers", "2"]);
+    await one.says("ready: ");
+    const other = port;
+    port = freePort();
+    const second = join(folder, "second.yaml");
+    writeFileSync(second, answering("two"));
+    const two = new Running(["run", "-f", second, "--name", `${name}-b`]);
+    await two.says(`shown by: fairlead proxy status ${name}-b`);
+
+    const codeOf = (...words: string[]) => new Running(words).process.exited;
+    const status = new Running(["status", name]);
+    await status.says("2/2");
+    expect(await status.process.exited).toBe(0);
+    expect(status.printed).toMatch(new RegExp(`^${name} .*SYNCED`, "m"));
+    const routes = new Running(["listeners", name]);
+    await routes.says(String(other));
+    const others = new Running(["listeners", `${name}-b`]);
+    await others.says(String(port));
+    const worker = new Running(["config", `${name}/2`]);
+    await worker.says("routeTables");
+    const restart = new Running(["restart", name]);
+    await restart.says(`${name} belongs to no stack`);
+    const taken = new Running(["run", "-f", second, "--name", name]);
+    await taken.says(`a proxy "${name}" runs already`);
+    expect(await taken.process.exited).toBe(2);
+
+    // Both workers have what the file says.
+    writeFileSync(file, answering("new").replace(String(port), String(other)));
+    await one.says("new configuration: ");
+    port = other;
+    expect(await Promise.all(Array.from({ length: 16 }, get))).toEqual(Array.from({ length: 16 }, () => "new"));
+
+    one.process.kill("SIGTERM");
+    expect(await one.process.exited).toBe(0);
+    await gone();
+    expect(await codeOf("status", name)).toBe(2);
+    // Killed, it cannot take its entry away: who looks for it does.
+    two.process.kill("SIGKILL");
+    await two.process.exited;
+    expect(await codeOf("status", `${name}-b`)).not.toBe(0);
+  }, 60_000);
+
   test("starts nothing when one resource is bad, or a port cannot be had", async () => {
     writeFileSync(file, answering("one", "---\nkind: Backend\nname: lonely\n"));
     const bad = new Running(["run", "-f", file]);
