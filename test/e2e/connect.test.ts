@@ -3,6 +3,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import http2 from "node:http2";
 import { join } from "node:path";
 import type { Socket } from "bun";
 import type { Filter, Rule } from "../../src/model/model.ts";
@@ -20,6 +21,7 @@ import {
   rule,
 } from "./proxy-harness.ts";
 import { exchange, RawClient } from "./proxy-raw.ts";
+import { makeAuthority, makeSecret, tlsListener } from "./proxy-secrets.ts";
 import { RawHttp2 } from "./raw-http2.ts";
 
 let proxy: ProxyUnderTest;
@@ -154,6 +156,47 @@ describe("a CONNECT that ends here", () => {
     await client.until(() => client.of(FrameType.data, 1).some(({ flags }) => flags & Flag.endStream));
     expect(client.text(1)).toEndWith("goodbye\n");
     expect(client.text(3)).not.toContain("goodbye");
+  });
+
+  test("as a mesh has it: HTTP/2 over mutual TLS; the backend is told whom the connection is for; a slow one holds nobody else", async () => {
+    const server = byteServer();
+    await proxy.start();
+    const authority = makeAuthority(proxy.folder, "mesh");
+    const own = makeSecret(proxy.folder, "node", "node.example");
+    const { cert, key } = authority.issue("client", "URI:spiffe://cluster/ns/shop/sa/cart");
+    const plain = tlsListener(port, [{ kind: "tls" }, own]);
+    const clients = { mode: "require", authorities: authority.secret.name } as const;
+    const rejected = await proxy.control.update({
+      secrets: [own, authority.secret],
+      backends: [backend("one", { proxyProtocol: 1 })],
+      endpoints: [endpoints("one", server.port)],
+      routeTables: [routeTable([connectRule("terminate")], ["10.1.2.3"])],
+      listeners: [{ ...plain, chains: plain.chains.map((chain) => ({ ...chain, tls: { ...chain.tls!, clients } })) }],
+    });
+    expect(rejected).toEqual([]);
+    const options = { ca: own.content.certificate, cert, key, servername: "node.example" };
+    const session = http2.connect(`https://127.0.0.1:${port}`, options);
+    ends.push(() => session.destroy());
+    const open = () => session.request({ ":method": "CONNECT", ":authority": "10.1.2.3:80" }, { endStream: false });
+    const slow = open();
+    slow.pause();
+    const quick = open();
+    let seen = "";
+    quick.on("data", (chunk: Buffer) => (seen += chunk.toString()));
+    const until = async (done: () => boolean) => {
+      while (!done()) await Bun.sleep(10);
+    };
+    await until(() => server.connections.length === 2);
+    // More than the slow one's window: the rest waits at the backend.
+    slow.write("x".repeat(100_000));
+    quick.write("hello");
+    await until(() => seen.includes("hello"));
+    // The two may have come in one piece.
+    expect(seen.replace("\r\nyou said ", "\r\n")).toMatch(
+      new RegExp(`^ready\nyou said PROXY TCP4 127.0.0.1 127.0.0.1 \\d+ ${port}\r\nhello$`),
+    );
+    quick.end();
+    await until(() => seen.endsWith("goodbye\n"));
   });
 
   test("is answered when there is no connection, and none is waited for where too many are there", async () => {
