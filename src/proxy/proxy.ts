@@ -99,6 +99,7 @@ export class ProxyProcess {
     const counted = limitsFile(options.worker?.composition.admin ?? options.admin);
     const backends = new Backends(deadlines, clock, defaultUpstreamTimeouts, {
       log: log.child("upstream"),
+      ...(options.worker === undefined ? {} : { workers: options.worker.composition.workers }),
       ...(options.zone === undefined ? {} : { zone: options.zone }),
     });
     const connections = { open: 0, accepted: 0, refused: 0, most: options.maxConnections };

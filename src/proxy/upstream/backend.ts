@@ -14,6 +14,7 @@ import type { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
 import type { Selection } from "./selection.ts";
+import { sharedOut } from "./shared-out.ts";
 import { stickyToken } from "./stickiness.ts";
 import type { TlsClient } from "./tls.ts";
 import { WaitingLine } from "./waiting-line.ts";
@@ -30,6 +31,8 @@ const nobody: readonly EndpointPool[] = [];
 /** What all backends of a proxy share. */
 export interface Surroundings extends HealthSurroundings {
   readonly warmGate?: WarmGate;
+  /** How many processes on the same ports share the backends' limits; 1 unless given. */
+  readonly workers?: number;
   /** The proxy's own zone. */
   readonly zone?: string;
 }
@@ -127,7 +130,8 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   }
 
   /** `tls` is what the configuration's becomes. A backend that asks for TLS is never configured without. */
-  configure(config: Backend | undefined, tls?: TlsClient): void {
+  configure(given: Backend | undefined, tls?: TlsClient): void {
+    const config = given && sharedOut(given, this.#surroundings.workers ?? 1);
     const before = this.#config;
     this.#config = config;
     this.tls = tls;
