@@ -12,7 +12,7 @@ import { type DrainMessage, handedOver, runWorkers } from "./workers.ts";
  * Milliseconds that a worker goes on serving when its first process was killed: who started that one starts another, whose workers
  * listen by then.
  */
-const orphaned = 3_000;
+const orphaned = 5_000;
 
 async function main(): Promise<void> {
   const args = process.argv.slice(2);
