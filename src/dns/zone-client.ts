@@ -6,7 +6,8 @@ import type { Clock } from "../base/clock.ts";
 import type { Disposable } from "../base/disposal.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { encodeFrame, FrameDecoder } from "../model/frame.ts";
+import { encodeFrame } from "../model/frame.ts";
+import { FrameIntake } from "../model/frame-intake.ts";
 import type { DnsConfig } from "./config.ts";
 import type { ToServer } from "./zone-messages.ts";
 import type { Listening } from "./zone-server.ts";
@@ -23,13 +24,6 @@ export interface ZoneClientOptions {
   /** Seconds from a change of endpoints to its answer. */
   readonly onProgrammed?: (seconds: number) => void;
 }
-
-/** Milliseconds of taking up in one go; then questions that came meanwhile are answered. */
-const turn = 1;
-/** Bytes taken up before the time is looked at. */
-const pieceBytes = 8 * 1024;
-/** Bytes that may wait to be taken up; then the control process waits. */
-const mostWaiting = 4 * 1024 * 1024;
 
 /** Milliseconds between attempts to connect: the control process is back soon, or not for long. */
 const retryEvery = 50;
@@ -57,52 +51,21 @@ export function followZone(options: ZoneClientOptions): Disposable {
       for (const time of message.changes.triggered ?? []) onProgrammed?.((clock.now() - time) / 1000);
     }
   }
-  /** What came on one connection, taken up piece by piece. */
-  function follower(from: Socket): (chunk: Uint8Array) => void {
-    const decoder = new FrameDecoder();
-    let waiting: Uint8Array[] = [];
-    let bytes = 0;
-    let paused = false;
-    let scheduled = false;
-    const work = () => {
-      scheduled = false;
-      const began = performance.now();
-      const before = applied;
-      let at = 0;
-      try {
-        while (at < waiting.length && performance.now() - began < turn) {
-          const piece = waiting[at++]!;
-          bytes -= piece.length;
-          for (const message of decoder.push(piece)) take(message as ToServer);
-        }
-      } catch (error) {
+  /** What came on one connection, taken up piece by piece: questions that came meanwhile are answered in between. */
+  function follower(from: Socket): FrameIntake {
+    let told = applied;
+    return new FrameIntake(from, {
+      take: (message) => take(message as ToServer),
+      after: () => {
+        if (applied === told || from !== socket) return;
+        told = applied;
+        from.write(encodeFrame({ type: "applied", version: applied }));
+      },
+      failed: (error) => {
         log.error("what the control process said could not be taken", { error: messageOf(error) });
         from.end();
-        return;
-      }
-      waiting = waiting.slice(at);
-      if (applied !== before && from === socket) from.write(encodeFrame({ type: "applied", version: applied }));
-      if (paused && bytes < mostWaiting / 2) {
-        paused = false;
-        from.resume();
-      }
-      if (waiting.length > 0) schedule();
-    };
-    const schedule = () => {
-      if (scheduled) return;
-      scheduled = true;
-      setImmediate(work);
-    };
-    return (chunk) => {
-      const copy = new Uint8Array(chunk);
-      for (let at = 0; at < copy.length; at += pieceBytes) waiting.push(copy.subarray(at, at + pieceBytes));
-      bytes += copy.length;
-      if (!paused && bytes > mostWaiting) {
-        paused = true;
-        from.pause();
-      }
-      if (!scheduled) work();
-    };
+      },
+    });
   }
   let retrying = false;
   function retry(): void {
@@ -115,20 +78,21 @@ export function followZone(options: ZoneClientOptions): Disposable {
   }
   function connect(): void {
     if (disposed) return;
-    let receive: (chunk: Uint8Array) => void = () => {};
+    let intake: FrameIntake | undefined;
     Bun.connect({
       unix: path,
       socket: {
         open(opened) {
           socket = opened;
           applied = -1;
-          receive = follower(opened);
+          intake = follower(opened);
           opened.write(encodeFrame({ type: "hello", ...listening }));
         },
         data(_from, chunk) {
-          receive(chunk);
+          intake?.push(chunk);
         },
         close() {
+          intake?.end();
           socket = undefined;
           retry();
         },
