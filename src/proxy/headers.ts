@@ -118,6 +118,11 @@ export class HeaderBlock {
     return this.tail === "" ? "" : this.#id!.latin1Slice(0, uuidLength);
   }
 
+  /** The same as bytes; only where there is a `tail`. */
+  get id(): Buffer {
+    return this.#id!;
+  }
+
   /** Lets go of the bytes, so that an idle connection does not keep them. */
   release(): void {
     this.clear();
@@ -249,14 +254,13 @@ export class HeaderBlock {
     this.add(name, value);
   }
 
-  /** The value of a line in `tail`; that of its last is `tailEnd`. */
-  finished(name: string): string | undefined {
+  /** Where in `tail` the value of a line begins that ends with CRLF; -1: there is none. The last line's value is `tailEnd`. */
+  finished(name: string): number {
     const { tail } = this;
     for (let start = 0, end = tail.indexOf("\r\n"); end >= 0; start = end + 2, end = tail.indexOf("\r\n", start)) {
-      if (tail.startsWith(name, start) && tail[start + name.length] === ":")
-        return tail.slice(start + name.length + 2, end);
+      if (tail.startsWith(name, start) && tail.charCodeAt(start + name.length) === 58) return start + name.length + 2;
     }
-    return undefined;
+    return -1;
   }
 
   /** All fields, names in lower case, for those who need them one by one (logs, decisions, other codecs). */

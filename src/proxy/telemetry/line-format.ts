@@ -6,6 +6,7 @@ import { hostname } from "node:os";
 import { type AccessLogOperator, type AccessLogSettings, templatePieces } from "../../model/listener-telemetry.ts";
 import { type HeaderBlock, Kind } from "../headers.ts";
 import { kindOf } from "../http1/fields.ts";
+import { uuidLength } from "../uuid.ts";
 import type { AccessRecord } from "./access-record.ts";
 import {
   addressPort,
@@ -32,9 +33,6 @@ export interface LineFormat {
 /** Fields of the answer that a line has in it are noted when the answer's head is there: by their places in a list. */
 export type AnswerFields = string[];
 
-/** A piece of a line: writes a value and returns where it ended. */
-type Piece = (to: Buffer, at: number, record: AccessRecord) => number;
-
 /**
  * Bytes of one text; it is cut there, so that lines are bounded, and a client cannot make others of a line's values disappear by
  * making one long. A target is two texts, its path and its query.
@@ -45,12 +43,16 @@ const mostOther = 128;
 
 const machine = hostname();
 
+/** Of a text without a length in its template: more than any is long, and no double, which would slow down what counts. */
+const uncut = 0x3fffffff;
+
 const quote = 0x22;
 const comma = 0x2c;
+const cr = 0x0d;
 
 /** A template as it is set. Throws an Error that names an operator that is not known. Adds to `answer` what is asked of answers. */
 export function lineFormat(format: AccessLogSettings["format"], answer: AnswerFields): LineFormat {
-  const line = new Pieces();
+  const line = new Line();
   if ("text" in format) addTemplate(line, format.text, textStyle, answer);
   else {
     line.text("{");
@@ -67,174 +69,278 @@ export function lineFormat(format: AccessLogSettings["format"], answer: AnswerFi
     line.text("}");
   }
   line.text("\n");
-  return line.finished();
+  return line;
 }
 
-function addTemplate(line: Pieces, template: string, style: Style, answer: AnswerFields): void {
+function addTemplate(line: Line, template: string, style: Style, answer: AnswerFields): void {
   for (const piece of templatePieces(template)) {
     if (typeof piece === "string") line.text(style === textStyle ? piece : JSON.stringify(piece).slice(1, -1));
     else if ("operator" in piece) {
       const operator = operators[piece.operator];
-      if (operator) line.add(operator(style));
-      else line.bytes(style.absent);
+      if (operator === undefined) line.bytes(style.absent);
+      else line.add(new Piece(operator, style));
     } else {
-      const { header, names, most = Number.POSITIVE_INFINITY } = piece;
-      line.add(
-        fieldPiece(
-          names.map((name) =>
-            header === "REQ" ? requestField(name, most, style) : answerField(name, most, style, answer),
-          ),
-          style,
-        ),
-      );
+      const { header, names, most = uncut } = piece;
+      const [first, second] = names.map((name) => fieldNamed(header, name, answer));
+      line.add(new Piece(first!.what, style, first!, second, most));
     }
   }
 }
 
 /** Literals and values in turn. */
-class Pieces {
-  readonly #literals: Buffer[] = [Buffer.alloc(0)];
+class Line implements LineFormat {
+  readonly #literals: Uint8Array[] = [new Uint8Array(0)];
   readonly #pieces: Piece[] = [];
+  most = 0;
 
   text(text: string): void {
     this.bytes(Buffer.from(text));
   }
 
   bytes(bytes: Uint8Array): void {
-    this.#literals.push(Buffer.concat([this.#literals.pop()!, bytes]));
+    this.most += bytes.length;
+    this.#literals.push(new Uint8Array(Buffer.concat([this.#literals.pop()!, bytes])));
   }
 
   add(piece: Piece): void {
+    this.most += 2 * mostText + mostOther;
     this.#pieces.push(piece);
-    this.#literals.push(Buffer.alloc(0));
+    this.#literals.push(new Uint8Array(0));
   }
 
-  finished(): LineFormat {
+  write(to: Buffer, start: number, record: AccessRecord): number {
     const pieces = this.#pieces;
     const literals = this.#literals;
-    const last = literals.at(-1)!;
-    return {
-      most: literals.reduce((sum, { length }) => sum + length, 0) + pieces.length * (2 * mostText + mostOther),
-      write(to, start, record) {
-        let at = start;
-        for (let index = 0; index < pieces.length; index++) {
-          at = put(to, at, literals[index]!);
-          at = pieces[index]!(to, at, record);
-        }
-        return put(to, at, last);
-      },
-    };
+    let at = start;
+    for (let index = 0; index < pieces.length; index++) {
+      at = put(to, at, literals[index]!);
+      at = writePiece(to, at, pieces[index]!, record);
+    }
+    return put(to, at, literals[pieces.length]!);
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------ operators
+/**
+ * What a value is, and with that how it is written. Numbers and one function that tells them apart, because a function for each
+ * would be called through a pointer, at the cost of half a line.
+ */
+const What = {
+  // Whole numbers; below 0 there is none.
+  status: 0,
+  bytesReceived: 1,
+  bytesSent: 2,
+  duration: 3,
+  upstreamTime: 4,
+  sending: 5,
+  attempts: 6,
+  localPort: 7,
+  remotePort: 8,
+  // Short texts of printable ASCII that cannot be anything else.
+  protocol: 16,
+  flags: 17,
+  details: 18,
+  tlsVersion: 19,
+  localAddress: 20,
+  source: 21,
+  directSource: 22,
+  // Any texts, from a configuration, a certificate or a ClientHello.
+  backend: 32,
+  route: 33,
+  serverName: 34,
+  peerUri: 35,
+  peerSubject: 36,
+  machine: 37,
+  // Addresses with ports.
+  endpoint: 48,
+  upstreamLocal: 49,
+  local: 50,
+  remote: 51,
+  direct: 52,
+  // What is written in its own way.
+  startTime: 64,
+  traceId: 65,
+  // Fields of heads.
+  field: 80,
+  method: 81,
+  authority: 82,
+  scheme: 83,
+  path: 84,
+  answerField: 85,
+  upstreamTimeField: 86,
+} as const;
 
-type Operator = (style: Style) => Piece;
+const firstWord = 16;
+const firstText = 32;
+const firstPlace = 48;
+const firstOther = 64;
+const firstField = 80;
 
-const operators: Readonly<Record<AccessLogOperator, Operator | undefined>> = {
-  START_TIME: (style) => (to, at, record) => {
-    if (style.quoted) to[at++] = quote;
-    at = time(to, at, record.startTime);
-    if (style.quoted) to[at++] = quote;
-    return at;
-  },
-  PROTOCOL: ours((record) => record.protocol),
-  RESPONSE_CODE: number((record) => record.status),
-  RESPONSE_FLAGS: ours((record) => record.flags),
-  RESPONSE_CODE_DETAILS: ours((record) => record.details),
+const operators: Readonly<Record<AccessLogOperator, number | undefined>> = {
+  START_TIME: What.startTime,
+  PROTOCOL: What.protocol,
+  RESPONSE_CODE: What.status,
+  RESPONSE_FLAGS: What.flags,
+  RESPONSE_CODE_DETAILS: What.details,
   CONNECTION_TERMINATION_DETAILS: undefined,
   UPSTREAM_TRANSPORT_FAILURE_REASON: undefined,
-  BYTES_RECEIVED: number((record) => record.bytesReceived),
-  BYTES_SENT: number((record) => record.bytesSent),
-  DURATION: number((record) => Math.round(record.duration)),
-  RESPONSE_DURATION: number((record) => Math.round(record.upstreamTime)),
-  RESPONSE_TX_DURATION: number(({ upstreamTime, duration }) =>
-    upstreamTime < 0 ? -1 : Math.max(0, Math.round(duration - upstreamTime)),
-  ),
-  UPSTREAM_HOST: place((record) => record.endpoint),
-  UPSTREAM_REMOTE_ADDRESS: place((record) => record.endpoint),
-  UPSTREAM_CLUSTER: theirs((record) => record.backend),
-  UPSTREAM_CLUSTER_RAW: theirs((record) => record.backend),
-  UPSTREAM_LOCAL_ADDRESS: place((record) => record.upstreamLocal),
-  UPSTREAM_REQUEST_ATTEMPT_COUNT: number((record) => record.attempts),
-  DOWNSTREAM_LOCAL_ADDRESS: place((record) => record.local),
-  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: ours((record) => record.local.address),
-  DOWNSTREAM_LOCAL_PORT: number((record) => record.local.port),
-  DOWNSTREAM_REMOTE_ADDRESS: addressWithPort((record) => record.source, clientPort),
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: ours((record) => record.source),
-  DOWNSTREAM_REMOTE_PORT: number(clientPort),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: addressWithPort(
-    ({ addresses, source }) => addresses?.source ?? source,
-    ({ addresses }) => addresses?.sourcePort ?? 0,
-  ),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: ours(({ addresses, source }) => addresses?.source ?? source),
-  DOWNSTREAM_TLS_VERSION: ours((record) => record.tlsVersion),
-  DOWNSTREAM_PEER_URI_SAN: theirs((record) => record.peerUri),
-  DOWNSTREAM_PEER_SUBJECT: theirs((record) => record.peerSubject),
-  HOSTNAME: theirs(() => machine),
-  REQUESTED_SERVER_NAME: theirs((record) => record.serverName),
-  ROUTE_NAME: theirs((record) => record.route),
-  TRACE_ID:
-    (style) =>
-    (to, at, { trace }) => {
-      if (trace === undefined) return put(to, at, style.absent);
-      if (style.quoted) to[at++] = quote;
-      at = trace.writeTraceId(to, at);
-      if (style.quoted) to[at++] = quote;
-      return at;
-    },
+  BYTES_RECEIVED: What.bytesReceived,
+  BYTES_SENT: What.bytesSent,
+  DURATION: What.duration,
+  RESPONSE_DURATION: What.upstreamTime,
+  RESPONSE_TX_DURATION: What.sending,
+  UPSTREAM_HOST: What.endpoint,
+  UPSTREAM_REMOTE_ADDRESS: What.endpoint,
+  UPSTREAM_CLUSTER: What.backend,
+  UPSTREAM_CLUSTER_RAW: What.backend,
+  UPSTREAM_LOCAL_ADDRESS: What.upstreamLocal,
+  UPSTREAM_REQUEST_ATTEMPT_COUNT: What.attempts,
+  DOWNSTREAM_LOCAL_ADDRESS: What.local,
+  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: What.localAddress,
+  DOWNSTREAM_LOCAL_PORT: What.localPort,
+  DOWNSTREAM_REMOTE_ADDRESS: What.remote,
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: What.source,
+  DOWNSTREAM_REMOTE_PORT: What.remotePort,
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: What.direct,
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: What.directSource,
+  DOWNSTREAM_TLS_VERSION: What.tlsVersion,
+  DOWNSTREAM_PEER_URI_SAN: What.peerUri,
+  DOWNSTREAM_PEER_SUBJECT: What.peerSubject,
+  HOSTNAME: What.machine,
+  REQUESTED_SERVER_NAME: What.serverName,
+  ROUTE_NAME: What.route,
+  TRACE_ID: What.traceId,
 };
 
-/** A whole number; below 0: there is none. */
-function number(get: (record: AccessRecord) => number): Operator {
-  return (style) => (to, at, record) => {
-    const value = get(record);
+/** A field of a head: `kind` as in `HeaderBlock`; `place` among the fields of the answer that are noted. */
+interface Field {
+  readonly what: number;
+  readonly name: string;
+  readonly kind: number;
+  readonly place: number;
+}
+
+const pseudoFields: Readonly<Record<string, number>> = {
+  ":method": What.method,
+  ":authority": What.authority,
+  ":scheme": What.scheme,
+  ":path": What.path,
+};
+
+function fieldNamed(header: "REQ" | "RESP", name: string, answer: AnswerFields): Field {
+  const kind = kindOf(Buffer.from(name), 0, name.length);
+  if (header === "REQ") return { what: pseudoFields[name] ?? What.field, name, kind, place: 0 };
+  if (name === "x-envoy-upstream-service-time") return { what: What.upstreamTimeField, name, kind, place: 0 };
+  let place = answer.indexOf(name);
+  if (place < 0) place = answer.push(name) - 1;
+  return { what: What.answerField, name, kind, place };
+}
+
+class Piece {
+  readonly what: number;
+  readonly style: Style;
+  /** Of a head; the second stands for the first where that is not there. */
+  readonly first: Field | undefined;
+  readonly second: Field | undefined;
+  /** Characters. */
+  readonly most: number;
+
+  constructor(what: number, style: Style, first?: Field, second?: Field, most = uncut) {
+    this.what = what;
+    this.style = style;
+    this.first = first;
+    this.second = second;
+    this.most = most;
+  }
+}
+
+function writePiece(to: Buffer, at: number, piece: Piece, record: AccessRecord): number {
+  const { what, style } = piece;
+  if (what < firstWord) {
+    const value = numberOf(what, record);
     return value >= 0 ? digits(to, at, value) : put(to, at, style.absent);
-  };
+  }
+  const start = style.quoted ? at + 1 : at;
+  let end = start;
+  if (what < firstPlace) {
+    const value = textOf(what, record);
+    if (value !== undefined)
+      end = what < firstText ? word(to, start, value) : text(to, start, start + mostText, value, style);
+  } else if (what < firstOther) end = writePlace(to, start, what, record);
+  else if (what === What.startTime) end = time(to, start, record.startTime);
+  else if (what < firstField) {
+    if (record.trace !== undefined) end = record.trace.writeTraceId(to, start);
+  } else {
+    end = writeField(to, start, piece.first!, piece, record);
+    if (end === start && piece.second !== undefined) end = writeField(to, start, piece.second, piece, record);
+  }
+  if (end === start) return put(to, at, style.absent);
+  if (style.quoted) {
+    to[at] = quote;
+    to[end++] = quote;
+  }
+  return end;
 }
 
-/** A short text of printable ASCII that cannot be anything else. */
-function ours(get: (record: AccessRecord) => string | undefined): Operator {
-  return (style) => (to, at, record) => {
-    const value = get(record);
-    if (value === undefined || value === "") return put(to, at, style.absent);
-    if (style.quoted) to[at++] = quote;
-    at = word(to, at, value);
-    if (style.quoted) to[at++] = quote;
-    return at;
-  };
+function numberOf(what: number, record: AccessRecord): number {
+  switch (what) {
+    case What.status:
+      return record.status;
+    case What.bytesReceived:
+      return record.bytesReceived;
+    case What.bytesSent:
+      return record.bytesSent;
+    case What.duration:
+      return Math.round(record.duration);
+    case What.upstreamTime:
+      return Math.round(record.upstreamTime);
+    case What.sending:
+      return record.upstreamTime < 0 ? -1 : Math.max(0, Math.round(record.duration - record.upstreamTime));
+    case What.attempts:
+      return record.attempts;
+    case What.localPort:
+      return record.local.port;
+    default:
+      return clientPort(record);
+  }
 }
 
-/** Any text. */
-function theirs(get: (record: AccessRecord) => string | undefined): Operator {
-  return (style) => (to, at, record) => {
-    const value = get(record);
-    if (value === undefined || value === "") return put(to, at, style.absent);
-    if (style.quoted) to[at++] = quote;
-    at = text(to, at, at + mostText, value, style);
-    if (style.quoted) to[at++] = quote;
-    return at;
-  };
+function textOf(what: number, record: AccessRecord): string | undefined {
+  switch (what) {
+    case What.protocol:
+      return record.protocol;
+    case What.flags:
+      return record.flags;
+    case What.details:
+      return record.details;
+    case What.tlsVersion:
+      return record.tlsVersion;
+    case What.localAddress:
+      return record.local.address;
+    case What.source:
+      return record.source;
+    case What.directSource:
+      return record.addresses?.source ?? record.source;
+    case What.backend:
+      return record.backend;
+    case What.route:
+      return record.route;
+    case What.serverName:
+      return record.serverName;
+    case What.peerUri:
+      return record.peerUri;
+    case What.peerSubject:
+      return record.peerSubject;
+    default:
+      return machine;
+  }
 }
 
-function place(get: (record: AccessRecord) => AccessRecord["endpoint"]): Operator {
-  return (style) => (to, at, record) => {
-    const value = get(record);
-    if (value === undefined) return put(to, at, style.absent);
-    if (style.quoted) to[at++] = quote;
-    at = addressPort(to, at, value.address, value.port);
-    if (style.quoted) to[at++] = quote;
-    return at;
-  };
-}
-
-function addressWithPort(host: (record: AccessRecord) => string, port: (record: AccessRecord) => number): Operator {
-  return (style) => (to, at, record) => {
-    if (style.quoted) to[at++] = quote;
-    at = addressPort(to, at, host(record), port(record));
-    if (style.quoted) to[at++] = quote;
-    return at;
-  };
+function writePlace(to: Buffer, at: number, what: number, record: AccessRecord): number {
+  if (what === What.remote) return addressPort(to, at, record.source, clientPort(record));
+  const { addresses } = record;
+  if (what === What.direct) return addressPort(to, at, addresses?.source ?? record.source, addresses?.sourcePort ?? 0);
+  const place = what === What.endpoint ? record.endpoint : what === What.local ? record.local : record.upstreamLocal;
+  return place === undefined ? at : addressPort(to, at, place.address, place.port);
 }
 
 /** The port of a client for whom others speak is not known: 0. */
@@ -242,42 +348,34 @@ function clientPort({ source, addresses }: AccessRecord): number {
   return addresses !== undefined && addresses.source === source ? addresses.sourcePort : 0;
 }
 
-// --------------------------------------------------------------------------------------------------------- header fields
-
-/** The first of the fields that is there and not empty. A field that is not there writes nothing. */
-function fieldPiece([first, second]: readonly Piece[], style: Style): Piece {
-  return (to, at, record) => {
-    const start = style.quoted ? at + 1 : at;
-    let end = first!(to, start, record);
-    if (end === start && second) end = second(to, start, record);
-    if (end === start) return put(to, at, style.absent);
-    if (style.quoted) {
-      to[at] = quote;
-      to[end++] = quote;
+/** Nothing where there is none. */
+function writeField(to: Buffer, at: number, field: Field, { most, style }: Piece, record: AccessRecord): number {
+  switch (field.what) {
+    case What.field:
+      return record.headers === undefined ? at : fieldOf(record.headers, field.name, field.kind, to, at, most, style);
+    case What.method:
+      return optional(to, at, record.method, most, style);
+    case What.authority:
+      return optional(to, at, record.authority, most, style);
+    case What.scheme:
+      return optional(to, at, record.scheme, most, style);
+    case What.path: {
+      const { path, query } = record;
+      const end = optional(to, at, path, most, style);
+      if (path === undefined || query === undefined || path.length >= most) return end;
+      to[end] = 0x3f;
+      return optional(to, end + 1, query, most - path.length - 1, style);
     }
-    return end;
-  };
+    case What.answerField:
+      return optional(to, at, record.answerFields?.[field.place], most, style);
+    default:
+      return record.upstreamTime < 0 ? at : digits(to, at, Math.round(record.upstreamTime));
+  }
 }
 
-function requestField(name: string, most: number, style: Style): Piece {
-  switch (name) {
-    case ":method":
-      return (to, at, { method = "" }) => cut(to, at, at + mostText, method, most, style);
-    case ":authority":
-      return (to, at, { authority = "" }) => cut(to, at, at + mostText, authority, most, style);
-    case ":scheme":
-      return (to, at, { scheme = "" }) => cut(to, at, at + mostText, scheme, most, style);
-    case ":path":
-      return (to, at, { path, query }) => {
-        if (path === undefined) return at;
-        at = cut(to, at, at + mostText, path, most, style);
-        if (query === undefined || path.length >= most) return at;
-        to[at++] = 0x3f;
-        return cut(to, at, at + mostText, query, most - path.length - 1, style);
-      };
-  }
-  const kind = kindOf(Buffer.from(name), 0, name.length);
-  return (to, at, { headers }) => (headers ? fieldOf(headers, name, kind, to, at, most, style) : at);
+/** A text that came over a wire, if there is one. */
+function optional(to: Buffer, at: number, value: string | undefined, most: number, style: Style): number {
+  return value === undefined ? at : cut(to, at, at + mostText, value, most, style);
 }
 
 /** A text that came over a wire. */
@@ -301,13 +399,17 @@ function fieldOf(
   let left = most;
   if (kind === Kind.other || (mask & (1 << kind)) !== 0) {
     for (let index = 0; index < count && left > 0 && at < limit; index++) {
-      if (kinds[index] !== kind || (kind === Kind.other && !headers.named(index, name))) continue;
+      if (kinds[index] !== kind) continue;
+      const place = index * 4;
+      if (kind === Kind.other) {
+        if (spans[place + 1]! - spans[place]! !== name.length || !headers.named(index, name)) continue;
+      }
       if (at > start) {
         to[at++] = comma;
         left--;
       }
-      const from = spans[index * 4 + 2]!;
-      const end = Math.min(spans[index * 4 + 3]!, from + left);
+      const from = spans[place + 2]!;
+      const end = Math.min(spans[place + 3]!, from + left);
       at = bytes(to, at, limit, source, from, end, style);
       left -= end - from;
     }
@@ -323,20 +425,8 @@ function fieldOf(
       left -= extra[index + 1]!.length;
     }
   }
-  if (at > start || headers.tail === "") return at;
-  if (kind === Kind.requestId) return cut(to, at, limit, headers.tailEnd, most, style);
-  const added = headers.finished(name);
-  return added === undefined ? at : cut(to, at, limit, added, most, style);
-}
-
-function answerField(name: string, most: number, style: Style, answer: AnswerFields): Piece {
-  if (name === "x-envoy-upstream-service-time") {
-    return (to, at, { upstreamTime }) => (upstreamTime < 0 ? at : digits(to, at, Math.round(upstreamTime)));
-  }
-  let place = answer.indexOf(name);
-  if (place < 0) place = answer.push(name) - 1;
-  return (to, at, { answerFields }) => {
-    const value = answerFields?.[place];
-    return value === undefined ? at : cut(to, at, at + mostText, value, most, style);
-  };
+  if (at > start || kind === Kind.other || headers.tail === "") return at;
+  if (kind === Kind.requestId) return at + headers.id.copy(to, at, 0, Math.min(uuidLength, most));
+  const place = headers.finished(name);
+  return place < 0 ? at : text(to, at, Math.min(limit, at + most), headers.tail, style, place, cr);
 }

@@ -44,10 +44,19 @@ export function word(to: Uint8Array, at: number, text: string): number {
   return at;
 }
 
-/** A text, escaped; as many characters as begin before `limit`. */
-export function text(to: Buffer, at: number, limit: number, value: string, style: Style): number {
-  for (let index = 0; index < value.length && at < limit; index++) {
+/** A text, escaped, from a place on and up to a character that ends it; as many characters as begin before `limit`. */
+export function text(
+  to: Buffer,
+  at: number,
+  limit: number,
+  value: string,
+  style: Style,
+  start = 0,
+  until = -1,
+): number {
+  for (let index = start; index < value.length && at < limit; index++) {
     const code = value.charCodeAt(index);
+    if (code === until) return at;
     if (code > 0xff) return wide(to, at, limit, value.slice(index), style);
     if (plain[code] === 1) to[at++] = code;
     else at = escaped(to, at, code, style);
@@ -131,12 +140,7 @@ export function hex(to: Uint8Array, at: number, bits: number): number {
   return at;
 }
 
-/** An address, of our own making or parsed, without a port: with one, those of IPv6 have brackets. */
-export function address(to: Uint8Array, at: number, host: string): number {
-  return word(to, at, host);
-}
-
-/** `address:port`. */
+/** A host, as it was written by us or parsed, and its port: those of IPv6 have brackets. */
 export function addressPort(to: Uint8Array, at: number, host: string, port: number): number {
   const brackets = isIPv6(host);
   if (brackets) to[at++] = 0x5b;
@@ -152,7 +156,7 @@ function isIPv6(host: string): boolean {
   return false;
 }
 
-const stamp = ascii("1970-01-01T00:00:00.000Z");
+const stamp = Buffer.from("1970-01-01T00:00:00.000Z");
 let stamped = 0;
 
 /** Milliseconds since 1970 as ISO 8601 in UTC, with milliseconds. Many lines share one: it is kept. */
@@ -160,11 +164,11 @@ export function time(to: Uint8Array, at: number, milliseconds: number): number {
   const whole = Math.floor(milliseconds);
   if (whole !== stamped) {
     const fraction = whole % 1000;
-    if (whole - fraction !== stamped - (stamped % 1000)) stamp.set(Buffer.from(new Date(whole).toISOString()));
+    if (whole - fraction !== stamped - (stamped % 1000)) stamp.write(new Date(whole).toISOString(), "latin1");
     stamped = whole;
     stamp[20] = 48 + ((fraction / 100) | 0);
     stamp[21] = 48 + (((fraction / 10) | 0) % 10);
     stamp[22] = 48 + (fraction % 10);
   }
-  return put(to, at, stamp);
+  return at + stamp.copy(to, at);
 }
