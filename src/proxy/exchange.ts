@@ -64,6 +64,8 @@ export interface Downstream extends BodySink {
   /** An interim answer: 100, 103. */
   inform(head: ResponseHead): void;
   respond(head: ResponseHead): void;
+  /** Of a tunnel: nothing more comes for the client, which may go on. `end` follows. */
+  halfEnd(): void;
   /** The answer cannot be completed: the client must see that it is cut off. Only after `respond`. */
   abort(): void;
   /** Stop and go on handing over the request's body. */
@@ -118,6 +120,8 @@ export interface UpstreamEvents {
   /** False: hold the body until `resumeBody`. */
   responseData(chunk: Buffer, start: number, end: number): boolean;
   responseEnd(trailers: HeaderBlock | undefined): void;
+  /** Of a tunnel: the backend sends no more, and takes what still comes. `responseEnd` follows. */
+  responseHalfEnd?(): void;
   upstreamFailed(reason: Reason, repeat: Repeat): void;
   upstreamDrained(): void;
 }

@@ -36,6 +36,10 @@ export class OneTry implements UpstreamEvents {
     this.#to?.responseEnd(trailers);
   }
 
+  responseHalfEnd(): void {
+    this.#to?.responseHalfEnd?.();
+  }
+
   upstreamFailed(reason: Reason, repeat: Repeat): void {
     this.#to?.upstreamFailed(reason, repeat);
   }

@@ -260,6 +260,10 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
     if (attemptCount?.response) headers.set(attemptHeader, String(this.tries));
   }
 
+  responseHalfEnd(): void {
+    if (!this.over) this.down.halfEnd();
+  }
+
   responseEnd(trailers: HeaderBlock | undefined): void {
     const { connection } = this;
     this.connection = undefined;

@@ -137,6 +137,63 @@ describe("a CONNECT that ends here", () => {
     expect((await stats())?.[1] ?? "0").toBe("0");
   });
 
+  test("lives on, too, when the backend ends its side: until the client has said all, over either version", async () => {
+    const heard: string[] = [];
+    const listener = Bun.listen<{ text: string }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      allowHalfOpen: true,
+      socket: {
+        open(socket) {
+          socket.data = { text: "" };
+          socket.write("that is all");
+          socket.shutdown();
+        },
+        data(socket, bytes) {
+          socket.data.text += bytes.toString();
+        },
+        // After its own end a socket's last event is this one.
+        close(socket) {
+          heard.push(socket.data.text);
+        },
+        error() {},
+      },
+    });
+    ends.push(() => listener.stop(true));
+    await serve(listener.port, [connectRule("terminate")]);
+    let seen = "";
+    const half = Promise.withResolvers<void>();
+    const client = await Bun.connect({
+      ...{ hostname: "127.0.0.1", port, allowHalfOpen: true },
+      socket: {
+        data(_socket, bytes) {
+          seen += bytes.toString();
+        },
+        end: () => half.resolve(),
+        error() {},
+      },
+    });
+    client.write(connectTo("a:1"));
+    await half.promise;
+    expect(seen).toEndWith("\r\n\r\nthat is all");
+    client.write("I have more to say");
+    await Bun.sleep(50);
+    expect(heard).toEqual([]);
+    client.end();
+    while (heard.length === 0) await Bun.sleep(10);
+    expect(heard).toEqual(["I have more to say"]);
+    expect(await logLine("CONNECT")).toMatchObject({ received: 18, sent: 11, status: 200 });
+
+    const http2Client = await RawHttp2.connect(port);
+    ends.push(() => http2Client.close());
+    http2Client.send(http2Client.headers(1, { ":method": "CONNECT", ":authority": "a:1" }, false));
+    await http2Client.until(() => http2Client.of(FrameType.data, 1).some(({ flags }) => flags & Flag.endStream));
+    http2Client.send(frame(FrameType.data, 0, 1, "so do "), frame(FrameType.data, Flag.endStream, 1, "I"));
+    while (heard.length === 1) await Bun.sleep(10);
+    expect(heard[1]).toBe("so do I");
+    expect(http2Client.reset(1)).toBeUndefined();
+  });
+
   test("over HTTP/2: each stream a connection of its own, END_STREAM its client's end", async () => {
     const server = byteServer();
     await serve(server.port, [connectRule("terminate")], { protocol: "h2c" });

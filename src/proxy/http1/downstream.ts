@@ -5,6 +5,7 @@ import type { Deadlines } from "../deadlines.ts";
 import type { Downstream, DownstreamEvents, ResponseHead } from "../exchange.ts";
 import type { ForwardingLines } from "../filters/forwarded.ts";
 import type { HeaderBlock } from "../headers.ts";
+import type { ListenerWire } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ClientConnection, ClientServer } from "../server.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
@@ -42,6 +43,9 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   #answerChunked = false;
   #closeAfter = false;
   #halfClosed = false;
+  /** Nothing more is sent: once all has left, or already. */
+  #halfEnded = false;
+  #shutWhenDrained = false;
   #left = false;
   /** No request has come yet. */
   #fresh = true;
@@ -105,7 +109,9 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     this.discard();
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    exchange?.requestFailed("client_closed");
+    // After our own end a socket's last event is this one.
+    if (this.#halfEnded && !this.#halfClosed) exchange?.requestEnd(undefined);
+    else exchange?.requestFailed("client_closed");
     if (this.#left) return;
     this.#left = true;
     this.#deadlines.disarm(this);
@@ -119,6 +125,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
 
   protected drained(): void {
     this.#active = turn.now;
+    if (this.#shutWhenDrained) this.#shut();
     this.#exchange?.downstreamDrained();
   }
 
@@ -353,6 +360,18 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     this.#active = turn.now;
     this.#deadlines.arm(this, this.#server.timeouts.write);
     return false;
+  }
+
+  halfEnd(): void {
+    this.#halfEnded = true;
+    this.flush();
+    if (this.queued > 0) this.#shutWhenDrained = true;
+    else this.#shut();
+  }
+
+  #shut(): void {
+    this.#shutWhenDrained = false;
+    if (!this.closed) (this.wire as ListenerWire).shutdown();
   }
 
   end(trailers?: HeaderBlock): void {

@@ -171,6 +171,10 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
     return this.sendContent(chunk, start, end);
   }
 
+  halfEnd(): void {
+    this.sendEnd(undefined);
+  }
+
   end(trailers?: HeaderBlock): void {
     this.#exchange = undefined;
     this.#over = true;

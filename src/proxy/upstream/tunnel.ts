@@ -22,8 +22,9 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
   #events: UpstreamEvents | undefined = undefined;
   /** The client has been told: what it sends from now on is the tunnel's. */
   #open = false;
-  /** The client sends no more. */
+  /** The client sends no more, or the backend does not. */
   #ended = false;
+  #halfEnded = false;
   #held = false;
   #used = false;
   #left = false;
@@ -75,9 +76,10 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
 
   /** The request that asks for a tunnel has no end of its own; the tunnel's first half has. */
   end(): void {
-    if (!this.#open) return;
+    if (!this.#open || this.#ended) return;
     this.#ended = true;
     this.endAfterFlush();
+    if (this.#halfEnded) this.#complete();
   }
 
   cancel(): void {
@@ -115,8 +117,16 @@ class Tunnel extends Outlet implements Upstream, Reusable, SocketCodec {
     if (this.#events && !this.#events.responseData(bytes, 0, bytes.length)) this.pauseBody();
   }
 
-  /** The backend sends no more: the tunnel ends when it has what the client said before. */
+  /** The backend sends no more. It is told what the client still says, until that ends, too. */
   onEnd(): void {
+    if (this.#halfEnded) return;
+    this.#halfEnded = true;
+    if (this.#ended || !this.#events?.responseHalfEnd) this.#complete();
+    else this.#events.responseHalfEnd();
+  }
+
+  /** Both sides have ended; what was said last may still have to leave. */
+  #complete(): void {
     const events = this.#events;
     this.#events = undefined;
     events?.responseEnd(undefined);
