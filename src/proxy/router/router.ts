@@ -5,7 +5,7 @@
 import { atOnce, type Steps } from "../../base/steps.ts";
 import { isNamedOnly, namedMethod } from "../../model/connect.ts";
 import { parseAuthority } from "../../model/host-pattern.ts";
-import type { RouteTable, Rule, VirtualHost } from "../../model/model.ts";
+import type { Match, RouteTable, Rule, VirtualHost } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
 import { PathIndex } from "./path-index.ts";
 import { compileMatch, type Predicate } from "./predicate.ts";
@@ -99,11 +99,11 @@ export class HostRules<R> {
     const index = before && samePaths(rules, before.#rules) ? before.#index : undefined;
     const made = new HostRules<R>(rules, index ?? new PathIndex());
     for (let at = 0; at < rules.length; at++) {
-      yield;
       const rule = rules[at]!;
-      if (!index) made.#index.add(rule.match, at);
       const same = before !== undefined && before.#rules[at] === rule;
-      made.#predicates.push(same ? before.#predicates[at]! : compileMatch(rule.match, !PathIndex.answers(rule.match)));
+      if (!same || at % 64 === 0) yield;
+      if (!index) made.#index.add(rule.match, at);
+      made.#predicates.push(same ? before.#predicates[at]! : predicatesOf(rule.match));
       made.#named.push(namedMethod(rule));
       made.#payloads.push(same ? before.#payloads[at]! : payload(rule));
     }
@@ -115,6 +115,18 @@ export class HostRules<R> {
     const number = this.#index.find(head.path, isNamedOnly(head.method) ? names : holds, of);
     return number < 0 ? undefined : this.#payloads[number];
   }
+}
+
+const predicates = new WeakMap<Match, readonly Predicate[]>();
+
+/** Compiled once for a match: hosts and tables change around it. */
+function predicatesOf(match: Match): readonly Predicate[] {
+  let compiled = predicates.get(match);
+  if (!compiled) {
+    compiled = compileMatch(match, !PathIndex.answers(match));
+    predicates.set(match, compiled);
+  }
+  return compiled;
 }
 
 function samePaths(some: readonly Rule[], others: readonly Rule[]): boolean {
