@@ -398,7 +398,7 @@ function origin() {
       if (failed >= times) return new Response("good", { headers });
       fails.set(key, failed + 1);
       if (status === -2) return new Response(slowly("bad", 800), { headers });
-      if (status < 0) await Bun.sleep(status === -1 ? 1500 : 700);
+      if (status < 0) await Bun.sleep(status === -1 ? 1000 : 600);
       return new Response("bad", { status: Math.abs(status) > 1 ? Math.abs(status) : 200, headers });
     },
   });

@@ -246,18 +246,18 @@ describe("hedging", () => {
     const slow = slowServer(() => 30_000);
     const quick = slowServer(() => 0);
     // Round robin: each request goes to the first, and what is beside it to the second.
-    await serve([slow, quick], {}, { retry: hedge, timeouts: { perTry: 300 } });
+    await serve([slow, quick], {}, { retry: { ...hedge, attempts: 1 }, timeouts: { perTry: 300 } });
     for (let index = 0; index < 2; index++)
       expect(await (await get("/", { method: "POST", body: "again" })).text()).toEndWith(`of ${quick.port}`);
-    expect([slow.count, slow.bodies, quick.count]).toEqual([2, ["again", "again"], 2]);
-    await until(async () => slow.givenUp() === 2);
+    expect(quick.bodies).toEqual(["again", "again"]);
+    await until(async () => slow.count > 0 && slow.givenUp() === slow.count);
     expect(quick.givenUp()).toBe(0);
   });
 
   test("a try that is late answers after all, and the one beside it is given up", async () => {
-    const one = slowServer(() => (one.count === 1 ? 1_500 : 30_000));
+    const one = slowServer(() => (one.count === 1 ? 900 : 30_000));
     const log = join(proxy.folder, "access.log");
-    await serve([one], {}, { retry: hedge, timeouts: { perTry: 500, request: 60_000 } }, ["--access-log", log]);
+    await serve([one], {}, { retry: hedge, timeouts: { perTry: 300, request: 60_000 } }, ["--access-log", log]);
     expect(await (await get()).text()).toBe(`1 of ${one.port}`);
     await until(async () => one.givenUp() === one.count - 1);
     const line = await until(async () => {
@@ -278,8 +278,8 @@ describe("hedging", () => {
   }, 20_000);
 
   test("with no try left it goes on until the request's own time is over", async () => {
-    const one = slowServer(() => (one.count === 1 ? 800 : 30_000));
-    await serve([one], {}, { retry: { ...hedge, attempts: 0 }, timeouts: { perTry: 200, request: 3_000 } });
+    const one = slowServer(() => (one.count === 1 ? 500 : 30_000));
+    await serve([one], {}, { retry: { ...hedge, attempts: 0 }, timeouts: { perTry: 200, request: 1_500 } });
     expect(await (await get()).text()).toBe(`1 of ${one.port}`);
     const answer = await get();
     expect([answer.status, answer.headers.get("x-fairlead-reason"), one.count]).toEqual([504, "request_timeout", 2]);
@@ -300,7 +300,7 @@ describe("hedging", () => {
       socket: {
         data(socket) {
           count++;
-          setTimeout(() => socket.end(), 600);
+          setTimeout(() => socket.end(), 900);
         },
       },
     });
@@ -666,16 +666,16 @@ describe("over HTTP/2 to the backend", () => {
       streams.push(stream);
       stream.on("close", () => void (stream.rstCode === constants.NGHTTP2_CANCEL && reset++));
       if (streams.length === 2) setTimeout(() => ok(streams[0]!, "late"), 200);
-      else if (streams.length === 5) ok(stream, "beside");
+      else if (streams.length === 4) ok(stream, "beside");
     });
-    const hedged = { retry: { ...retry, hedge: true }, timeouts: { perTry: 500, request: 30_000 } };
+    const hedged = { retry: { ...retry, attempts: 1, hedge: true }, timeouts: { perTry: 500 } };
     await serve([one], { protocol: "h2c" }, hedged);
     expect(await (await get("/", { method: "POST", body: "x" })).text()).toBe("late");
     await until(async () => reset === 1);
-    // The third and the fourth stay silent, the fifth answers.
+    // The third stays silent, the fourth answers.
     expect(await (await get("/", { method: "POST", body: "x" })).text()).toBe("beside");
-    await until(async () => reset === 3);
-    expect([one.count, one.sessions]).toEqual([5, 1]);
+    await until(async () => reset === 2);
+    expect([one.count, one.sessions]).toEqual([4, 1]);
   });
 
   test("an endpoint that fails is taken out, and idle exchanges end", async () => {
@@ -945,7 +945,7 @@ describe("connections", () => {
           if (!data.seen.includes("\r\n\r\n")) return;
           const text = answer(data.seen, data.number) ?? `${listener.port}`;
           data.seen = "";
-          const wait = text.startsWith("wait") ? 400 : 0;
+          const wait = text.startsWith("wait") ? 800 : 0;
           setTimeout(() => socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`), wait);
         },
         close: () => void open--,
@@ -958,7 +958,7 @@ describe("connections", () => {
   test("are made before they are needed, as many as are said, and again when they die", async () => {
     const one = counting();
     const two = counting();
-    await serve([one, two], { warm: { connections: 3 }, limits: { idleTimeout: 2_500 } });
+    await serve([one, two], { warm: { connections: 3 }, limits: { idleTimeout: 1_500 } });
     await until(async () => one.open() === 3 && two.open() === 3);
     // The old ones go when they have been idle for too long, others come in their place.
     await until(async () => one.made() >= 6 && one.open() === 3);
@@ -1061,6 +1061,33 @@ describe("connections", () => {
     expect((await Promise.all([status(), status(), status()])).sort()).toEqual([200, 503, 503]);
     expect(await first).toBe(200);
   });
+});
+
+test("subsets are backends of their own: what one knows of an endpoint is not what another does", async () => {
+  const [v1, v2] = [server(), server(failing)];
+  const by = (name: string, backend: string) =>
+    rule(name, {
+      match: { headers: [{ name: "x-subset", match: { kind: "exact", value: name } }] },
+      action: { kind: "forward", to: [forwardTo(backend)] },
+    });
+  await proxy.start();
+  const watched = { outlierDetection: { ...detection, consecutive5xx: 1, maxEjectionPercent: 100 } };
+  const rejected = await proxy.control.update({
+    backends: [backend("one"), backend("one/v1", watched), backend("one/v2", watched)],
+    endpoints: [endpoints("one", v1.port, v2.port), endpoints("one/v1", v1.port), endpoints("one/v2", v2.port)],
+    routeTables: [routeTable([by("v1", "one/v1"), by("v2", "one/v2"), rule("all")])],
+    listeners: [plainListener(port)],
+  });
+  expect(rejected).toEqual([]);
+  const of = async (subset: string) => {
+    const answer = await get("/", { headers: { "x-subset": subset } });
+    return `${answer.status} ${answer.headers.get("x-fairlead-reason") ?? "answered"}`;
+  };
+  expect([await of("v1"), await of("v1"), await of("v2"), await of("v2")]).toEqual([
+    ...["200 answered", "200 answered", "503 answered", "503 no_healthy_endpoints"],
+  ]);
+  expect([await of(""), await of("")].sort()).toEqual(["200 answered", "503 answered"]);
+  expect([v1.count, v2.count]).toEqual([3, 2]);
 });
 
 test("policies that make no sense are refused by field", async () => {
