@@ -3,11 +3,14 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createSecureServer, createServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Backend, FilterChain, Listener } from "../../src/model/model.ts";
-import { backend, forwardTo, from, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
+import { backend, forwardTo, freePort, from, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
+import { makeSecret } from "./proxy-secrets.ts";
 
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.log("skipped: transparent sockets need root");
@@ -253,17 +256,57 @@ for (const [family, addresses] of [
       expect(await proxy.control.update({ listeners: [direct] })).toEqual([]);
       expect(await get(addresses.client, to(onPort, near), "-w", "%{exitcode}")).toMatch(closed);
       let lines: string[] = [];
-      const told = (destination: string) => lines.some((line) => line.includes(`"destination":"${destination}"`));
-      while (!told(`${near}:${onPort}`)) {
+      const toldOf = (address: string, port: number) => {
+        const place = `${address.includes(":") ? `[${address}]` : address}:${port}`;
+        return lines.find((line) => line.includes(`"destination":"${place}"`));
+      };
+      while (!toldOf(near, onPort)) {
         await Bun.sleep(50);
         lines = (await Bun.file(join(folder, "access.log")).text()).split("\n");
       }
-      expect(lines.find((line) => line.includes(`"destination":"${near}:${onPort}"`))).toContain("no_destination");
-      expect(told(`${far}:${otherPort}`)).toBe(true);
+      expect(toldOf(near, onPort)).toContain("no_destination");
+      expect(toldOf(far, otherPort)).toBeDefined();
       expect(await proxy.control.update({}, { listeners: ["taken"] })).toEqual([]);
     },
   );
 }
+
+test.skipIf(!isRoot)("HTTP/2 and TLS to backends bear clients' addresses, too, one connection a client", async () => {
+  const alone = new ProxyUnderTest();
+  const { content } = makeSecret(folder, "backend", "orders.test");
+  const connections: string[] = [];
+  const count = (socket: Socket) => connections.push(socket.remoteAddress ?? "");
+  const answer = (request: Http2ServerRequest, response: Http2ServerResponse) =>
+    response.end(`${request.httpVersion} from ${request.socket.remoteAddress}`);
+  const secure = createSecureServer({ allowHTTP1: true, cert: content.certificate, key: content.privateKey }, answer);
+  const plain = createServer(answer);
+  try {
+    for (const one of [secure.on("secureConnection", count), plain.on("connection", count)])
+      await new Promise<void>((done) => one.listen(0, "127.0.0.1", done));
+    const port = freePort();
+    await alone.start();
+    const tls = { authorities: "insecure" } as const;
+    for (const [one, version, more] of [
+      [secure, "1.1", { tls }],
+      [secure, "2.0", { tls, protocol: "h2c" }],
+      [plain, "2.0", { protocol: "h2c" }],
+    ] as const) {
+      const at = (one.address() as { port: number }).port;
+      const update = { ...toServer("one", "127.0.0.1", at, more), routeTables: [routeTable([rule("all")])] };
+      const http = listener("http", { address: "127.0.0.1", port });
+      expect(await alone.control.update({ ...update, listeners: [http] })).toEqual([]);
+      for (const source of ["127.0.0.8", "127.0.0.9", "127.0.0.8", "127.0.0.9"]) {
+        const asked = Bun.spawn(["curl", "-s", "-m", "5", "--interface", source, `http://127.0.0.1:${port}/`]);
+        expect(await new Response(asked.stdout).text()).toBe(`${version} from ${source}`);
+      }
+      expect(connections.splice(0)).toEqual(["127.0.0.8", "127.0.0.9"]);
+    }
+  } finally {
+    await alone.stop();
+    secure.close();
+    plain.close();
+  }
+});
 
 test.skipIf(!isRoot)("who may not make such sockets says so", async () => {
   const powerless = new ProxyUnderTest(
