@@ -3,7 +3,6 @@
 
 import { rmSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
-import { messageOf } from "../base/errors.ts";
 import type { Logger, LogLevel } from "../base/log.ts";
 import type { AccessLogSettings } from "../model/listener-telemetry.ts";
 import type { Composition } from "../model/wire.ts";
@@ -13,9 +12,10 @@ import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FilterRuntime } from "./filters/runtime.ts";
+import { limitsFile } from "./filters/shared-table.ts";
 import { BucketSets } from "./filters/token-bucket.ts";
-import { amongStaying, listening, type Places, toOneStaying } from "./listener/divert.ts";
 import { Listeners } from "./listener/listeners.ts";
+import { PortGroups } from "./listener/port-groups.ts";
 import { Overload } from "./overload.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import { defaultClientTimeouts } from "./server.ts";
@@ -63,11 +63,6 @@ const longestGrace = 1_500;
 /** Milliseconds for handshakes of connections that still come here when others go to the next process already. */
 const longestHandshake = 250;
 
-/** Where all processes count that have the name of an admin socket one after the other, or are workers behind it. */
-export function limitsFile(admin: string): string {
-  return `${admin}.limits`;
-}
-
 /** What the program logs, changed over the admin socket. */
 export interface CurrentLogLevel {
   current: LogLevel;
@@ -82,6 +77,7 @@ export class ProxyProcess {
   readonly startedAt: number;
   draining = false;
   readonly #log: Logger;
+  readonly #ports: PortGroups;
   readonly #state: StateFile | undefined;
   #control: ControlConnection | undefined;
   #admin: AdminSocket | undefined;
@@ -125,6 +121,8 @@ export class ProxyProcess {
     };
     this.listeners = new Listeners(this.runtime);
     this.configuration = new Configuration(this.runtime, this.listeners, options.scopes);
+    const ports = () => new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port));
+    this.#ports = new PortGroups(ports, clock, log);
     this.#state =
       options.state === undefined
         ? undefined
@@ -148,7 +146,7 @@ export class ProxyProcess {
     if (stored) {
       const rejected = await this.configuration.apply({ version: 0, upsert: stored, remove: {} });
       this.#log.info("serving the stored configuration", { ...this.configuration.counts(), rejected: rejected.length });
-      this.#chooseByHash();
+      this.#ports.joined();
     }
     this.#control = new ControlConnection(this.options.control, this.runtime.clock, this.#log.child("control"), {
       hello: async () => ({
@@ -164,7 +162,7 @@ export class ProxyProcess {
       update: async (update) => {
         const rejected = await this.configuration.apply(update);
         this.configuration.version = update.version;
-        if (update.version === 1) this.#chooseByHash();
+        if (update.version === 1) this.#ports.joined();
         // What is in force is the same for all workers.
         if (worker === undefined || worker.number === 1) this.#state?.changed();
         for (const { resource, name, reason } of rejected) this.#log.warn("rejected", { resource, name, reason });
@@ -187,34 +185,6 @@ export class ProxyProcess {
     return this.#drained;
   }
 
-  #onListening(run: (of: typeof listening, ports: ReadonlySet<number>) => unknown): boolean {
-    try {
-      run(listening, new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port)));
-      return true;
-    } catch (error) {
-      this.#log.warn("connections that are being made just now may be reset", { reason: messageOf(error) });
-      return false;
-    }
-  }
-
-  /** Undoes what a hand-over left to ports that go on. */
-  #chooseByHash(): void {
-    this.#onListening(({ chooseByHash }, ports) => chooseByHash(ports));
-  }
-
-  /** Lets others have what connects from now on; resolves when nothing is on its way to this process any more. */
-  async #divert(milliseconds: number, successors: number | undefined): Promise<void> {
-    const leaving = this.options.worker?.composition.workers ?? 1;
-    const places: Places = { leaving, staying: successors ?? leaving };
-    const diverted = this.#onListening(({ choose, hearNoSyn }, ports) => {
-      if (places.staying > 0) choose(ports, amongStaying(places));
-      if (successors !== undefined) hearNoSyn(ports);
-    });
-    if (!diverted) return;
-    await new Promise<void>((resolve) => void this.runtime.clock.after(milliseconds, resolve));
-    if (places.staying > 0) this.#onListening(({ choose }, ports) => choose(ports, toOneStaying(places)));
-  }
-
   async #drain(deadline: number, successors: number | undefined): Promise<void> {
     this.draining = true;
     this.#log.info("draining", { deadline, connections: this.runtime.connections.open });
@@ -222,7 +192,8 @@ export class ProxyProcess {
     this.#control?.dispose();
     await this.configuration.end();
     await this.#state?.end();
-    await this.#divert(Math.min(longestHandshake, deadline / 20), successors);
+    const leaving = this.options.worker?.composition.workers ?? 1;
+    await this.#ports.leave(Math.min(longestHandshake, deadline / 20), leaving, successors);
     this.runtime.idleGrace = Math.min(longestGrace, deadline / 20);
     this.listeners.drain();
     flushWritten();

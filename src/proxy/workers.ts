@@ -11,7 +11,7 @@ import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { serveCombinedAdmin } from "./admin/combined-server.ts";
 import { type Arguments, workerAdmin } from "./arguments.ts";
-import { limitsFile } from "./proxy.ts";
+import { limitsFile } from "./filters/shared-table.ts";
 
 /** To a worker: finish within `deadline` milliseconds; see {@link ProxyProcess.drain}. */
 export interface DrainMessage {

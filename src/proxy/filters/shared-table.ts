@@ -22,6 +22,11 @@ const fileSize = headerSize + slots * (4 + 8);
 /** Nanoseconds of a millisecond. */
 const nano = 1_000_000;
 
+/** Where the table is of all processes that have the name of an admin socket one after the other, or are workers behind it. */
+export function limitsFile(admin: string): string {
+  return `${admin}.limits`;
+}
+
 /** What a bucket is asked: all times in whole nanoseconds since the table's beginning. */
 export interface Cell {
   /** Between two tokens. */
