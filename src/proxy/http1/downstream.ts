@@ -43,9 +43,8 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   #answerChunked = false;
   #closeAfter = false;
   #halfClosed = false;
-  /** Nothing more is sent: once all has left, or already. */
+  /** Nothing more is sent, once all has left. */
   #halfEnded = false;
-  #shutWhenDrained = false;
   #left = false;
   /** No request has come yet. */
   #fresh = true;
@@ -125,7 +124,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
 
   protected drained(): void {
     this.#active = turn.now;
-    if (this.#shutWhenDrained) this.#shut();
+    if (this.#halfEnded) this.halfEnd();
     this.#exchange?.downstreamDrained();
   }
 
@@ -365,13 +364,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   halfEnd(): void {
     this.#halfEnded = true;
     this.flush();
-    if (this.queued > 0) this.#shutWhenDrained = true;
-    else this.#shut();
-  }
-
-  #shut(): void {
-    this.#shutWhenDrained = false;
-    if (!this.closed) (this.wire as ListenerWire).shutdown();
+    if (this.queued === 0 && !this.closed) (this.wire as ListenerWire).shutdown();
   }
 
   end(trailers?: HeaderBlock): void {
