@@ -47,8 +47,6 @@ interface Options {
   readonly grpc?: boolean;
   /** Who takes part; `fairlead`, `nginx`, `haproxy` and `envoy` unless given. */
   readonly who?: readonly Name[];
-  /** Left out, and why. */
-  readonly without?: { readonly name: Name; readonly why: string };
 }
 
 const usual: readonly Name[] = ["fairlead", "nginx", "haproxy", "envoy"];
@@ -120,7 +118,6 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       ...args: string[]
     ) => {
       if (!who.includes(name)) return;
-      if (options.without?.name === name) return console.log(`${name} is left out: ${options.without.why}`);
       if (!program) {
         console.log(`${name} is not there and is left out`);
         return;

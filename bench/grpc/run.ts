@@ -9,13 +9,9 @@ import { h2load, perSecond } from "../loads.ts";
 const calls = Number(process.argv[2] ?? 50_000);
 const rounds = Number(process.argv[3] ?? 3);
 need("h2load", "nghttp2-client");
-const without = {
-  name: "nginx",
-  why: "its calls on a kept connection to this backend (Bun's node:http2) fail",
-} as const;
 
 await withContenders(
-  { origin: [join(import.meta.dir, "backend.ts")], http2: true, grpc: true, without },
+  { origin: [join(import.meta.dir, "backend.ts")], http2: true, grpc: true },
   async ({ contenders, folder }) => {
     const message = join(folder, "message");
     writeFileSync(message, Buffer.from([0, 0, 0, 0, 5, 10, 3, 97, 98, 99]));

@@ -16,6 +16,7 @@ import { PeerSettings } from "./peer-settings.ts";
 import { FrameReader, type FrameSink } from "./reader.ts";
 import { connectionWindow, ReceiveWindow } from "./receive-window.ts";
 import { RecentResets } from "./recent-resets.ts";
+import { StalledStreams } from "./stalled-streams.ts";
 import type { Http2Stream } from "./stream.ts";
 import { Streams } from "./streams.ts";
 
@@ -28,6 +29,8 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   readonly output: FrameOutput;
   readonly encoder = new HpackEncoder();
   readonly streams = new Streams();
+  /** Those whose content waits. */
+  readonly stalled: StalledStreams;
   /** No frames are taken any more. */
   closed = false;
   /** What we may send on all streams together. */
@@ -48,8 +51,6 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   readonly #windowFollows: boolean;
   readonly #receiveWindow = new ReceiveWindow();
   #begun = false;
-  #waiting = new Set<Http2Stream>();
-  #pumping = false;
   readonly #resets = new RecentResets();
   /** When a frame last began. */
   #progress = turn.now;
@@ -59,6 +60,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   constructor(wire: Wire, deadlines: Deadlines, toServer: boolean) {
     super();
     this.output = new FrameOutput(wire);
+    this.stalled = new StalledStreams(this.output);
     this.deadlines = deadlines;
     this.peer = new PeerSettings(toServer);
     // Streams of many clients share a connection to a backend: one that is slow may not hold up the others' window.
@@ -98,7 +100,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   }
 
   onDrain(): void {
-    if (this.output.drain()) this.pump();
+    if (this.output.drain()) this.stalled.pump(this);
   }
 
   /** The peer sends no more: what it has not finished, it never will. */
@@ -110,7 +112,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     this.closed = true;
     this.output.discard();
     const streams = this.streams.clear();
-    this.#waiting.clear();
+    this.stalled.clear();
     breakAll(streams);
     if (this.#left) return;
     this.#left = true;
@@ -309,7 +311,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     }
     this.output.frame(FrameType.settings, Flag.ack, 0, bytes, 0, 0);
     this.greeted();
-    this.pump();
+    this.stalled.pump(this);
   }
 
   settingsAcknowledged(): void {
@@ -332,7 +334,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     if (id === 0) {
       this.sendWindow += increment;
       if (this.sendWindow > maxWindow) this.connectionError(ErrorCode.flowControlError, "a window above 2^31-1");
-      else this.pump();
+      else this.stalled.pump(this);
       return;
     }
     const stream = this.streams.get(id);
@@ -342,7 +344,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     }
     stream.sendWindow += increment;
     if (stream.sendWindow > maxWindow) this.streamError(id, ErrorCode.flowControlError);
-    else if (this.#waiting.has(stream)) this.pump();
+    else if (this.stalled.has(stream)) this.stalled.pump(this);
   }
 
   // ----------------------------------------------------------------------------------------------------------- windows
@@ -366,30 +368,10 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
     this.#guard.sentData();
   }
 
-  waits(stream: Http2Stream): void {
-    this.#waiting.add(stream);
-  }
-
-  waitsNoMore(stream: Http2Stream): void {
-    this.#waiting.delete(stream);
-  }
-
-  /** Sends what waits, a frame of each stream in turn, as far as windows and the kernel permit. */
-  protected pump(): void {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    let moved = true;
-    while (moved && this.#waiting.size > 0 && !this.output.blocked && !this.closed) {
-      moved = false;
-      for (const stream of [...this.#waiting]) if (stream.pump()) moved = true;
-    }
-    this.#pumping = false;
-  }
-
   /** Of streams: this one is over. `unread` bytes of it will not be passed on. */
   left(stream: Http2Stream, unread: number): void {
     this.streams.delete(stream.id);
-    this.#waiting.delete(stream);
+    this.stalled.delete(stream);
     if (unread > 0) this.consumed(unread);
     this.streamOver(stream);
   }

@@ -174,7 +174,7 @@ export abstract class Http2Stream {
       this.connection.holds(end - at);
     }
     this.active = turn.now;
-    this.connection.waits(this);
+    this.connection.stalled.add(this);
     return false;
   }
 
@@ -235,7 +235,7 @@ export abstract class Http2Stream {
   /** Sends one frame of what waits. Returns whether something happened. */
   pump(): boolean {
     if (this.gone) {
-      this.connection.waitsNoMore(this);
+      this.connection.stalled.delete(this);
       return false;
     }
     const piece = this.#pending[0];
@@ -251,7 +251,7 @@ export abstract class Http2Stream {
       if (at === piece.end) this.#pending.shift();
     }
     if (this.#pending.length > 0 || this.connection.output.blocked) return piece !== undefined;
-    this.connection.waitsNoMore(this);
+    this.connection.stalled.delete(this);
     if (this.#pendingEnd !== undefined) {
       const { trailers } = this.#pendingEnd;
       this.#pendingEnd = undefined;
@@ -281,7 +281,7 @@ export abstract class Http2Stream {
     this.localDone = true;
     this.#dropPending();
     this.#pendingEnd = undefined;
-    this.connection.waitsNoMore(this);
+    this.connection.stalled.delete(this);
   }
 
   #dropPending(): void {
