@@ -41,9 +41,9 @@ export interface AccessRecord {
   readonly backend: string | undefined;
   readonly endpoint: Place | undefined;
   readonly upstreamLocal: Place | undefined;
-  /** Where the client connected to. */
+  /** The listener's address. */
   readonly local: Place;
-  /** Of who connected. */
+  /** Of who connected, and where to. */
   readonly addresses: ProxyAddresses | undefined;
   /** The client: who connected, or for whom a trusted hop says that it forwards. */
   readonly source: string;

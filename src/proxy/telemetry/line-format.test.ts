@@ -136,6 +136,21 @@ test("the id of the trace, and who the client is where hops are believed", () =>
   );
 });
 
+test("where the client connected to is told by its connection, or by the listener once that is closed", () => {
+  const template = "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%";
+  const came = { source: "10.98.0.254", sourcePort: 40000 };
+  expect(text(template, { addresses: { ...came, destination: "203.0.113.5", destinationPort: 443 } })).toBe(
+    "203.0.113.5:443 203.0.113.5 443",
+  );
+  expect(text(template, { addresses: { ...came, destination: "0.0.0.0", destinationPort: 80 } })).toBe(
+    "10.97.0.1:80 10.97.0.1 80",
+  );
+  const direct = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_PORT% %UPSTREAM_LOCAL_ADDRESS%";
+  expect(text(direct, { source: "203.0.113.9", upstreamLocal: { address: "10.0.0.1", port: 5 } })).toBe(
+    "10.98.0.254:40000 0 10.0.0.1:5",
+  );
+});
+
 const anyText = fc.oneof(
   fc.string({ unit: "binary" }),
   fc.string({ unit: fc.integer({ min: 0, max: 255 }).map((code) => String.fromCharCode(code)) }),

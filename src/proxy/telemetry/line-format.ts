@@ -6,6 +6,7 @@ import { hostname } from "node:os";
 import { type AccessLogOperator, type AccessLogSettings, templatePieces } from "../../model/listener-telemetry.ts";
 import { type HeaderBlock, Kind } from "../headers.ts";
 import { kindOf } from "../http1/fields.ts";
+import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { uuidLength } from "../uuid.ts";
 import type { AccessRecord } from "./access-record.ts";
 import {
@@ -298,7 +299,7 @@ function numberOf(what: number, record: AccessRecord): number {
     case What.attempts:
       return record.attempts;
     case What.localPort:
-      return record.local.port;
+      return localPort(record);
     default:
       return clientPort(record);
   }
@@ -315,7 +316,7 @@ function textOf(what: number, record: AccessRecord): string | undefined {
     case What.tlsVersion:
       return record.tlsVersion;
     case What.localAddress:
-      return record.local.address;
+      return localAddress(record);
     case What.source:
       return record.source;
     case What.directSource:
@@ -341,6 +342,20 @@ function writePlace(to: Buffer, at: number, what: number, record: AccessRecord):
   if (what === What.direct) return addressPort(to, at, addresses?.source ?? record.source, addresses?.sourcePort ?? 0);
   const place = what === What.endpoint ? record.endpoint : what === What.local ? record.local : record.upstreamLocal;
   return place === undefined ? at : addressPort(to, at, place.address, place.port);
+}
+
+/** Where a client connected to: its connection says so, or what a redirection took it from; else the listener's address. */
+function localAddress({ addresses, local }: AccessRecord): string {
+  return isKnown(addresses) ? addresses.destination : local.address;
+}
+
+function localPort({ addresses, local }: AccessRecord): number {
+  return isKnown(addresses) ? addresses.destinationPort : local.port;
+}
+
+/** Of a connection that was closed before it was asked, no address is known. */
+function isKnown(addresses: AccessRecord["addresses"]): addresses is ProxyAddresses {
+  return addresses !== undefined && addresses.destination !== "0.0.0.0" && addresses.destination !== "::";
 }
 
 /** The port of a client for whom others speak is not known: 0. */

@@ -4,7 +4,7 @@ import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { type Reason, reasons } from "../reason.ts";
 import type { AccessRecord, Place } from "./access-record.ts";
-import { type ListenerTelemetry, localPlace, writeLines } from "./watched.ts";
+import { type ListenerTelemetry, writeLines } from "./watched.ts";
 
 export interface Relay {
   readonly protocol: "TCP" | "UDP";
@@ -48,7 +48,7 @@ export function tellRelayed(telemetry: ListenerTelemetry, now: number, relay: Re
     backend: relay.backend,
     endpoint: relay.endpoint,
     upstreamLocal: undefined,
-    local: localPlace(addresses, telemetry.local),
+    local: telemetry.local,
     addresses,
     source: addresses.source,
     serverName: relay.serverName,

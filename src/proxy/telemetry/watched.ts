@@ -48,14 +48,6 @@ export function writeLines({ logs }: ListenerTelemetry, record: AccessRecord): v
   }
 }
 
-/** Where a client connected to: its connection says so, or what a redirection took it from; else the listener's address. */
-export function localPlace(addresses: ProxyAddresses | undefined, listener: Place): Place {
-  if (addresses === undefined) return listener;
-  const { destination, destinationPort } = addresses;
-  if (destination === "0.0.0.0" || destination === "::") return listener;
-  return { address: destination, port: destinationPort };
-}
-
 /** What is known of a request at its end. */
 export interface RequestEnd
   extends Pick<AccessRecord, "authority" | "path" | "status" | "flags" | "bytesReceived" | "bytesSent" | "route"> {
@@ -211,7 +203,7 @@ export class Watched implements AccessRecord {
   }
 
   get local(): Place {
-    return localPlace(this.addresses, this.#telemetry.local);
+    return this.#telemetry.local;
   }
 
   get addresses(): ProxyAddresses | undefined {
