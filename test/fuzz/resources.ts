@@ -123,13 +123,14 @@ const rules: readonly object[] = [
   {
     ...{ from, name: "policies", match: { path: { kind: "prefix", value: "/p", ignoreCase: true } }, filters: [] },
     action: { kind: "forward", to: [share("one", [{ from, kind: "requestHeaders", change }])] },
-    timeouts: { request: 1_000, perTry: 100, idle: 50 },
+    timeouts: { request: 1_000, perTry: 100, idle: 50, stream: 2_000 },
     retry: {
       ...{ attempts: 2, on: ["5xx", "connect-failure"], statuses: [429], backoff: { base: 25, max: 250 } },
-      ...{ retryAfter: 100, elsewhere: true, methods: ["GET"] },
+      ...{ retryAfter: 100, elsewhere: true, methods: ["GET"], hedge: true },
     },
     hash: [{ kind: "header", name: "x-a" }, { kind: "cookie", name: "h", path: "/", ttl: 60 }, { kind: "source" }],
     persistence: { carrier: { kind: "cookie", name: "s", ttl: 60 }, keeps: "endpoint", fallback: false },
+    attemptCount: { request: true, response: true },
   },
   {
     ...{ from, name: "redirect", match: { path: { kind: "segments", value: "/r" } }, filters: [] },
@@ -156,6 +157,7 @@ const backends: readonly object[] = [
   },
   {
     ...{ name: "three", from, protocol: "http1", balance: { kind: "ringHash", minSize: 16, maxSize: 64 } },
+    ...{ warm: { connections: 2, ratio: 1.5 }, limits: { idleConnections: 4 } },
     ...{ connectTimeout: 1_000, retryBudget: { kind: "ratio", ratio: 0.2, minPerSecond: 1, ttl: 10_000 } },
     tls: {
       ...{ authorities: "secret/test/authority", serverName: "one.example", certificate: "secret/test/certificate" },
