@@ -340,7 +340,8 @@ function writePlace(to: Buffer, at: number, what: number, record: AccessRecord):
   if (what === What.remote) return addressPort(to, at, record.source, clientPort(record));
   const { addresses } = record;
   if (what === What.direct) return addressPort(to, at, addresses?.source ?? record.source, addresses?.sourcePort ?? 0);
-  const place = what === What.endpoint ? record.endpoint : what === What.local ? record.local : record.upstreamLocal;
+  if (what === What.local) return addressPort(to, at, localAddress(record), localPort(record));
+  const place = what === What.endpoint ? record.endpoint : record.upstreamLocal;
   return place === undefined ? at : addressPort(to, at, place.address, place.port);
 }
 
