@@ -3,7 +3,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Backend } from "../../src/model/model.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { forwardAll, freePort, ProxyUnderTest } from "./proxy-harness.ts";
 import { eventually } from "./stack.ts";
 
 type Detection = NonNullable<Backend["outlierDetection"]>;
@@ -38,13 +38,12 @@ async function serve(count: number, outlierDetection: Detection): Promise<void> 
     });
     return Object.assign(one, { port: server.port!, stop: () => void server.stop(true) });
   });
-  const rejected = await proxy.control.update({
-    backends: [backend("one", { outlierDetection })],
-    endpoints: [endpoints("one", ...servers.map((server) => server.port))],
-    routeTables: [routeTable([rule("all")])],
-    listeners: [plainListener(port)],
-  });
-  expect(rejected).toEqual([]);
+  await forwardAll(
+    proxy,
+    port,
+    servers.map((server) => server.port),
+    { outlierDetection },
+  );
 }
 
 /** Who answered so many requests. */

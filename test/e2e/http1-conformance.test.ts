@@ -4,7 +4,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { converse, readMessages } from "./http-reference.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { forwardAll, freePort, ProxyUnderTest } from "./proxy-harness.ts";
 
 interface Case {
   /** RFC 9112's section, or one of RFC 9110 with its number before it. */
@@ -367,13 +367,7 @@ beforeAll(async () => {
   });
   cleanup = () => listener.stop(true);
   await proxy.start();
-  const rejected = await proxy.control.update({
-    backends: [backend("one")],
-    endpoints: [endpoints("one", listener.port)],
-    routeTables: [routeTable([rule("all")])],
-    listeners: [plainListener(port)],
-  });
-  expect(rejected).toEqual([]);
+  await forwardAll(proxy, port, listener.port);
 });
 
 afterAll(async () => {

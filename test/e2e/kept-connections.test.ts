@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Socket } from "bun";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { forwardAll, freePort, ProxyUnderTest } from "./proxy-harness.ts";
 import { RawClient, rawBackend } from "./proxy-raw.ts";
 
 const proxy = new ProxyUnderTest();
@@ -18,13 +18,7 @@ const server = rawBackend((socket, text) => {
 
 beforeAll(async () => {
   await proxy.start();
-  const rejected = await proxy.control.update({
-    backends: [backend("one")],
-    endpoints: [endpoints("one", server.port)],
-    routeTables: [routeTable([rule("all")])],
-    listeners: [plainListener(port)],
-  });
-  expect(rejected).toEqual([]);
+  await forwardAll(proxy, port, server.port);
 });
 
 afterAll(async () => {

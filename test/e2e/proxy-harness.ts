@@ -233,3 +233,19 @@ export function rule(name: string, more: Partial<Rule> = {}): Rule {
 export function routeTable(rules: readonly Rule[], hosts: readonly string[] = ["*"]): RouteTable {
   return { name: "main", from, hosts: [{ names: hosts, rules }] };
 }
+
+/** The proxy serves one plain port there, and gives everything to what listens at `to`. Throws when it refuses. */
+export async function forwardAll(
+  proxy: ProxyUnderTest,
+  port: number,
+  to: number | readonly number[],
+  more: Partial<Backend> = {},
+): Promise<void> {
+  const rejected = await proxy.control.update({
+    backends: [backend("one", more)],
+    endpoints: [endpoints("one", ...[to].flat())],
+    routeTables: [routeTable([rule("all")])],
+    listeners: [plainListener(port)],
+  });
+  if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
+}

@@ -1,9 +1,10 @@
 // The proxy program as a whole: spawned, configured over its control socket, spoken to over loopback. Needs no privileges.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, statSync } from "node:fs";
 import { fingerprint } from "../../src/model/fingerprint.ts";
 import type { Backend } from "../../src/model/model.ts";
+import { eachTest } from "./each-test.ts";
 import {
   backend,
   endpoints,
@@ -19,16 +20,9 @@ import { exchange, RawClient, rawBackend } from "./proxy-raw.ts";
 
 let proxy: ProxyUnderTest;
 let port: number;
-const ends: (() => void)[] = [];
-
-beforeEach(async () => {
-  proxy = new ProxyUnderTest();
-  port = freePort();
-});
-
-afterEach(async () => {
-  await proxy.stop();
-  for (const end of ends.splice(0)) end();
+const ends = eachTest((fresh, free) => {
+  proxy = fresh;
+  port = free;
 });
 
 /** A backend that says its name, and what it was asked. */

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { ask, downgrades } from "./downgrade-cases.ts";
 import { HttpPeer, peerNames, peerProgram, type Spoken } from "./http-peers.ts";
 import { ReferenceOrigin } from "./http-reference.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { forwardAll, freePort, ProxyUnderTest } from "./proxy-harness.ts";
 import { misunderstood } from "./smuggled.ts";
 import { lenient, noted, smugglingCases } from "./smuggling-cases.ts";
 
@@ -51,17 +51,6 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Makes what listens there our backend. */
-async function forwardTo(to: number, protocol: "http1" | "h2c"): Promise<void> {
-  const rejected = await proxy.control.update({
-    backends: [backend("one", { protocol })],
-    endpoints: [endpoints("one", to)],
-    routeTables: [routeTable([rule("all")])],
-    listeners: [plainListener(port)],
-  });
-  expect(rejected).toEqual([]);
-}
-
 function origin(): ReferenceOrigin {
   const made = new ReferenceOrigin(false);
   cleanups.push(() => made.stop());
@@ -77,7 +66,7 @@ async function start(name: (typeof peers)[number], to: number, spoken: Spoken): 
 describe.each(peers)("%s", (name) => {
   test("in front of us, speaking HTTP/2 to us", async () => {
     const kept = origin();
-    await forwardTo(kept.port, "http1");
+    await forwardAll(proxy, port, kept.port);
     const peer = await start(name, port, { front: "http1", back: "h2c" });
     const excused = (one: string) => noted(lenient, name, one) || noted(lenientToHttp2, name, one);
     const cases = smugglingCases.filter((one) => one.name !== refusedUpgrade);
@@ -88,7 +77,7 @@ describe.each(peers)("%s", (name) => {
   test("behind us, spoken to in HTTP/2, for clients of HTTP/1.1 and of HTTP/2", async () => {
     const kept = origin();
     const peer = await start(name, kept.port, { front: "h2c", back: "http1" });
-    await forwardTo(peer.port, "h2c");
+    await forwardAll(proxy, port, peer.port, { protocol: "h2c" });
     const cases = smugglingCases.filter((one) => name !== "nginx" || !hasTrailers.has(one.name));
     expect(await misunderstood(port, kept, name, cases)).toEqual([]);
     expect(kept.seen.length).toBeGreaterThan(50);

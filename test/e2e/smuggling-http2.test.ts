@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { ask, downgrades } from "./downgrade-cases.ts";
 import { HttpPeer, peerNames, peerProgram } from "./http-peers.ts";
 import { converse, field, ReferenceOrigin, readMessages } from "./http-reference.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { forwardAll, freePort, ProxyUnderTest } from "./proxy-harness.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "fl-t-downgrade-"));
 const proxy = new ProxyUnderTest();
@@ -17,13 +17,7 @@ const origin = new ReferenceOrigin(true);
 
 beforeAll(async () => {
   await proxy.start();
-  const rejected = await proxy.control.update({
-    backends: [backend("one")],
-    endpoints: [endpoints("one", origin.port)],
-    routeTables: [routeTable([rule("all")])],
-    listeners: [plainListener(port)],
-  });
-  expect(rejected).toEqual([]);
+  await forwardAll(proxy, port, origin.port);
 });
 
 afterAll(async () => {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HttpPeer, peerNames, peerProgram } from "./http-peers.ts";
 import { converse, field, ReferenceOrigin, readMessages } from "./http-reference.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { endpoints, forwardAll, freePort, ProxyUnderTest } from "./proxy-harness.ts";
 import { rawBackend } from "./proxy-raw.ts";
 import { canary, inParallel, misunderstood, placed } from "./smuggled.ts";
 import { hidden, noted, refusedBehind, type SmugglingCase, smugglingCases } from "./smuggling-cases.ts";
@@ -27,13 +27,7 @@ const cleanups: (() => unknown)[] = [];
 
 beforeAll(async () => {
   await proxy.start();
-  const rejected = await proxy.control.update({
-    backends: [backend("one")],
-    endpoints: [endpoints("one", origin.port)],
-    routeTables: [routeTable([rule("all")])],
-    listeners: [plainListener(port)],
-  });
-  expect(rejected).toEqual([]);
+  await forwardAll(proxy, port, origin.port);
 });
 
 afterAll(async () => {

@@ -1,7 +1,7 @@
 // TLS from the proxy to backends: whom it trusts, by which names, with which certificate of its own, and what becomes of
 // connections when secrets change. Needs openssl; no privileges.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createSecureServer } from "node:http2";
@@ -10,30 +10,15 @@ import { join } from "node:path";
 import tls from "node:tls";
 import type { Backend } from "../../src/model/model.ts";
 import type { UpstreamTls } from "../../src/model/upstream-policies.ts";
-import {
-  backend,
-  endpoints,
-  freePort,
-  from,
-  ProxyUnderTest,
-  plainListener,
-  routeTable,
-  rule,
-} from "./proxy-harness.ts";
+import { eachTest } from "./each-test.ts";
+import { backend, endpoints, from, type ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
 import { RawClient } from "./proxy-raw.ts";
 
 let proxy: ProxyUnderTest;
 let port: number;
-const ends: (() => void)[] = [];
-
-beforeEach(() => {
-  proxy = new ProxyUnderTest();
-  port = freePort();
-});
-
-afterEach(async () => {
-  await proxy.stop();
-  for (const end of ends.splice(0)) end();
+const ends = eachTest((fresh, free) => {
+  proxy = fresh;
+  port = free;
 });
 
 function openssl(...args: readonly string[]): void {
