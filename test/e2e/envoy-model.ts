@@ -36,6 +36,7 @@ export function envoyFromModel(
                     ...type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
                     stat_prefix: "main",
                     use_remote_address: true,
+                    upgrade_configs: [{ upgrade_type: "CONNECT" }],
                     http_filters: [
                       filter("cors", "extensions.filters.http.cors.v3.Cors"),
                       filter("fault", "extensions.filters.http.fault.v3.HTTPFault"),
@@ -75,6 +76,13 @@ function stringMatch(match: Exclude<StringMatch, { kind: "present" }>): Json {
 
 function matchOf(match: Match): Json {
   const { path } = match;
+  if (match.method === "CONNECT") {
+    const hosts = (match.headers ?? []).filter(({ name }) => name === "host");
+    return {
+      connect_matcher: {},
+      headers: hosts.map(({ match: one }) => ({ name: ":authority", string_match: stringMatch(one as never) })),
+    };
+  }
   const valued = (name: string, one: StringMatch, present: string) =>
     one.kind === "present" ? { name, [present]: true } : { name, string_match: stringMatch(one) };
   const headers = (match.headers ?? []).map(({ name, match: one }) => valued(name, one, "present_match"));
@@ -170,6 +178,9 @@ function route(rule: Rule): Json {
     route: {
       ...(clusters.length === 1 ? { cluster: clusters[0]!.name } : { weighted_clusters: { clusters } }),
       ...action,
+      ...(does.connect && {
+        upgrade_configs: [{ upgrade_type: "CONNECT", ...(does.connect === "terminate" && { connect_config: {} }) }],
+      }),
       ...(rule.timeouts?.request !== undefined && { timeout: seconds(rule.timeouts.request) }),
       ...(rule.timeouts?.stream !== undefined && {
         max_stream_duration: { max_stream_duration: seconds(rule.timeouts.stream) },

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Filter } from "../../src/model/filters.ts";
-import type { Action, Backend, Match, Rule } from "../../src/model/model.ts";
+import type { Action, Backend, Forward, Match, Rule } from "../../src/model/model.ts";
 import { envoyMissing, envoyProgram } from "./envoy.ts";
 import { envoyFromModel } from "./envoy-model.ts";
 import {
@@ -22,6 +22,7 @@ import {
   routeTable,
   rule,
 } from "./proxy-harness.ts";
+import { RawClient } from "./proxy-raw.ts";
 
 interface Ask {
   /** Put behind the scenario's own path. */
@@ -470,7 +471,17 @@ describe.skipIf(!program)("beside Envoy", () => {
         rule(`s${index}`, { ...more, match: { path: { kind: "segments", value: `/s${index}` }, ...more.match } }),
       ),
     );
-    const table = routeTable(rules);
+    const table = routeTable([
+      ...rules,
+      rule("tunnel", {
+        match: { method: "CONNECT", headers: [exact("host", "tunnel.example:80")] },
+        action: { ...(forward("one") as Forward), connect: "terminate" },
+      }),
+      rule("tunnel to nobody", {
+        match: { method: "CONNECT", headers: [exact("host", "gone.example:80")] },
+        action: { ...(forward("gone") as Forward), connect: "terminate" },
+      }),
+    ]);
     await proxy.start();
     const rejected = await proxy.control.update({
       backends,
@@ -523,6 +534,29 @@ describe.skipIf(!program)("beside Envoy", () => {
     }
     return results;
   };
+
+  test("CONNECT that ends here is a tunnel to the rule's backend, or a 503 where nobody takes the connection", async () => {
+    const through = async (port: number, target: string, key: string) => {
+      const client = await RawClient.connect(port);
+      client.send(`CONNECT ${target} HTTP/1.1\r\nhost: ${target}\r\n\r\n`);
+      const first = (await client.read((seen) => seen.includes("\r\n\r\n"))).slice(0, 12);
+      client.send(`GET /inside HTTP/1.1\r\nhost: a.example\r\nx-key: ${key}\r\nconnection: close\r\n\r\n`);
+      const all = first.endsWith("200") ? await client.read(() => false) : "";
+      client.close();
+      return {
+        first,
+        inside: /\r\n\r\nHTTP\/1.1 (\d+)/.exec(all)?.[1],
+        good: all.endsWith("good"),
+        attempts: attempts.get(key),
+      };
+    };
+    const mine = await through(ours, "tunnel.example:80", "ours connect");
+    expect(mine).toMatchObject({ first: "HTTP/1.1 200", inside: "200", good: true });
+    expect(mine).toEqual(await through(theirs, "tunnel.example:80", "theirs connect"));
+    const nobody = await through(ours, "gone.example:80", "-");
+    expect(nobody.first).toBe("HTTP/1.1 503");
+    expect(nobody).toEqual(await through(theirs, "gone.example:80", "-"));
+  });
 
   test.each(scenarios.map((one, index) => [one.name, index, one] as const))("%s", async (_name, index, one) => {
     const [mine, envoys] = [await askAll("ours", index), await askAll("theirs", index)];
