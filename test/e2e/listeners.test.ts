@@ -358,6 +358,37 @@ test("one port: TLS passed through by exact name and wildcard, ended for others,
   expect(seen(await secure("web.example", get("web.example"), pieces))).toMatchObject({ host: "web.example" });
 });
 
+test("a chain is found by what a client offers, where it comes from and where it wanted to go", async () => {
+  const one = makeSecret(folder, "one", "one.example");
+  const words = await serve((socket) => socket.once("data", (bytes) => socket.end(`words ${bytes}`)));
+  const context = { certificates: [one.name], alpn: ["imap", "http/1.1"] };
+  const chains = listener(
+    { when: { kind: "tls", protocols: ["imap", "pop3"] }, tls: context, serve: tcp(forwardTo("words")) },
+    { when: { kind: "tls" }, tls: context, serve: routes },
+    { when: { kind: "plain", source: ["192.0.2.0/24"], destinationPorts: [25] }, serve: tcp(forwardTo("words")) },
+    { when: { kind: "plain", source: ["192.0.2.0/24"] }, serve: routes },
+  );
+  await put({
+    secrets: [one],
+    backends: [backend("one"), backend("words", { protocol: "tcp" })],
+    endpoints: [endpoints("one", http.port!), endpoints("words", words)],
+    routeTables: [routeTable([rule("all")])],
+    listeners: [{ ...chains, proxyProtocol: true }],
+  });
+  const header = (source: string, at: number) => `PROXY TCP4 ${source} 198.51.100.7 4000 ${at}\r\n`;
+  expect(await say(header("192.0.2.1", 25), "hello")).toBe("words hello");
+  expect(await say(header("192.0.2.1", 80), get("a.example"))).toStartWith("HTTP/1.1 200 ");
+  expect(await say(header("203.0.113.1", 80), get("a.example"))).toMatch(/^(reset)?$/);
+  await put({ listeners: [chains] });
+  expect(await secure("one.example", "hello", { ALPNProtocols: ["imap"] })).toMatchObject({ text: "words hello" });
+  expect(seen(await secure("one.example", get("one.example")))).toMatchObject({ host: "one.example" });
+  // Of the connection itself, where no header says anything.
+  expect(await say(get("a.example"))).toMatch(/^(reset)?$/);
+  const here = { kind: "plain", destination: ["127.0.0.0/8"], destinationPorts: [port] } as const;
+  await put({ listeners: [listener({ when: here, serve: routes })] });
+  expect(await say(get("a.example"))).toStartWith("HTTP/1.1 200 ");
+});
+
 test("a request for the host of another chain is misdirected, whether or not its routes are here", async () => {
   const one = makeSecret(folder, "one", "*.example");
   const context = { certificates: [one.name], alpn: [] };
