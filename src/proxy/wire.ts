@@ -1,6 +1,6 @@
 // A connected byte stream as the codecs use it, and the outgoing side that they share. What is written in one turn of the event
 // loop is joined in one buffer and leaves in one system call; what the kernel does not take waits in a backlog, and the writer
-// is told to wait. Bun's sockets are a `Wire` as they are; TLS ones are adapted in `listener/tls.ts`.
+// is told to wait. Bun's sockets are a `Wire` as they are; TLS ones are adapted in `listener/stream.ts`.
 
 import { Deadline } from "./deadlines.ts";
 
