@@ -12,6 +12,7 @@ import {
   routeTable,
   statsTable,
   statusTable,
+  upgradeInWords,
 } from "./proxy-tables.ts";
 
 const from = { kind: "Service", namespace: "shop", name: "cart", field: "" };
@@ -32,6 +33,21 @@ test("a proxy's types are synced, stale, refused or not sent, and since when", (
   expect(header.slice(2, 7)).toEqual(["CDS", "EDS", "LDS", "RDS", "SDS"]);
   expect(rows[0]!.slice(2, 7)).toEqual(["SYNCED (12m)", "STALE (12m)", "REJECTED", "SYNCED (12m)", "NOT SENT"]);
   expect(new Set(rows[1]!.slice(2, 7))).toEqual(new Set(["DISCONNECTED"]));
+});
+
+test("workers are shown where a proxy has some, and an upgrade that did not come about in a sentence", () => {
+  const type = { count: 1, state: "synced" } as const;
+  const one: ProxyStatus = {
+    ...{ proxy: "a", connected: true, since: 0, pid: 7, program: "1.0", admin: "/x", scopes: [] },
+    ...{ sent: 1, applied: 1, rejected: [], types: { backends: type } },
+  };
+  expect(statusTable([one], 0).header).not.toContain("WORKERS");
+  const { header, rows } = statusTable([one, { ...one, workers: { of: 3, present: [one, one] } }], 0);
+  expect(header.at(-1)).toBe("WORKERS");
+  expect(rows.map((row) => row.at(-1))).toEqual(["1/1", "2/3"]);
+  expect(upgradeInWords({ program: "2.0", failures: 2, reason: "it did not start", next: 9_000 }, 1_000)).toBe(
+    "the present program (2.0) could not take over, tried 2 times: it did not start. Next try in 8s",
+  );
 });
 
 test.each([

@@ -69,7 +69,13 @@ const views: Readonly<Record<string, (asked: Asked) => Promise<number>>> = {
   profile: async ({ words, one }) => {
     const proxy = one();
     const seconds = words.text("seconds") ?? "5";
-    const file = words.text("file") ?? `${proxy.proxy}.cpuprofile`;
+    if (proxy.workers) {
+      throw new UserError(`${proxy.proxy} is several workers, each with a profile of its own`, {
+        remedy: `Name one: ${proxy.workers.present.map((worker) => worker.proxy).join(", ")}`,
+        exitCode: 2,
+      });
+    }
+    const file = words.text("file") ?? `${proxy.proxy.replace("/", "-")}.cpuprofile`;
     const answer = await ask(proxy, "POST", `/profile?seconds=${encodeURIComponent(seconds)}`);
     writeFileSync(file, await answer.text());
     print(
