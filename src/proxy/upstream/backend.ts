@@ -167,7 +167,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     if (same(config?.warm, before?.warm)) return;
     this.warming?.dispose();
     const gate = this.#surroundings.warmGate ?? new WarmGate();
-    this.warming = config?.warm && new Warming(config.warm, this, gate, () => this.deadlines.now());
+    this.warming = config?.warm ? new Warming(config.warm, this, gate, () => this.deadlines.now()) : undefined;
   }
 
   *warmed(now: number): Iterable<EndpointPool> {
