@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { ProxyStatus } from "../../src/cluster/control-api.ts";
 import { freePort } from "./proxy-harness.ts";
 
 const fairlead = join(import.meta.dir, "../../bin/fairlead");
@@ -143,6 +144,12 @@ describe("fairlead proxy run", () => {
     const two = new Running(["run", "-f", second, "--name", `${name}-b`]);
     await two.says(`shown by: fairlead proxy status ${name}-b`);
 
+    const pidOf = async (worker: string): Promise<number | undefined> => {
+      const asked = new Running(["status", name, "-o", "json"]);
+      await asked.says("]\n");
+      const [shown] = JSON.parse(asked.printed) as ProxyStatus[];
+      return shown?.workers?.present.find(({ proxy }) => proxy === worker)?.pid;
+    };
     const codeOf = (...words: string[]) => new Running(words).process.exited;
     const status = new Running(["status", name]);
     await status.says("2/2");
@@ -154,6 +161,11 @@ describe("fairlead proxy run", () => {
     await others.says(String(port));
     const worker = new Running(["config", `${name}/2`]);
     await worker.says("routeTables");
+    const before = await pidOf(`${name}/2`);
+    expect(await codeOf("restart", `${name}/2`)).toBe(0);
+    const until = Date.now() + patience;
+    while ((await pidOf(`${name}/2`)) === before && Date.now() < until) await Bun.sleep(50);
+    expect(await pidOf(`${name}/2`)).not.toBe(before);
     const restart = new Running(["restart", name]);
     await restart.says(`${name} belongs to no stack`);
     const taken = new Running(["run", "-f", second, "--name", name]);

@@ -63,7 +63,7 @@ const together = Bun.which("setpriv") ? ["setpriv", "--pdeathsig", "TERM"] : [];
 const program = [...together, process.execPath, join(import.meta.dir, "../../proxy/main.ts")];
 /** Problems that one error lists; `--check` lists all. */
 const maxProblems = 20;
-/** Milliseconds between looks at the files. */
+/** Milliseconds between looks at the files, and at the proxy's processes. */
 const lookInterval = 500;
 
 /** Resolves when everything is in force. Rejects with a UserError when something is not, and nothing is left then. */
@@ -95,9 +95,21 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
     ],
     { stdin: "ignore", stdout: "inherit", stderr: "inherit" },
   );
+  let shown = "";
+  const show = () => {
+    const status = proxyStatuses(distribution.proxyStates()).at(-1);
+    if (!status || JSON.stringify(status) === shown) return;
+    shown = JSON.stringify(status);
+    options.shown(status);
+  };
+  // A worker that was started anew is another process.
+  const shows = clock.every(lookInterval, show);
   let follower: Disposable | undefined;
+  let over = false;
   const ended = child.exited.then((code) => {
+    over = true;
     follower?.dispose();
+    shows.dispose();
     release(server, distribution, folder);
     return code;
   });
@@ -111,11 +123,11 @@ export async function startStaticProxy(options: StaticProxyOptions): Promise<Sta
   const apply = async (read: ReadModel): Promise<readonly string[]> => {
     await put(sources, read.model, distribution);
     const states = distribution.proxyStates();
-    for (const status of proxyStatuses(states)) options.shown(status);
+    show();
     return [...new Set(states.flatMap(({ rejected }) => rejected.map((one) => inWords(one, read))))];
   };
   const begun = async () => {
-    while (distribution.proxyStates().length < options.workers)
+    while (!over && distribution.proxyStates().length < options.workers)
       await new Promise<void>((resolve) => void clock.after(5, resolve));
     return await apply(first);
   };
