@@ -4,18 +4,15 @@
 
 import { hostname } from "node:os";
 import { type AccessLogOperator, type AccessLogSettings, templatePieces } from "../../model/listener-telemetry.ts";
-import { type HeaderBlock, Kind } from "../headers.ts";
 import { kindOf } from "../http1/fields.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
-import { uuidLength } from "../uuid.ts";
 import type { AccessRecord } from "./access-record.ts";
+import { fieldOf, mostText, optional } from "./line-fields.ts";
 import {
   addressPort,
-  bytes,
   digits,
   jsonPartStyle,
   jsonStyle,
-  latin1,
   put,
   type Style,
   text,
@@ -34,11 +31,6 @@ export interface LineFormat {
 /** Fields of the answer that a line has in it are noted when the answer's head is there: by their places in a list. */
 export type AnswerFields = string[];
 
-/**
- * Bytes of one text; it is cut there, so that lines are bounded, and a client cannot make others of a line's values disappear by
- * making one long. A target is two texts, its path and its query.
- */
-const mostText = 16 * 1024;
 /** What is not text: numbers, times, addresses, words of ours, and what was begun at the limit. */
 const mostOther = 128;
 
@@ -48,8 +40,6 @@ const machine = hostname();
 const uncut = 0x3fffffff;
 
 const quote = 0x22;
-const comma = 0x2c;
-const cr = 0x0d;
 
 /** A template as it is set. Throws an Error that names an operator that is not known. Adds to `answer` what is asked of answers. */
 export function lineFormat(format: AccessLogSettings["format"], answer: AnswerFields): LineFormat {
@@ -387,62 +377,4 @@ function writeField(to: Buffer, at: number, field: Field, { most, style }: Piece
     default:
       return record.upstreamTime < 0 ? at : digits(to, at, Math.round(record.upstreamTime));
   }
-}
-
-/** A text that came over a wire, if there is one. */
-function optional(to: Buffer, at: number, value: string | undefined, most: number, style: Style): number {
-  return value === undefined ? at : cut(to, at, at + mostText, value, most, style);
-}
-
-/** A text that came over a wire. */
-function cut(to: Buffer, at: number, limit: number, value: string, most: number, style: Style): number {
-  return latin1(to, at, limit, value.length > most ? value.slice(0, most) : value, style);
-}
-
-/** What `HeaderBlock.get` answers, from where it lies, and what the proxy has put behind. */
-function fieldOf(
-  headers: HeaderBlock,
-  name: string,
-  kind: number,
-  to: Buffer,
-  start: number,
-  most: number,
-  style: Style,
-): number {
-  const limit = start + mostText;
-  const { source, spans, kinds, count, extra, mask } = headers;
-  let at = start;
-  let left = most;
-  if (kind === Kind.other || (mask & (1 << kind)) !== 0) {
-    for (let index = 0; index < count && left > 0 && at < limit; index++) {
-      if (kinds[index] !== kind) continue;
-      const place = index * 4;
-      if (kind === Kind.other) {
-        if (spans[place + 1]! - spans[place]! !== name.length || !headers.named(index, name)) continue;
-      }
-      if (at > start) {
-        to[at++] = comma;
-        left--;
-      }
-      const from = spans[place + 2]!;
-      const end = Math.min(spans[place + 3]!, from + left);
-      at = bytes(to, at, limit, source, from, end, style);
-      left -= end - from;
-    }
-  }
-  if (extra !== undefined) {
-    for (let index = 0; index < extra.length && left > 0 && at < limit; index += 2) {
-      if (extra[index] !== name) continue;
-      if (at > start) {
-        to[at++] = comma;
-        left--;
-      }
-      at = cut(to, at, limit, extra[index + 1]!, left, style);
-      left -= extra[index + 1]!.length;
-    }
-  }
-  if (at > start || kind === Kind.other || headers.tail === "") return at;
-  if (kind === Kind.requestId) return at + headers.id.copy(to, at, 0, Math.min(uuidLength, most));
-  const place = headers.finished(name);
-  return place < 0 ? at : text(to, at, Math.min(limit, at + most), headers.tail, style, place, cr);
 }

@@ -23,9 +23,6 @@ export const jsonStyle: Style = { absent: ascii("null"), quoted: true, prefix: a
 /** A part of a text in a JSON object. */
 export const jsonPartStyle: Style = { ...jsonStyle, absent: textStyle.absent, quoted: false };
 
-/** Most bytes that one character becomes: four bytes of UTF-8 as `\xHH`, or two units as `\uHHHH`. */
-export const widest = 16;
-
 /** Bytes that are written as they are: printable ASCII but for quote and backslash. */
 const plain = new Uint8Array(256);
 for (let code = 0x20; code < 0x7f; code++) plain[code] = code === 0x22 || code === 0x5c ? 0 : 1;
