@@ -1,5 +1,5 @@
 // Access log lines by template, in Envoy's command operators (`model/listener-telemetry.ts`). A template is taken apart once, to
-// what is written as it is and to one function a value, so that a line costs its pieces and makes nothing that has to be collected.
+// what is written as it is and to what each value is, so that a line costs its pieces and leaves nothing behind that has to be collected.
 // What is absent is `-` in text and null in JSON.
 
 import { hostname } from "node:os";
