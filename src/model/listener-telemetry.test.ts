@@ -33,6 +33,8 @@ test.each<[Partial<AccessLogSettings>, string]>([
   [{ path: "a.log" }, 'accessLog.path "a.log" is no absolute path'],
   [{ path: "/var/../etc/passwd" }, "is no absolute path"],
   [{ sample: 2 }, "accessLog.sample 2 is no share from 0 to 1"],
+  [{ sample: null as unknown as number }, "accessLog.sample null is no share"],
+  [{ sample: true as unknown as number }, "accessLog.sample true is no share"],
   [{ format: { json: {} } }, "accessLog.format.json has no fields"],
   [{ format: { json: { a: "%NO%" } } }, "accessLog.format.json.a %NO% is no operator of access logs"],
   [{ format: { text: "a\nb" } }, "accessLog.format.text has a line break in it"],

@@ -2,7 +2,7 @@
 // Access logging, Command operators), and traces. The types, the templates taken apart, and what is well formed.
 
 import type { BackendName, Listener } from "./model.ts";
-import { type Problems, pathProblem, token } from "./problems.ts";
+import { isNumberOf, type Problems, pathProblem, token } from "./problems.ts";
 
 export interface AccessLogSettings {
   /** An absolute path of the proxy's machine; lines are put behind what is there. `/dev/stderr` is the proxy's own log. */
@@ -148,7 +148,7 @@ export function checkTelemetry(problems: Problems, { accessLog, tracing, transpo
 function checkAccessLog(problems: Problems, { path, format, sample }: AccessLogSettings): void {
   if (!path.startsWith("/") || path.includes("\0") || path.split("/").includes(".."))
     problems.add("accessLog.path", `"${path}" is no absolute path`);
-  checkShare(problems, "accessLog.sample", sample ?? 1);
+  if (sample !== undefined) checkShare(problems, "accessLog.sample", sample);
   const templates: [string, string][] =
     "text" in format
       ? [["accessLog.format.text", format.text]]
@@ -169,5 +169,5 @@ function checkAccessLog(problems: Problems, { path, format, sample }: AccessLogS
 }
 
 function checkShare(problems: Problems, field: string, share: number): void {
-  if (!(share >= 0 && share <= 1)) problems.add(field, `${share} is no share from 0 to 1`);
+  if (!isNumberOf(share, 0, 1)) problems.add(field, `${share} is no share from 0 to 1`);
 }

@@ -31,6 +31,11 @@ export class Problems {
   }
 }
 
+/** A number, and neither a text of digits nor NaN, of `least` to `most`. */
+export function isNumberOf(value: unknown, least: number, most: number): boolean {
+  return typeof value === "number" && value >= least && value <= most;
+}
+
 /** One of the kinds that the model has: a proxy must not guess what another version means by a new one. */
 export function checkKind(
   problems: Problems,

@@ -160,6 +160,7 @@ const wrong: readonly (readonly [object, string])[] = [
     { ...limit, key: [{ kind: "header", name: "X" }], when: [{ name: "a", match: regex }] },
     'key[0].name header name "X"|when[0].match "(" is no RE2',
   ],
+  [{ ...limit, per: "5" as unknown as number }, "per 5 is no time of 1 to 86400000 milliseconds"],
   [{ ...globalLimit, domain: "", descriptors: [[]] }, "domain is empty|descriptors[0] is empty"],
   [
     { ...cors, allowOrigins: [regex], allowMethods: ["G T"], maxAge: -1 },

@@ -23,6 +23,7 @@ import {
   checkRewrite,
   checkStringMatch,
   checkValueMatch,
+  isNumberOf,
   type Problems,
   pathProblem,
   token,
@@ -143,7 +144,8 @@ class At {
   }
 
   milliseconds(part: string, value: number): void {
-    if (!(value > 0 && value <= maxWait)) this.add(part, `${value} is no time of 1 to ${maxWait} milliseconds`);
+    if (!(isNumberOf(value, 0, maxWait) && value > 0))
+      this.add(part, `${value} is no time of 1 to ${maxWait} milliseconds`);
   }
 
   status(part: string, value: number, least = 200): void {
@@ -220,7 +222,8 @@ function checkJwt(at: At, { providers }: JwtAuth): void {
       at.name(`${part}.keys.backend`, keys.backend);
       at.authority(`${part}.keys.authority`, keys.authority);
       at.path(`${part}.keys.path`, keys.path, true);
-      if (!(keys.keep >= 1000)) at.add(`${part}.keys.keep`, `${keys.keep} is below 1000 milliseconds`);
+      if (!isNumberOf(keys.keep, 1000, Number.POSITIVE_INFINITY))
+        at.add(`${part}.keys.keep`, `${keys.keep} is below 1000 milliseconds`);
     }
     provider.places.forEach((place, p) => {
       const where = `${part}.places[${p}]`;
@@ -272,8 +275,7 @@ function checkLocalRateLimit(at: At, filter: LocalRateLimit): void {
   at.number("requests", filter.requests, 1, 1_000_000_000);
   at.number("burst", filter.burst, 1, 1_000_000_000);
   // A day is the longest window that anybody counts in.
-  if (!(filter.per >= 1 && filter.per <= 86_400_000))
-    at.add("per", `${filter.per} is no time of 1 to 86400000 milliseconds`);
+  if (!isNumberOf(filter.per, 1, 86_400_000)) at.add("per", `${filter.per} is no time of 1 to 86400000 milliseconds`);
   at.status("status", filter.status, 400);
 }
 

@@ -15,6 +15,7 @@ import { answer, type RouteKey } from "./names.ts";
 import { compareSortKeys, type SortKey, sortKey } from "./precedence.ts";
 import { translateFilters } from "./route-filters.ts";
 import { translateMatch } from "./route-match.ts";
+import { requestTimeout } from "./route-timeouts.ts";
 import type { RouteView } from "./views.ts";
 
 export interface KeyedRule {
@@ -168,19 +169,13 @@ function translateTimeouts(
     }
     return value;
   };
-  const request = read("request");
-  const perTry = read("backendRequest");
+  const request = requestTimeout(read("request"), read("backendRequest"));
   const unread: (readonly [string, string])[] = [];
   if (specRule.retry) unread.push([`${field}.retry`, "retries are not done yet: every request is tried once"]);
   if (specRule.sessionPersistence) {
     unread.push([`${field}.sessionPersistence`, "sessions are not kept yet: every request is balanced anew"]);
   }
-  if (request === undefined && perTry === undefined) return { timeouts: undefined, unread, problems };
-  return {
-    timeouts: { ...(request === undefined ? {} : { request }), ...(perTry === undefined ? {} : { perTry }) },
-    unread,
-    problems,
-  };
+  return { timeouts: request === undefined ? undefined : { request }, unread, problems };
 }
 
 /** The rules of one HTTPRoute rule, one a match, have the same problems but for those of the matches. */
