@@ -63,6 +63,12 @@ const longestGrace = 1_500;
 /** Milliseconds for handshakes of connections that still come here when others go to the next process already. */
 const longestHandshake = 250;
 
+/**
+ * Milliseconds until fellow workers have closed their sockets, too. Clients that are told to come again get to the next process at
+ * once from then on; before, one that asks at a socket that is being closed would do so again a second later.
+ */
+const longestClosing = 100;
+
 /** What the program logs, changed over the admin socket. */
 export interface CurrentLogLevel {
   current: LogLevel;
@@ -194,6 +200,11 @@ export class ProxyProcess {
     await this.#state?.end();
     const leaving = this.options.worker?.composition.workers ?? 1;
     await this.#ports.leave(Math.min(longestHandshake, deadline / 20), leaving, successors);
+    this.listeners.close();
+    if (successors !== undefined)
+      await new Promise<void>(
+        (resolve) => void this.runtime.clock.after(Math.min(longestClosing, deadline / 20), resolve),
+      );
     this.runtime.idleGrace = Math.min(longestGrace, deadline / 20);
     this.listeners.drain();
     flushWritten();

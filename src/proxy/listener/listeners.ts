@@ -189,6 +189,14 @@ export class Listeners {
     if (served.size > 0) this.#leaving.add(served);
   }
 
+  /** Stops accepting; connections go on, and those that are being made. */
+  close(): void {
+    for (const open of this.#open.values()) {
+      open.accepting?.close();
+      open.accepting = undefined;
+    }
+  }
+
   /** Stops accepting; connections go as they finish. */
   drain(): void {
     for (const name of [...this.#open.keys()]) this.remove(name);
