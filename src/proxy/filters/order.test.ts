@@ -62,5 +62,5 @@ test("filters answer what decide says that they answer, and let requests leave a
     { numRuns: 300 },
   );
   expect(forwarded).toBeGreaterThan(200);
-  expect(answered).toBeGreaterThan(50);
+  expect(answered).toBeGreaterThan(20);
 });
