@@ -1,5 +1,6 @@
 // The cells of built-in kinds, in the order of their columns (pkg/printers/internalversion/printers.go of kube-apiserver 1.36).
 
+import { hostLiteral } from "../base/ip.ts";
 import { age, type ConditionLike, containers, labels, name, none, type Printer } from "./cells.ts";
 import { isEmpty } from "./data.ts";
 import { ageOf } from "./duration.ts";
@@ -146,9 +147,7 @@ const endpoints: Printer = (object, now) => {
   for (const subset of (object["subsets"] ?? []) as readonly Subset[]) {
     for (const address of subset.addresses ?? []) {
       if (isEmpty(subset.ports)) all.push(address.ip);
-      else
-        for (const port of subset.ports!)
-          all.push(address.ip.includes(":") ? `[${address.ip}]:${port.port}` : `${address.ip}:${port.port}`);
+      else for (const port of subset.ports!) all.push(`${hostLiteral(address.ip)}:${port.port}`);
     }
   }
   const text =

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { StatusError } from "../api/status-error.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
+import { addressWithPort } from "../base/ip.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
 import type { SqliteStore } from "../store/sqlite/sqlite-store.ts";
 import { sendError, sendText } from "./answer.ts";
@@ -62,8 +63,11 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
   const listener = await listen({ tls, address, port, log }, (request, response, subject) => {
     void serve(context, request, response, subject);
   });
-  const host = address.includes(":") ? `[${address}]` : address;
-  return { url: `https://${host}:${listener.port}`, port: listener.port, stop: () => listener.stop() };
+  return {
+    url: `https://${addressWithPort(address, listener.port)}`,
+    port: listener.port,
+    stop: () => listener.stop(),
+  };
 }
 
 async function serve(

@@ -57,6 +57,16 @@ export function unmapped(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, "");
 }
 
+/** As it stands in a URL and before a port: one of IPv6 in brackets (RFC 3986 §3.2.2). A name stays as it is. */
+export function hostLiteral(address: string): string {
+  return address.includes(":") ? `[${address}]` : address;
+}
+
+/** `10.0.0.1:80`, `[fd00::1]:80`. */
+export function addressWithPort(address: string, port: number): string {
+  return `${hostLiteral(address)}:${port}`;
+}
+
 /** The one text of an address that has several (RFC 5952); text that is no address comes back as it is. */
 export function canonicalAddress(text: string): string {
   const value = text.includes(":") ? parseIPv6(text) : undefined;

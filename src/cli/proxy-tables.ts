@@ -1,6 +1,7 @@
 // What `fairlead proxy …` prints: the admin interface's data as the tables of `istioctl proxy-status` and `proxy-config`, whose
 // columns operators know. Where istioctl has no such table, the columns are ours. Pure.
 
+import { addressWithPort } from "../base/ip.ts";
 import type { PendingUpgrade, ProxyStatus } from "../cluster/control-api.ts";
 import type { FilterChain, HostPattern, Match, PathMatch, StringMatch } from "../model/model.ts";
 import type { ClusterView, ListenerView, RouteView, SeriesView } from "../proxy/admin/views.ts";
@@ -171,10 +172,6 @@ export function ageInWords(milliseconds: number): string {
   if (seconds < 60) return `${seconds}s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)}m`;
   return seconds < 86_400 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`;
-}
-
-function addressWithPort(address: string, port: number): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 function whenInWords(when: FilterChain["when"]): string {

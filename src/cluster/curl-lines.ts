@@ -1,6 +1,7 @@
 // The curl lines that `up` prints: made from the routes and the addresses, so that they work when pasted. Pure.
 
 import type { KubeObject } from "../api/object.ts";
+import { hostLiteral } from "../base/ip.ts";
 
 export interface CurlOptions {
   readonly gateways: readonly KubeObject[];
@@ -100,7 +101,7 @@ function curlLine(
   const port = options.effectivePort(listener.port);
   const words = ["curl"];
   if (secure) words.push(options.issuedHere(gateway) ? `--cacert ${quote(options.authority)}` : "--insecure");
-  const literal = address.includes(":") ? `[${address}]` : address;
+  const literal = hostLiteral(address);
   if (host) words.push(`--resolve ${quote(`${host}:${port}:${literal}`)}`);
   if (match.method && match.method !== "GET") words.push(`--request ${match.method}`);
   for (const { type, name, value } of match.headers ?? []) {

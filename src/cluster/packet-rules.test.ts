@@ -6,6 +6,7 @@
 
 import { describe, expect, test } from "bun:test";
 import type { Endpoint, EndpointSlice, Service } from "../api/kinds.ts";
+import { addressWithPort } from "../base/ip.ts";
 import { render as renderIptables } from "../node/iptables/renderer.ts";
 import { render as renderIpvs } from "../node/ipvs/renderer.ts";
 import { render as renderNftables } from "../node/nftables/renderer.ts";
@@ -193,12 +194,9 @@ function shown(outcome: string, endpoints: readonly { to: string; share: number;
   return [outcome, ...all.sort()].join("; ");
 }
 
-const written = (address: string, port: number) =>
-  address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
-
 function said({ outcome, endpoints }: PacketDecision): string {
   const list = endpoints.map(({ address, port, probability, source }) => {
-    return { to: written(address, port), share: probability, masqueraded: !source.kept };
+    return { to: addressWithPort(address, port), share: probability, masqueraded: !source.kept };
   });
   return shown(outcome, list);
 }
@@ -235,7 +233,7 @@ describe.each([4, 6] as const)("in IPv%i", (family) => {
       for (const packet of packetsOf(family)) {
         const traced = walk({ ...packet, protocol: one.protocol.toLowerCase() });
         const list = traced.endpoints.map(({ address, port, probability, masqueraded }) => {
-          return { to: written(address, port), share: probability, masqueraded };
+          return { to: addressWithPort(address, port), share: probability, masqueraded };
         });
         const [does, says] = [shown(traced.outcome, list), said(decide(mode, one, rows, packet))];
         packets++;

@@ -1,6 +1,7 @@
 // The DNS server's figures under CoreDNS's names (plugin/metrics, plugin/cache, plugin/forward, plugin/proxy, plugin/kubernetes),
 // in Prometheus' text format. On the way of a question only numbers in arrays are added to; text is made when asked for.
 
+import { addressWithPort } from "../base/ip.ts";
 import type { ForwardObserver } from "./forwarder.ts";
 
 /** Types with a label of their own; the others are `other` (CoreDNS's plugin/metrics/vars). */
@@ -83,7 +84,7 @@ export class DnsMetrics implements ForwardObserver {
 
   constructor(zones: readonly string[], address: string, port: number) {
     this.#zones = [...zones.map((zone) => `${zone}.`), "."];
-    this.#server = `dns://${address.includes(":") ? `[${address}]` : address}:${port}`;
+    this.#server = `dns://${addressWithPort(address, port)}`;
     this.#family = address.includes(":") ? "2" : "1";
     this.#requests = new Float64Array(this.#zones.length * 2 * typeCount);
     this.#responses = new Float64Array(this.#zones.length * rcodeCount);

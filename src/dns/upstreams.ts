@@ -3,7 +3,7 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { UserError } from "../base/errors.ts";
-import { canonicalAddress, ipFamily } from "../base/ip.ts";
+import { addressWithPort, canonicalAddress, ipFamily } from "../base/ip.ts";
 
 export interface Upstream {
   readonly address: string;
@@ -26,7 +26,7 @@ export function parseUpstream(text: string): Upstream {
 
 /** As it is written: `1.1.1.1:53`, `[2606:4700::1111]:53`. */
 export function formatUpstream({ address, port }: Upstream): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  return addressWithPort(address, port);
 }
 
 /** The `nameserver` lines of a resolv.conf; at most three count, as in the C library. Lines that are no address are left out. */

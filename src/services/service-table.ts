@@ -3,7 +3,7 @@
 // renders them: iptables, nftables, ipvs and userspace all read this.
 
 import { parseCidr } from "../base/cidr.ts";
-import { canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
+import { addressWithPort, canonicalAddress, type IpFamily, ipFamily } from "../base/ip.ts";
 import { isHeadless, type Protocol, serviceProxyNameLabel } from "./objects.ts";
 import { type ResolvedService, type ServiceEndpoint, servicePortName, targetPortOf } from "./resolved-service.ts";
 
@@ -170,9 +170,7 @@ function candidateOf(endpoint: ServiceEndpoint, port: number): Candidate {
 
 /** `10.244.1.5:8080`, `[fd00::5]:8080`. */
 export function endpointText(endpoint: { readonly address: string; readonly port: number }): string {
-  return endpoint.address.includes(":")
-    ? `[${endpoint.address}]:${endpoint.port}`
-    : `${endpoint.address}:${endpoint.port}`;
+  return addressWithPort(endpoint.address, endpoint.port);
 }
 
 function chooseEndpoints(

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parse } from "yaml";
 import type { KubeObject } from "../../src/api/object.ts";
 import type { Resource } from "../../src/api/resource.ts";
+import { hostLiteral } from "../../src/base/ip.ts";
 import { inNetns } from "../../src/base/setns.ts";
 import { ControlClient } from "../../src/cluster/control-api.ts";
 import { readKubeconfig } from "../../src/store/remote/kubeconfig.ts";
@@ -161,7 +162,7 @@ export class Cluster {
         clearTimeout(timer);
         resolve(answer);
       };
-      const head = `${body ? "POST" : "GET"} ${path} HTTP/1.1\r\nHost: ${host.includes(":") ? `[${host}]` : host}\r\nConnection: close\r\n`;
+      const head = `${body ? "POST" : "GET"} ${path} HTTP/1.1\r\nHost: ${hostLiteral(host)}\r\nConnection: close\r\n`;
       let rest = Buffer.from(`${head}${body ? `Content-Length: ${body.length}\r\n` : ""}\r\n${body}`);
       const send = (socket: { write(data: Uint8Array): number }) => {
         rest = rest.subarray(Math.max(0, socket.write(rest)));

@@ -2,7 +2,7 @@
 // dual_stack.go; the names of its cases are in brackets). SCTP is left out: stand-ins do not speak it.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { ipFamily } from "../../src/base/ip.ts";
+import { addressWithPort, hostLiteral, ipFamily } from "../../src/base/ip.ts";
 import { fabricNetns, hostLink } from "../../src/node/netns/names.ts";
 import { Cluster, podYaml } from "./cluster.ts";
 import { eventually, isRoot, run } from "./stack.ts";
@@ -334,7 +334,7 @@ describe.skipIf(!isRoot).each([
     const dns = (await cluster.get("Service", "kube-dns", "kube-system")).spec;
     expect([api.ipFamilies, dns.ipFamilies]).toEqual([names, names]);
     for (const address of api.clusterIPs) {
-      const host = address.includes(":") ? `[${address}]` : address;
+      const host = hostLiteral(address);
       const { out } = await cluster.exec("default/client", "curl", "-sk", "-m", "5", `https://${host}/version`);
       expect(out).toContain('"gitVersion"');
     }
@@ -368,9 +368,7 @@ describe.skipIf(!isRoot).each([
     const { clusterIPs } = (await cluster.get("Service", "all")).spec;
     const own = await addressesOf("client");
     for (const [at, clusterIP] of clusterIPs.entries()) {
-      const text = (address: string, port: number) =>
-        address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
-      const packet = `tcp ${text(own[at]!, 40000)} -> ${text(clusterIP, 80)}`;
+      const packet = `tcp ${addressWithPort(own[at]!, 40000)} -> ${addressWithPort(clusterIP, 80)}`;
       const said = await cluster.control.explainPacket({ packet });
       expect(said.outcome).toBe("endpoints");
     }

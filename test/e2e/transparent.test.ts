@@ -8,6 +8,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
+import { addressWithPort } from "../../src/base/ip.ts";
 import type { Backend, FilterChain, Listener } from "../../src/model/model.ts";
 import { backend, forwardTo, freePort, from, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
 import { makeSecret } from "./proxy-secrets.ts";
@@ -158,7 +159,7 @@ for (const [family, addresses] of [
   ["IPv6", six],
 ] as const) {
   const { near, server: far } = addresses;
-  const url = (port: number) => `http://${near.includes(":") ? `[${near}]` : near}:${port}`;
+  const url = (port: number) => `http://${addressWithPort(near, port)}`;
 
   test.skipIf(!isRoot)(
     `backends see their clients' addresses, and no client another's connection (${family})`,
@@ -222,7 +223,7 @@ for (const [family, addresses] of [
   test.skipIf(!isRoot)(
     `connections to any address are taken with it, and go on with the client's (${family})`,
     async () => {
-      const to = (port: number, address = far) => `http://${address.includes(":") ? `[${address}]` : address}:${port}/`;
+      const to = (port: number, address = far) => `http://${addressWithPort(address, port)}/`;
       const strangers = family === "IPv4" ? "203.0.113.7" : "2001:db8::7";
       const range = (address: string) => `${address}/${family === "IPv4" ? 32 : 128}`;
       const chains: FilterChain[] = [
@@ -257,7 +258,7 @@ for (const [family, addresses] of [
       expect(await get(addresses.client, to(onPort, near), "-w", "%{exitcode}")).toMatch(closed);
       let lines: string[] = [];
       const toldOf = (address: string, port: number) => {
-        const place = `${address.includes(":") ? `[${address}]` : address}:${port}`;
+        const place = addressWithPort(address, port);
         return lines.find((line) => line.includes(`"destination":"${place}"`));
       };
       while (!toldOf(near, onPort)) {

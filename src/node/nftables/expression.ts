@@ -2,6 +2,7 @@
 // and differently from version to version; the JSON of it is stable, and this is the one spelling that is compared. What this
 // backend never writes becomes a text that equals nothing, so that such a rule counts as changed by somebody else.
 
+import { hostLiteral } from "../../base/ip.ts";
 import { hex } from "./fixed.ts";
 
 type Json = unknown;
@@ -89,7 +90,7 @@ function dnat(of: JsonObject): string {
     return `dnat ${family ?? ""} addr . port to ${expression(map["key"])} map ${mapData(map["data"], valueText)}`;
   }
   const text = valueText(addr);
-  return `dnat to ${text.includes(":") ? `[${text}]` : text}:${valueText(port ?? "")}`;
+  return `dnat to ${hostLiteral(text)}:${valueText(port ?? "")}`;
 }
 
 /** `@service-ips`, or `{ 0 : goto a, 1 : goto b }` in the order of its keys. */

@@ -2,6 +2,7 @@
 // limit of the backend is in their way and nothing of theirs counts. What results make of an endpoint is `health-state.ts`; an
 // endpoint that was not checked yet is used, because Kubernetes has said that it is ready.
 
+import { addressWithPort } from "../../base/ip.ts";
 import type { Backend } from "../../model/model.ts";
 import type { HealthCheck } from "../../model/upstream-policies.ts";
 import { type Call, type CallAnswer, type CallRequest, call } from "../call.ts";
@@ -142,7 +143,7 @@ class EndpointCheck extends Deadline {
       this.#connect(address, port, timeout);
       return;
     }
-    const authority = address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+    const authority = addressWithPort(address, port);
     const scheme = this.#backend.tls ? "https" : "http";
     if (check.kind === "grpc") {
       const to = { backend: name, authority, path: "/grpc.health.v1.Health/Check", timeout };
