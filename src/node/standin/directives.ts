@@ -2,6 +2,8 @@
 // (`x-stand-in: status=503, delay=200ms`). The header wins. In the query, a value that is none of ours (`?status=open`) is
 // taken as the application's own and passed over; in the header it is an error.
 
+import type { StandInRequest } from "./request.ts";
+
 /** How a request wants to be answered. */
 export interface Directives {
   /** 200 to 599. */
@@ -25,6 +27,13 @@ type Mutable = { -readonly [K in keyof Directives]: Directives[K] };
 const none: Directives = {};
 const headerName = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const headerValue = /^[\x20-\x7e\t]*$/;
+
+/** What a request asks for, in either form. Throws an Error that says which part of its header is wrong. */
+export function directivesOf({ target, headers }: Pick<StandInRequest, "target" | "headers">): Directives {
+  const mark = target.indexOf("?");
+  const header = headers.find(([name]) => name.length === 10 && name.toLowerCase() === "x-stand-in");
+  return readDirectives(mark < 0 ? "" : target.slice(mark + 1), header?.[1]);
+}
 
 /** Reads both forms. Throws an Error that says which part of the header is wrong. */
 export function readDirectives(query: string, header: string | undefined): Directives {

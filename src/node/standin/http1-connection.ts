@@ -2,7 +2,7 @@
 
 import type { Socket } from "bun";
 import { describeRequest, hasNoBody, type Peer, responseHead } from "./answer.ts";
-import { type Directives, readDirectives } from "./directives.ts";
+import { type Directives, directivesOf } from "./directives.ts";
 import { filler, type Port, type PortConnection } from "./port-connection.ts";
 import { RequestReader, type StandInRequest } from "./request.ts";
 import { handshake, WebSocketConnection } from "./websocket.ts";
@@ -116,9 +116,7 @@ export class Http1Connection implements PortConnection {
   #take(request: StandInRequest): void {
     let directives: Directives;
     try {
-      const mark = request.target.indexOf("?");
-      const header = request.headers.find(([name]) => name.length === 10 && name.toLowerCase() === "x-stand-in");
-      directives = readDirectives(mark < 0 ? "" : request.target.slice(mark + 1), header?.[1]);
+      directives = directivesOf(request);
     } catch (error) {
       this.#respond(request, { status: 400 }, `${(error as Error).message}\n`);
       return;

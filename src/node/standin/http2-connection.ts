@@ -11,7 +11,7 @@ import {
 import { Duplex } from "node:stream";
 import type { Socket } from "bun";
 import { describeRequest, hasNoBody, type Peer } from "./answer.ts";
-import { type Directives, readDirectives } from "./directives.ts";
+import { type Directives, directivesOf } from "./directives.ts";
 import { answerCall, framed, type GrpcAnswer, GrpcCode, notServing } from "./grpc.ts";
 import { filler, type Port, type PortConnection } from "./port-connection.ts";
 import { keptBody, type StandInRequest } from "./request.ts";
@@ -121,9 +121,7 @@ export class Http2Connection implements PortConnection {
   #answer(stream: ServerHttp2Stream, request: StandInRequest): void {
     let directives: Directives;
     try {
-      const mark = request.target.indexOf("?");
-      const header = request.headers.find(([name]) => name === "x-stand-in");
-      directives = readDirectives(mark < 0 ? "" : request.target.slice(mark + 1), header?.[1]);
+      directives = directivesOf(request);
     } catch (error) {
       this.#send(stream, request, 400, "text/plain; charset=utf-8", Buffer.from(`${(error as Error).message}\n`), {});
       return;
