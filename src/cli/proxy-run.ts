@@ -3,7 +3,9 @@
 import { isIP } from "node:net";
 import { systemClock } from "../base/clock.ts";
 import { UserError } from "../base/errors.ts";
+import { addressWithPort } from "../base/ip.ts";
 import { createLogger, type LogLevel, logLevels } from "../base/log.ts";
+import { checkProxyWorkers } from "../cluster/proxy-workers.ts";
 import { type EchoPlace, startEchoes } from "../cluster/static/echo.ts";
 import { readModel } from "../cluster/static/read-model.ts";
 import { register } from "../cluster/static/running.ts";
@@ -11,8 +13,6 @@ import { type StaticProxy, startStaticProxy } from "../cluster/static/static-pro
 import type { Model } from "../model/model.ts";
 import type { Command, Words } from "./command.ts";
 import { print, printError, red } from "./terminal.ts";
-
-const mostWorkers = 64;
 
 export const command: Command = {
   name: "proxy run",
@@ -79,9 +79,7 @@ async function run(words: Words): Promise<number> {
   if (!(seconds >= 0 && seconds <= 86_400)) throw new UserError("--drain: no number of seconds", { exitCode: 2 });
   const places = words.text("echo")?.split(",").map(echoPlace) ?? [];
 
-  const workers = Number(words.text("workers") ?? 1);
-  if (!(Number.isInteger(workers) && workers >= 1 && workers <= mostWorkers))
-    throw new UserError(`--workers: a number from 1 to ${mostWorkers} is wanted`, { exitCode: 2 });
+  const workers = checkProxyWorkers(words.text("workers") ?? "1", "--workers", "proxy run");
 
   const entry = register(words.text("name"), paths);
   const echoes = await startEchoes(places).catch((error) => {
@@ -113,7 +111,7 @@ async function run(words: Words): Promise<number> {
     throw error;
   }
   for (const { name, address, port, transport } of proxy.model.listeners.values())
-    print(`${name} listens on ${address.includes(":") ? `[${address}]` : address}:${port} (${transport})`);
+    print(`${name} listens on ${addressWithPort(address, port)} (${transport})`);
   for (const { address, port } of places) print(`echo answers on ${address}:${port}`);
   print(`admin: curl --unix-socket ${proxy.admin} http://proxy/config`);
   print(`shown by: fairlead proxy status ${entry.name}`);

@@ -4,7 +4,7 @@
 import { writeFileSync } from "node:fs";
 import { messageOf, UserError } from "../base/errors.ts";
 import { ControlClient, type PendingUpgrade, type ProxyStatus } from "../cluster/control-api.ts";
-import { checkProxyWorkers } from "../cluster/settings-from-options.ts";
+import { checkProxyWorkers } from "../cluster/proxy-workers.ts";
 import { defaultStackName } from "../cluster/stack.ts";
 import { runningProxies } from "../cluster/static/running.ts";
 import type { ClusterView, ListenerView, RouteView, SeriesView } from "../proxy/admin/views.ts";
@@ -97,7 +97,7 @@ const views: Readonly<Record<string, (asked: Asked) => Promise<number>>> = {
         remedy: "It follows its files by itself. To start it anew, end its command and call that again.",
       });
     }
-    await control.replaceProxy(workers === undefined ? undefined : checkProxyWorkers(workers));
+    await control.replaceProxy(workers === undefined ? undefined : checkProxyWorkers(workers, "--workers", "proxy"));
     print(`${proxy}: another process serves; the one before finishes what it has begun.`);
     return 0;
   },

@@ -9,7 +9,7 @@ import type { ExecPlan, StackStatus, StartReport, WaitReport, WaitRequest } from
 import type { ExplainRequest, Explanation } from "./explain.ts";
 import type { PacketRequest } from "./explain-packet.ts";
 import type { Manifest } from "./manifests.ts";
-import { checkProxyWorkers } from "./settings-from-options.ts";
+import { checkProxyWorkers } from "./proxy-workers.ts";
 
 /** What the control process can be asked. */
 export interface ControlHandlers {
@@ -52,7 +52,9 @@ export function startControlServer(socket: string, handlers: ControlHandlers): A
       "/exec": answer((request) => handlers.execPlan(requestTarget(request).searchParams.get("target") ?? "")),
       "/replace-proxy": answer(async (request) => {
         const { workers } = (await request.json()) as { workers?: number };
-        await handlers.replaceProxy(workers === undefined ? undefined : checkProxyWorkers(String(workers)));
+        await handlers.replaceProxy(
+          workers === undefined ? undefined : checkProxyWorkers(String(workers), "--workers", "proxy"),
+        );
         return {};
       }),
       "/stop": answer(() => {

@@ -4,6 +4,7 @@ import { messageOf, UserError } from "../base/errors.ts";
 import { forwardOf } from "../dns/config-map.ts";
 import type { NetworkRanges } from "../node/network.ts";
 import { checkFlags, type ProxyFlagTexts, proxyFlagNames } from "./proxy-flags.ts";
+import { checkProxyWorkers } from "./proxy-workers.ts";
 import {
   askedText,
   familiesOfRanges,
@@ -31,7 +32,6 @@ export interface UpOptions extends RangeOptions {
 }
 
 const mostNodes = 16;
-const mostProxyWorkers = 64;
 
 /**
  * The settings of a new stack. `host.privileged` says whether namespaces can be made here. Throws a UserError (exit code 2) that
@@ -59,7 +59,9 @@ export function newSettings(
     ...(options.zones === undefined ? {} : { zones: zoneNames(options.zones) }),
     proxyMode: mode,
     ...(Object.keys(proxyFlags).length > 0 ? { proxyFlags } : {}),
-    ...(options.proxyWorkers === undefined ? {} : { proxyWorkers: checkProxyWorkers(options.proxyWorkers) }),
+    ...(options.proxyWorkers === undefined
+      ? {}
+      : { proxyWorkers: checkProxyWorkers(options.proxyWorkers, "--proxy-workers", "up") }),
     images: options.images.map(imageRule),
     ...(options.dnsUpstream === undefined ? {} : { dnsUpstream: dnsUpstream(options.dnsUpstream) }),
     workingDirectory,
@@ -99,7 +101,8 @@ export function joinedSettings(existing: StackSettings, options: UpOptions): Sta
   const added = options.images
     .map(imageRule)
     .filter((rule) => !existing.images.some((one) => Bun.deepEquals(one, rule)));
-  const proxyWorkers = options.proxyWorkers === undefined ? undefined : checkProxyWorkers(options.proxyWorkers);
+  const proxyWorkers =
+    options.proxyWorkers === undefined ? undefined : checkProxyWorkers(options.proxyWorkers, "--proxy-workers", "up");
   const otherWorkers = proxyWorkers !== undefined && proxyWorkers !== (existing.proxyWorkers ?? 1);
   if (added.length === 0 && !otherWorkers) return existing;
   return {
@@ -137,13 +140,6 @@ function nodeCount(text: string | undefined): number | undefined {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= mostNodes) return count;
   throw wrong(`--nodes ${text}`, `a number from 1 to ${mostNodes} is wanted`);
-}
-
-/** How many processes a stack's proxy is. Throws a UserError (exit code 2). */
-export function checkProxyWorkers(text: string): number {
-  const count = Number(text);
-  if (Number.isInteger(count) && count >= 1 && count <= mostProxyWorkers) return count;
-  throw wrong(`--proxy-workers ${text}`, `a number from 1 to ${mostProxyWorkers} is wanted`);
 }
 
 /** Each becomes the value of a label. */
