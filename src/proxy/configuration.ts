@@ -92,7 +92,7 @@ export class Configuration {
     return done;
   }
 
-  async #swap({ version, remove }: Change, { good, routers, rejected }: Prepared): Promise<readonly Rejection[]> {
+  async #swap({ version, remove }: Change, { good, routers, tls, rejected }: Prepared): Promise<readonly Rejection[]> {
     // Swap, in one step. What is named comes before what names it; removals come last.
     for (const [name, secret] of good.secrets) {
       this.#set("secrets", name, secret);
@@ -100,7 +100,7 @@ export class Configuration {
     }
     for (const [name, backend] of good.backends) {
       this.#set("backends", name, backend);
-      this.#runtime.backends.get(name).configure(backend, tlsClientOf(backend, this.#inForce.secrets));
+      this.#runtime.backends.get(name).configure(backend, tls.get(name));
     }
     this.#renewTls(good);
     for (const [name, endpoints] of good.endpoints) {

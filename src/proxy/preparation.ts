@@ -31,6 +31,8 @@ export interface Prepared {
   readonly good: Tables;
   /** The compiled form of each route table among them. */
   readonly routers: ReadonlyMap<string, CompiledTable>;
+  /** What each backend among them connects with; undefined: without TLS. */
+  readonly tls: ReadonlyMap<string, TlsClient | undefined>;
   readonly rejected: Rejection[];
 }
 
@@ -45,10 +47,17 @@ export interface Beside {
 
 /** Checks and compiles in steps. Throws a RangeError when a patch refers to rules that are not there. */
 export function* prepare(update: Brought, beside: Beside): Steps<Prepared> {
-  const prepared = { good: emptyTables(), routers: new Map<string, CompiledTable>(), rejected: [] as Rejection[] };
+  const tls = new Map<string, TlsClient | undefined>();
+  const routers = new Map<string, CompiledTable>();
+  const prepared = { good: emptyTables(), routers, tls, rejected: [] as Rejection[] };
   const { good, rejected } = prepared;
   yield* each("secrets", (secret) => secretProblem(secret, beside.contexts));
-  yield* each("backends", (backend) => backendProblem(backend, good.secrets, beside.inForce.secrets));
+  yield* each("backends", (backend) => {
+    const client = tlsClientFor(backend, good.secrets, beside.inForce.secrets);
+    if (typeof client === "string") return client;
+    tls.set(backend.name, client);
+    return undefined;
+  });
   yield* each("endpoints", () => undefined);
   yield* each("routeTables", () => undefined);
   for (const patch of update.patch ?? []) {
@@ -89,7 +98,7 @@ export function* prepare(update: Brought, beside: Beside): Steps<Prepared> {
 
   function* compile(table: RouteTable): Steps<undefined> {
     try {
-      prepared.routers.set(table.name, yield* beside.compiler.compile(table, beside.router(table.name)));
+      routers.set(table.name, yield* beside.compiler.compile(table, beside.router(table.name)));
     } catch (error) {
       good.routeTables.delete(table.name);
       refuse("routeTables", table.name, messageOf(error), error instanceof RuleProblem ? error.from : table.from);
@@ -111,12 +120,15 @@ function secretProblem(secret: Secret, contexts: TlsContexts): string | undefine
   }
 }
 
-function backendProblem(backend: Backend, ...secrets: readonly ReadonlyMap<string, Secret>[]): string | undefined {
+/** Or, as a text, why the backend cannot be taken. */
+function tlsClientFor(
+  backend: Backend,
+  ...secrets: readonly ReadonlyMap<string, Secret>[]
+): TlsClient | string | undefined {
   const unsupported = unsupportedBackend(backend);
   if (unsupported) return unsupported;
   try {
-    tlsClientOf(backend, ...secrets);
-    return undefined;
+    return tlsClientOf(backend, ...secrets);
   } catch (error) {
     return `tls: ${messageOf(error)}`;
   }

@@ -1,10 +1,11 @@
 // Random UUIDs (RFC 9562 §5.4) as bytes: each request gets one, and most are never looked at as text. Random bytes are drawn for
 // many at a time.
 
+import { hexByte } from "./hex.ts";
+
 /** Bytes of one. */
 export const uuidLength = 36;
 
-const digits = Buffer.from("0123456789abcdef", "latin1");
 const random = new Uint8Array(256 * 16);
 let at = random.length;
 
@@ -19,9 +20,7 @@ export function writeUuid(target: Uint8Array): void {
   let to = 0;
   for (let index = 0; index < 16; index++) {
     if (index === 4 || index === 6 || index === 8 || index === 10) target[to++] = 45;
-    const byte = random[at + index]!;
-    target[to++] = digits[byte >>> 4]!;
-    target[to++] = digits[byte & 15]!;
+    to = hexByte(target, to, random[at + index]!);
   }
   at += 16;
 }

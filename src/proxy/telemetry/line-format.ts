@@ -24,6 +24,8 @@ import {
 export interface LineFormat {
   /** Room that a line may need. */
   readonly most: number;
+  /** It has in it from where backends are connected to. */
+  readonly namesUpstreamLocal: boolean;
   /** Writes a line with its end; returns where it ended. */
   write(to: Buffer, at: number, record: AccessRecord): number;
 }
@@ -83,6 +85,7 @@ class Line implements LineFormat {
   readonly #literals: Uint8Array[] = [new Uint8Array(0)];
   readonly #pieces: Piece[] = [];
   most = 0;
+  namesUpstreamLocal = false;
 
   text(text: string): void {
     this.bytes(Buffer.from(text));
@@ -95,6 +98,7 @@ class Line implements LineFormat {
 
   add(piece: Piece): void {
     this.most += 2 * mostText + mostOther;
+    if (piece.what === What.upstreamLocal) this.namesUpstreamLocal = true;
     this.#pieces.push(piece);
     this.#literals.push(new Uint8Array(0));
   }

@@ -2,6 +2,8 @@
 // garbage. What clients sent is escaped so that it can neither end a line, nor a quoted value, nor speak to a terminal. Every
 // function takes the buffer and where to write, and returns where it ended; the caller has made room (`line-format.ts`).
 
+import { hexByte } from "../hex.ts";
+
 /** How values are told apart from what is around them. */
 export interface Style {
   /** What stands where there is no value. */
@@ -26,8 +28,6 @@ export const jsonPartStyle: Style = { ...jsonStyle, absent: textStyle.absent, qu
 /** Bytes that are written as they are: printable ASCII but for quote and backslash. */
 const plain = new Uint8Array(256);
 for (let code = 0x20; code < 0x7f; code++) plain[code] = code === 0x22 || code === 0x5c ? 0 : 1;
-
-const hexDigits = ascii("0123456789abcdef");
 
 /** As it is; for what is short. */
 export function put(to: Uint8Array, at: number, bytes: Uint8Array): number {
@@ -89,13 +89,7 @@ export function bytes(
 }
 
 function escaped(to: Uint8Array, at: number, code: number, { prefix }: Style): number {
-  return twoDigits(to, put(to, at, prefix), code);
-}
-
-function twoDigits(to: Uint8Array, at: number, byte: number): number {
-  to[at] = hexDigits[byte >> 4]!;
-  to[at + 1] = hexDigits[byte & 15]!;
-  return at + 2;
+  return hexByte(to, put(to, at, prefix), code);
 }
 
 /** Names of a configuration may be in any script: seldom enough to be written in pieces. */
@@ -106,7 +100,7 @@ function wide(to: Uint8Array, at: number, limit: number, value: string, style: S
       for (let unit = 0; unit < character.length; unit++) {
         const code = character.charCodeAt(unit);
         if (code < 0x80 && plain[code] === 1) to[at++] = code;
-        else at = twoDigits(to, twoDigits(to, put(to, at, style.wide), code >> 8), code & 255);
+        else at = hexByte(to, hexByte(to, put(to, at, style.wide), code >> 8), code & 255);
       }
     } else {
       for (const byte of Buffer.from(character)) {
@@ -129,12 +123,6 @@ export function digits(to: Uint8Array, at: number, value: number): number {
     rest = tenth;
   }
   return at + size;
-}
-
-/** 32 bits as eight hexadecimal digits. */
-export function hex(to: Uint8Array, at: number, bits: number): number {
-  for (let shift = 28; shift >= 0; shift -= 4) to[at++] = hexDigits[(bits >>> shift) & 15]!;
-  return at;
 }
 
 /** A host, as it was written by us or parsed, and its port: those of IPv6 have brackets. */

@@ -44,14 +44,15 @@ export class Telemetry {
     const settings = [accessLog, this.#common].filter((one) => one !== undefined);
     if (settings.length === 0 && !tracing) return undefined;
     const answerFields: string[] = [];
+    const logs = settings.map(({ path, format, sample = 1 }) => ({
+      file: this.files.open(path),
+      line: lineFormat(format, answerFields),
+      sample,
+    }));
     return {
-      logs: settings.map(({ path, format, sample = 1 }) => ({
-        file: this.files.open(path),
-        line: lineFormat(format, answerFields),
-        sample,
-      })),
+      logs,
       answerFields,
-      namesUpstreamLocal: settings.some(({ format }) => JSON.stringify(format).includes("%UPSTREAM_LOCAL_ADDRESS%")),
+      namesUpstreamLocal: logs.some(({ line }) => line.namesUpstreamLocal),
       tracing: tracing && {
         settings: tracing,
         collector: { backend: tracing.backend, path: tracing.path ?? "/v1/traces", service: tracing.service },

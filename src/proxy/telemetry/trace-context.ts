@@ -4,7 +4,7 @@
 
 import type { TraceFormat } from "../../model/listener-telemetry.ts";
 import { type FinishedLine, type HeaderBlock, Kind } from "../headers.ts";
-import { hex } from "./line-values.ts";
+import { hexWord } from "../hex.ts";
 
 /** Fields that tell of traces; they are replaced as a whole. */
 const traceFields = [
@@ -154,14 +154,18 @@ export class TraceContext implements FinishedLine {
 
   line(): Buffer {
     this.writeTraceId(line, traceAt);
-    hex(line, hex(line, spanAt, this.#span0), this.#span1);
+    hexWord(line, hexWord(line, spanAt, this.#span0), this.#span1);
     line[flagsAt] = this.sampled ? 0x31 : 0x30;
     return line;
   }
 
   /** 32 digits; returns where they end. */
   writeTraceId(to: Uint8Array, at: number): number {
-    return hex(to, hex(to, hex(to, hex(to, at, this.#trace0), this.#trace1), this.#trace2), this.#trace3);
+    return hexWord(
+      to,
+      hexWord(to, hexWord(to, hexWord(to, at, this.#trace0), this.#trace1), this.#trace2),
+      this.#trace3,
+    );
   }
 
   get traceId(): string {
