@@ -214,3 +214,10 @@ test("numbers and times of all sizes", () => {
     }),
   );
 });
+
+test("a line knows whether it asks from where a backend is connected to, which costs a system call", () => {
+  const names = (format: AccessLogSettings["format"]) => lineFormat(format, []).namesUpstreamLocal;
+  expect(names({ text: defaultTextFormat })).toBeTrue();
+  expect(names({ json: { status: "%RESPONSE_CODE%", from: "%UPSTREAM_LOCAL_ADDRESS%" } })).toBeTrue();
+  expect(names({ text: "%UPSTREAM_HOST% %DOWNSTREAM_LOCAL_ADDRESS% %%UPSTREAM_LOCAL_ADDRESS%%" })).toBeFalse();
+});
