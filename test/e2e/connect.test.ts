@@ -1,7 +1,7 @@
 // CONNECT through a real proxy process (RFC 9110 §9.3.6, RFC 9113 §8.5): ended here and passed on, over HTTP/1.1 and HTTP/2; and that
 // nothing else comes of one, least of all a request out of what followed it. Needs no privileges.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import http2 from "node:http2";
 import { join } from "node:path";
@@ -9,13 +9,14 @@ import type { Socket } from "bun";
 import type { Filter, Rule } from "../../src/model/model.ts";
 import { Flag, FrameType } from "../../src/proxy/http2/frame.ts";
 import { frame } from "../../src/proxy/http2/peer.ts";
+import { eachTest } from "./each-test.ts";
 import {
   backend,
   endpoints,
   forwardTo,
   freePort,
   from,
-  ProxyUnderTest,
+  type ProxyUnderTest,
   plainListener,
   routeTable,
   rule,
@@ -26,16 +27,9 @@ import { RawHttp2 } from "./raw-http2.ts";
 
 let proxy: ProxyUnderTest;
 let port: number;
-const ends: (() => void)[] = [];
-
-beforeEach(() => {
-  proxy = new ProxyUnderTest();
-  port = freePort();
-});
-
-afterEach(async () => {
-  for (const end of ends.splice(0)) end();
-  await proxy.stop();
+const ends = eachTest((fresh, free) => {
+  proxy = fresh;
+  port = free;
 });
 
 interface Peer {

@@ -263,7 +263,9 @@ describe("HTTP/1.1", () => {
     for (const [way, bytes] of Object.entries(ways)) {
       const one = answering(bytes, { close: way === "close" });
       await proxy.stop();
-      proxy = new ProxyUnderTest();
+      const fresh = new ProxyUnderTest();
+      ends.push(() => fresh.stop());
+      proxy = fresh;
       await serve([one.port]);
       expect(await (await fetch(url())).text()).toBe("hello world");
       const old = await exchange(port, "GET / HTTP/1.0\r\nhost: a\r\n\r\n");

@@ -1,19 +1,20 @@
 // The policies of backends and rules through a real proxy process: retries, health, limits, balancing, sessions, timeouts. Needs no
 // privileges.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { constants, createServer, type ServerHttp2Stream } from "node:http2";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import type { Backend, Rule } from "../../src/model/model.ts";
 import { readProxyHeader } from "../../src/proxy/listener/proxy-protocol.ts";
+import { eachTest } from "./each-test.ts";
 import {
   backend,
   endpoints,
   forwardTo,
   freePort,
   from,
-  ProxyUnderTest,
+  type ProxyUnderTest,
   plainListener,
   routeTable,
   rule,
@@ -22,16 +23,9 @@ import { RawClient } from "./proxy-raw.ts";
 
 let proxy: ProxyUnderTest;
 let port: number;
-const ends: (() => void)[] = [];
-
-beforeEach(() => {
-  proxy = new ProxyUnderTest();
-  port = freePort();
-});
-
-afterEach(async () => {
-  await proxy.stop();
-  for (const end of ends.splice(0)) end();
+const ends = eachTest((fresh, free) => {
+  proxy = fresh;
+  port = free;
 });
 
 type Answer = (request: Request, count: number) => Response | Promise<Response>;
