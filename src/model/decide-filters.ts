@@ -5,6 +5,7 @@ import { addressProblem } from "./address-list.ts";
 import { lowerAscii } from "./ascii.ts";
 import { isPreflight, originAllowed } from "./cors.ts";
 import type { SentRequest, TrailStep } from "./decision.ts";
+import { isTakenFor } from "./field-name.ts";
 import { inOrder } from "./filter-order.ts";
 import type { Filter, JwtAuth } from "./filters.ts";
 import { changeHeaders } from "./header-change.ts";
@@ -141,7 +142,8 @@ export function sentRequest(
 ): SentRequest {
   let { path, query, authority } = request;
   let headers = request.headers.filter(([name]) => lowerAscii(name) !== "host");
-  const without = (...names: string[]) => headers.filter(([name]) => !names.includes(lowerAscii(name)));
+  /** But for those that a backend may take for one of these. */
+  const without = (...names: string[]) => headers.filter(([name]) => !names.some((one) => isTakenFor(name, one)));
   for (const filter of filters.flatMap(inOrder)) {
     switch (filter.kind) {
       case "requestHeaders":
@@ -159,8 +161,13 @@ export function sentRequest(
         headers = without("authorization", ...(filter.userHeader === undefined ? [] : [filter.userHeader]));
         break;
       case "jwt":
-        for (const { payloadHeader, claimHeaders } of filter.providers) {
+        for (const { payloadHeader, claimHeaders, places } of filter.providers) {
           headers = without(...(payloadHeader ? [payloadHeader] : []), ...claimHeaders.map(({ header }) => header));
+          for (const place of places) {
+            if (place.kind !== "header") continue;
+            const others = without(place.name);
+            headers = headers.filter((field) => lowerAscii(field[0]) === place.name || others.includes(field));
+          }
         }
         break;
       case "externalAuth":

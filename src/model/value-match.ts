@@ -51,6 +51,12 @@ export function queryValue(query: string | undefined, name: string): string | un
   return undefined;
 }
 
+/** All values of a query parameter, as {@link queryValue} has the first. */
+export function queryValues(query: string | undefined, name: string): readonly string[] {
+  const parts = query?.split("&").filter((part) => part !== "") ?? [];
+  return parts.flatMap((part) => (queryValue(part, name) === undefined ? [] : [queryValue(part, name)!]));
+}
+
 /** Escapes that are no UTF-8 are left as they are. */
 export function decodeForm(text: string): string {
   const spaced = text.includes("+") ? text.replaceAll("+", " ") : text;

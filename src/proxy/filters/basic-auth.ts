@@ -1,21 +1,24 @@
 // Basic authentication (RFC 7617) against a Secret of htpasswd lines. The credentials end here: the backend does not see them.
 
 import type { Filter, FilterAnswer } from "../filter.ts";
+import { disown, guardTrailers } from "./fields.ts";
 import { Passwords } from "./password.ts";
 
 export const basicAuth: Filter<"basicAuth"> = {
   kind: "basicAuth",
   compile({ realm, users, userHeader }, runtime) {
     const list = runtime.users.get(users);
+    const ours = ["authorization", ...(userHeader === undefined ? [] : [userHeader])];
     const refusal: FilterAnswer = {
       reason: "unauthorized",
       headers: [{ name: "www-authenticate", value: `Basic realm=${quoted(realm)}, charset="UTF-8"` }],
     };
     return {
       request(head, exchange) {
-        if (userHeader !== undefined) head.headers.remove(userHeader);
+        if (userHeader !== undefined) disown(head.headers, userHeader);
         const given = credentials(head.headers.get("authorization"));
         if (!given) return refusal;
+        guardTrailers(ours, head, exchange);
         const passed = () => {
           head.headers.remove("authorization");
           if (userHeader !== undefined) head.headers.set(userHeader, given.headerName);

@@ -8,6 +8,7 @@ import type { RequestHead } from "../exchange.ts";
 import { type Filter, type FilterAnswer, type FilterExchange, waits } from "../filter.ts";
 import { grpcQuestions } from "./external-auth-grpc.ts";
 import { httpQuestions, originalUrl } from "./external-auth-http.ts";
+import { disown, guardTrailers } from "./fields.ts";
 
 /** What a service said. */
 export type AuthVerdict =
@@ -42,7 +43,9 @@ export const externalAuth: Filter<"externalAuth"> = {
         else if (verdict.kind === "failing") exchange.answer(failure(config));
         else if (verdict.kind === "no") exchange.answer(refusal(config, verdict, head, exchange));
         else {
-          for (const name of verdict.remove) head.headers.remove(name);
+          const spokenFor = [...verdict.remove, ...verdict.set.map(({ name }) => name)];
+          for (const name of spokenFor) disown(head.headers, name);
+          guardTrailers(["authorization", ...spokenFor], head, exchange);
           for (const { name, value } of verdict.set) head.headers.set(name, value);
           for (const { name, value } of verdict.add) head.headers.add(name, value);
           if (verdict.toClient.length > 0) exchange.keep(config, verdict.toClient);

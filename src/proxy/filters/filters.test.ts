@@ -86,6 +86,10 @@ test("rate limit fields: a window in which the bucket fills, what is left, and w
   expect(refusalFields({ ...limit, tell: false }, { ...taken, wait: 1 })).toEqual([
     { name: "retry-after", value: "1" },
   ]);
+  // 1 / (1 / 3,600,000) is a little more than 3,600,000.
+  expect(refusalFields({ ...limit, tell: false }, { ...taken, wait: 1 / (1 / 3_600_000) })).toEqual([
+    { name: "retry-after", value: "3600" },
+  ]);
 });
 
 describe("external authorization over HTTP", () => {

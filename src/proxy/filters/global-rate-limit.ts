@@ -5,7 +5,7 @@ import type { HeaderValue } from "../../model/model.ts";
 import { call } from "../call.ts";
 import type { RequestHead } from "../exchange.ts";
 import type { Filter, FilterExchange } from "../filter.ts";
-import { untouchable } from "./fields.ts";
+import { disown, untouchable } from "./fields.ts";
 import { grpcMessage, grpcRequest, messages, type RateLimitResponse, wireHeader } from "./grpc-messages.ts";
 import { keyPart } from "./request-key.ts";
 
@@ -48,7 +48,10 @@ export const globalRateLimit: Filter<"globalRateLimit"> = {
             exchange.answer({ reason: "rate_limited", status: config.status, headers: toClient, ...body });
             return;
           }
-          for (const { name, value } of fields(message.requestHeadersToAdd)) head.headers.set(name, value);
+          for (const { name, value } of fields(message.requestHeadersToAdd)) {
+            disown(head.headers, name);
+            head.headers.set(name, value);
+          }
           if (toClient.length > 0) exchange.keep(config, toClient);
           exchange.goOn();
         });

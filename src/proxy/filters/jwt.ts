@@ -6,10 +6,11 @@ import { createHash } from "node:crypto";
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from "jose";
 import type { JwtProvider } from "../../model/filters.ts";
 import { changeQuery } from "../../model/query.ts";
-import { queryValue } from "../../model/value-match.ts";
+import { queryValues } from "../../model/value-match.ts";
 import type { RequestHead } from "../exchange.ts";
 import type { Filter, FilterAnswer } from "../filter.ts";
 import { cookies } from "../router/predicate.ts";
+import { disown, guardTrailers } from "./fields.ts";
 import type { KeyResolver, KeySet } from "./key-sets.ts";
 import type { FilterRuntime } from "./runtime.ts";
 
@@ -69,11 +70,18 @@ export const jwt: Filter<"jwt"> = {
       ...(payloadHeader === undefined ? [] : [payloadHeader]),
       ...claimHeaders.map(({ header }) => header),
     ]);
+    // What we looked at, and nothing that a backend may take for it.
+    const lookedAt = providers.flatMap(({ places }) =>
+      places.flatMap(({ kind, name }) => (kind === "header" ? [name] : [])),
+    );
+    const guarded = [...new Set([...ours, ...lookedAt])];
     const verifier = new Verifier(runtime);
     return {
       request(head, exchange) {
         const found = tokensOf(head, providers);
-        for (const name of ours) head.headers.remove(name);
+        for (const name of ours) disown(head.headers, name);
+        for (const name of lookedAt) disown(head.headers, name, true);
+        guardTrailers(guarded, head, exchange);
         if (found === "bad") return refusal("invalid_token");
         if (found.length === 0) return config.optional ? undefined : refusal(undefined);
         const known = found.map((one) => verifier.remembered(one));
@@ -112,33 +120,34 @@ function tokensOf(head: RequestHead, providers: readonly CompiledProvider[]): re
   const claimed = new Set<string>();
   for (const provider of providers) {
     for (const place of provider.places) {
-      const token = tokenAt(head, place);
-      if (token === undefined) continue;
-      const at = `${place.kind} ${place.name} ${token}`;
-      if (issuerOf(token) === provider.config.issuer) {
-        claimed.add(at);
-        found.push({ provider, place, token });
-      } else unclaimed.add(at);
+      for (const token of tokensAt(head, place)) {
+        const at = `${place.kind} ${place.name} ${token}`;
+        if (issuerOf(token) === provider.config.issuer) {
+          claimed.add(at);
+          found.push({ provider, place, token });
+        } else unclaimed.add(at);
+      }
     }
   }
   for (const at of unclaimed) if (!claimed.has(at)) return "bad";
   return found.length > maxTokens ? "bad" : found;
 }
 
-function tokenAt(head: RequestHead, place: Place): string | undefined {
+/** Which of several a backend would take is not known: all are looked at. */
+function tokensAt(head: RequestHead, place: Place): readonly string[] {
   switch (place.kind) {
     case "header": {
       const value = head.headers.get(place.name);
-      if (value === undefined) return undefined;
+      if (value === undefined) return [];
       const { prefix } = place;
       // Other schemes in the same field are none of ours.
-      if (value.slice(0, prefix.length).toLowerCase() !== prefix.toLowerCase()) return undefined;
-      return value.slice(prefix.length).trim();
+      if (value.slice(0, prefix.length).toLowerCase() !== prefix.toLowerCase()) return [];
+      return [value.slice(prefix.length).trim()];
     }
     case "query":
-      return queryValue(head.query, place.name);
+      return queryValues(head.query, place.name);
     case "cookie":
-      return cookiesOf(head).find(([name]) => name === place.name)?.[1];
+      return cookiesOf(head).flatMap(([name, value]) => (name === place.name ? [value] : []));
   }
 }
 

@@ -57,6 +57,7 @@ export function refusalFields(config: LocalRateLimit, taken: Taken): readonly He
   return config.tell ? [again, ...rateLimitFields(config, taken)] : [again];
 }
 
+/** The next whole one; what sums of fractions gain does not count. */
 function seconds(milliseconds: number): number {
-  return Math.ceil(milliseconds / 1000);
+  return Math.ceil(milliseconds / 1000 - 1e-6);
 }

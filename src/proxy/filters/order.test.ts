@@ -23,7 +23,7 @@ test("filters answer what decide says that they answer, and let requests leave a
           const head = headOf(request);
           const { headers } = head;
           head.length = Number(headers.get("content-length") ?? 0);
-          const exchange = { path: head.path, keep() {} } as unknown as FilterExchange;
+          const exchange = { path: head.path, keep() {}, putRequestStage() {} } as unknown as FilterExchange;
           const answer = (filters: typeof rule.filters) => {
             for (const { request: handler } of compileFilters(filters, runtime, rule.match.path)) {
               const verdict = handler?.(head, exchange);
