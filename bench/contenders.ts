@@ -1,8 +1,8 @@
 // Our proxy, NGINX, HAProxy and Envoy side by side for the benchmarks: the same 1,000 rules, the same backend, one worker each.
 // A benchmark says how they are set up and gets those that are installed; runs are taken in turns, so that all of them meet the
-// same noise, and ratios are medians of paired runs. Ours tells of its requests (`fairlead`): a line of the access log for each, the
-// context of a trace passed on with each and one trace in a hundred recorded; `bare` is ours without. The others log nothing, but
-// for `nginx-log`, which writes a line of the same fields.
+// same noise, and ratios are medians of paired runs. Ours tells everything (`fairlead`): counters and histograms, a line of the access
+// log for each request, the context of a trace passed on with each and one trace in a hundred recorded; `bare` has only the counters.
+// The others log nothing, but for `nginx-log`, which writes a line of the same fields.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -50,6 +50,8 @@ interface Options {
 }
 
 const usual: readonly Name[] = ["fairlead", "nginx", "haproxy", "envoy"];
+/** Where requests are small, so that what is told of each counts. */
+export const everybody: readonly Name[] = ["fairlead", "bare", "nginx", "nginx-log", "haproxy", "envoy"];
 
 /** All that a listener can tell. The collector is the backend of the benchmark, which answers whatever it is sent. */
 function told(folder: string): Pick<Listener, "accessLog" | "tracing"> {
@@ -151,12 +153,25 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       "-c",
     );
     await work({ contenders, proxy: proxies[0]!, folder, originPort });
+    if (who.includes("fairlead")) await mustHaveTold(proxies[0]!);
   } finally {
     origin.kill();
     for (const child of children) child.kill("SIGKILL");
     for (const proxy of proxies) await proxy.stop();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Figures of who did not tell what he was asked to are worth nothing. Lines and spans leave once a second. */
+async function mustHaveTold({ admin }: ProxyUnderTest): Promise<void> {
+  await Bun.sleep(1500);
+  const metrics = await (await fetch("http://proxy/metrics", { unix: admin })).text();
+  const count = (name: string, result: string) =>
+    Number(new RegExp(`^fairlead_proxy_${name}_total\\{result="${result}"\\} (\\d+)$`, "m").exec(metrics)?.[1]);
+  const told = count("access_log_lines", "written") > 0 && count("spans", "sent") > 0;
+  const lost = count("access_log_lines", "dropped") + count("spans", "dropped") + count("spans", "failed");
+  if (!told || lost !== 0)
+    throw new Error(`not all was told:\n${metrics.match(/^fairlead_proxy_(access|spans).*$/gm)?.join("\n")}`);
 }
 
 async function accepts(port: number, name: string): Promise<void> {

@@ -1,10 +1,8 @@
 // The benchmark of small answers over HTTP/1.1, without TLS (`http1`) and with it (`tls`): CPU time a request of everybody.
 
 import { join } from "node:path";
-import { inTurns, keep, type Name, need, path, table, withContenders } from "./contenders.ts";
+import { everybody, inTurns, keep, type Name, need, path, table, withContenders } from "./contenders.ts";
 import { perSecond, wrk } from "./loads.ts";
-
-const everybody: readonly Name[] = ["fairlead", "bare", "nginx", "nginx-log", "haproxy", "envoy"];
 
 /** Takes seconds, rounds and names from the command line; keeps the result in `directory` when everybody was asked for. */
 export async function smallAnswers(directory: string, what: string, tls: boolean): Promise<void> {
