@@ -1,12 +1,8 @@
 // Access logs and traces of listeners: what is well formed.
 
 import { expect, test } from "bun:test";
-import {
-  type AccessLogSettings,
-  accessLogOperators,
-  type TracingSettings,
-  templatePieces,
-} from "./listener-telemetry.ts";
+import { accessLogOperators, templatePieces } from "./access-log-template.ts";
+import type { AccessLogSettings, TracingSettings } from "./listener-telemetry.ts";
 import type { Listener } from "./model.ts";
 import { validateResource } from "./validate.ts";
 

@@ -1,6 +1,7 @@
-// What a listener tells of its requests: access logs by template, in the operators of Envoy's format strings (its documentation:
-// Access logging, Command operators), and traces. The types, the templates taken apart, and what is well formed.
+// What a listener tells of its requests: access logs by template (`access-log-template.ts`), and traces. The types, and what is well
+// formed.
 
+import { templatePieces } from "./access-log-template.ts";
 import type { BackendName, Listener } from "./model.ts";
 import { isNumberOf, type Problems, pathProblem, token } from "./problems.ts";
 
@@ -29,102 +30,6 @@ export interface TracingSettings {
 }
 
 const traceFormats: readonly TraceFormat[] = ["w3c", "b3", "b3multi"];
-
-/** Operators without arguments. */
-export const accessLogOperators = [
-  ...["START_TIME", "PROTOCOL", "RESPONSE_CODE", "RESPONSE_FLAGS", "RESPONSE_CODE_DETAILS"],
-  ...[
-    "CONNECTION_TERMINATION_DETAILS",
-    "UPSTREAM_TRANSPORT_FAILURE_REASON",
-    "BYTES_RECEIVED",
-    "BYTES_SENT",
-    "DURATION",
-  ],
-  ...["RESPONSE_DURATION", "RESPONSE_TX_DURATION", "UPSTREAM_HOST", "UPSTREAM_REMOTE_ADDRESS", "UPSTREAM_CLUSTER"],
-  ...["UPSTREAM_CLUSTER_RAW", "UPSTREAM_LOCAL_ADDRESS", "UPSTREAM_REQUEST_ATTEMPT_COUNT"],
-  ...["DOWNSTREAM_LOCAL_ADDRESS", "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_LOCAL_PORT"],
-  ...["DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_REMOTE_PORT"],
-  ...["DOWNSTREAM_DIRECT_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT"],
-  ...["DOWNSTREAM_TLS_VERSION", "DOWNSTREAM_PEER_URI_SAN", "DOWNSTREAM_PEER_SUBJECT"],
-  ...["REQUESTED_SERVER_NAME", "ROUTE_NAME", "TRACE_ID", "HOSTNAME"],
-] as readonly AccessLogOperator[];
-
-export type AccessLogOperator =
-  | "START_TIME"
-  | "PROTOCOL"
-  | "RESPONSE_CODE"
-  | "RESPONSE_FLAGS"
-  | "RESPONSE_CODE_DETAILS"
-  | "CONNECTION_TERMINATION_DETAILS"
-  | "UPSTREAM_TRANSPORT_FAILURE_REASON"
-  | "BYTES_RECEIVED"
-  | "BYTES_SENT"
-  | "DURATION"
-  | "RESPONSE_DURATION"
-  | "RESPONSE_TX_DURATION"
-  | "UPSTREAM_HOST"
-  | "UPSTREAM_REMOTE_ADDRESS"
-  | "UPSTREAM_CLUSTER"
-  | "UPSTREAM_CLUSTER_RAW"
-  | "UPSTREAM_LOCAL_ADDRESS"
-  | "UPSTREAM_REQUEST_ATTEMPT_COUNT"
-  | "DOWNSTREAM_LOCAL_ADDRESS"
-  | "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT"
-  | "DOWNSTREAM_LOCAL_PORT"
-  | "DOWNSTREAM_REMOTE_ADDRESS"
-  | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
-  | "DOWNSTREAM_REMOTE_PORT"
-  | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"
-  | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT"
-  | "DOWNSTREAM_TLS_VERSION"
-  | "DOWNSTREAM_PEER_URI_SAN"
-  | "DOWNSTREAM_PEER_SUBJECT"
-  | "REQUESTED_SERVER_NAME"
-  | "ROUTE_NAME"
-  | "TRACE_ID"
-  | "HOSTNAME";
-
-export type TemplatePiece =
-  | string
-  | { readonly operator: AccessLogOperator }
-  /** The first of the names (lower case) that is there, cut after `most` characters. */
-  | { readonly header: "REQ" | "RESP"; readonly names: readonly string[]; readonly most?: number };
-
-/** A template taken apart. Throws an Error that names an operator that is not known. */
-export function templatePieces(template: string): readonly TemplatePiece[] {
-  const pieces: TemplatePiece[] = [];
-  let at = 0;
-  while (at < template.length) {
-    const start = template.indexOf("%", at);
-    if (start < 0) {
-      pieces.push(template.slice(at));
-      break;
-    }
-    if (start > at) pieces.push(template.slice(at, start));
-    const end = template.indexOf("%", start + 1);
-    if (end < 0) throw new Error(`"${template.slice(start)}" has no second %`);
-    pieces.push(end === start + 1 ? "%" : operatorOf(template.slice(start + 1, end)));
-    at = end + 1;
-  }
-  return pieces;
-}
-
-function operatorOf(text: string): TemplatePiece {
-  const named = /^(REQ|RESP)\(([^()?]+)(?:\?([^()?]+))?\)(?::(\d+))?$/.exec(text);
-  if (named) {
-    const [, header, name, other, most] = named as unknown as [string, "REQ" | "RESP", string, string?, string?];
-    const names = other === undefined ? [name] : [name, other];
-    return {
-      header,
-      names: names.map((one) => one.toLowerCase()),
-      ...(most === undefined ? {} : { most: Number(most) }),
-    };
-  }
-  const operator = accessLogOperators.find((one) => one === text);
-  if (operator) return { operator };
-  const all = [...accessLogOperators, "REQ(NAME)", "RESP(NAME)"].join(", ");
-  throw new Error(`%${text}% is no operator of access logs; there are ${all}`);
-}
 
 export function checkTelemetry(problems: Problems, { accessLog, tracing, transport, chains }: Listener): void {
   if (accessLog) checkAccessLog(problems, accessLog);
@@ -158,7 +63,7 @@ function checkAccessLog(problems: Problems, { path, format, sample }: AccessLogS
     if (/[\r\n]/.test(template)) problems.add(field, "has a line break in it: one request is one line");
     try {
       for (const piece of templatePieces(template)) {
-        if (typeof piece === "string" || "operator" in piece) continue;
+        if (typeof piece === "string" || !("names" in piece)) continue;
         const wrong = piece.names.find((name) => !token.test(name.replace(/^:/, "")));
         if (wrong !== undefined) problems.add(field, `"${wrong}" is no header name`);
       }

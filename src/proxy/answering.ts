@@ -99,6 +99,7 @@ export abstract class Answering extends RequestAccount {
   protected cutOff(reason: Reason): void {
     if (this.#openEnded && isGrpc(this.down.head.headers)) {
       const trailers = grpcEnd(reasons[reason].grpc, reasons[reason].text, reason);
+      this.watched?.ending(trailers);
       if (this.filtering) this.filtering.cutOff(trailers, reason);
       else {
         this.finish(reason);

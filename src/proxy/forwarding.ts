@@ -134,6 +134,7 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
   }
 
   requestEnd(trailers: HeaderBlock | undefined): void {
+    this.watched?.requested();
     if (this.filtering) this.filtering.requestEnd(trailers);
     else this.end(trailers);
   }

@@ -53,6 +53,11 @@ const codes: Readonly<Record<number, number>> = {
   504: 14,
 };
 
+/** google.rpc.Code for a status of HTTP. */
+export function statusOfHttp(status: number): number {
+  return codes[status] ?? 2;
+}
+
 /**
  * The same answer for a caller of gRPC: status and message in the head, which is all there is ("Trailers-Only"). `code` is a
  * google.rpc.Code; absent, it follows from the status.
@@ -60,7 +65,7 @@ const codes: Readonly<Record<number, number>> = {
 export function grpcAnswer(
   request: HeaderBlock,
   { head, body }: LocalAnswer,
-  code = codes[head.status] ?? 2,
+  code = statusOfHttp(head.status),
 ): LocalAnswer {
   const block = new HeaderBlock();
   for (const [name, value] of head.headers.entries()) if (!name.startsWith("content-")) block.add(name, value);

@@ -67,6 +67,11 @@ export abstract class RequestAccount implements RequestEnd {
     return this.share?.backend?.name;
   }
 
+  get upstreamProtocol(): string | undefined {
+    const backend = this.share?.backend;
+    return backend && (backend.protocol === "h2c" ? "HTTP/2" : "HTTP/1.1");
+  }
+
   /** Of the last try. */
   get endpoint(): Place | undefined {
     return this.pool;

@@ -268,6 +268,7 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
     const { connection } = this;
     this.connection = undefined;
     this.attempts?.completed(trailers?.get("grpc-status"));
+    if (trailers !== undefined && !this.filtering?.dropping) this.watched?.ending(trailers);
     // The rest of the request's body has nowhere to go.
     if (!this.requestDone) connection?.cancel();
     if (this.filtering) {

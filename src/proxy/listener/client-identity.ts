@@ -15,6 +15,10 @@ export interface ClientIdentity {
   readonly subject: string;
   readonly uris: readonly string[];
   readonly dns: readonly string[];
+  /** SHA-256 of the certificate, its serial number, in hexadecimal digits, and who issued it. For logs. */
+  readonly hash: string;
+  readonly serial: string;
+  readonly issuer: string;
   /** Value of `x-forwarded-client-cert`; undefined: backends are told nothing. */
   readonly told: string | undefined;
 }
@@ -22,7 +26,7 @@ export interface ClientIdentity {
 /** Of a certificate that was verified. */
 export function clientIdentity(certificate: X509Certificate, tell: Clients["tell"]): ClientIdentity {
   const { dns, uris } = subjectNames(certificate.raw);
-  const subject = visible(certificate.subject.split("\n").reverse().join(","));
+  const subject = distinguishedName(certificate.subject);
   const hash = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
   const parts: string[] = [];
   // In Envoy's order, whatever the order of the list.
@@ -36,6 +40,9 @@ export function clientIdentity(certificate: X509Certificate, tell: Clients["tell
     subject,
     uris,
     dns,
+    hash,
+    serial: certificate.serialNumber.toLowerCase(),
+    issuer: distinguishedName(certificate.issuer),
     told: parts.length > 0 ? parts.join(";") : undefined,
   };
 }
@@ -53,6 +60,11 @@ export function isWanted({ dns, uris }: ClientIdentity, names: Clients["names"])
 function plain(uri: string): string {
   const safe = uri.replace(/["\\]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`);
   return /[,;=]/.test(safe) ? `"${safe}"` : safe;
+}
+
+/** RFC 4514: the most specific part first. */
+function distinguishedName(lines: string): string {
+  return visible(lines.split("\n").reverse().join(","));
 }
 
 /** What is not visible ASCII as `\XX` of its UTF-8 bytes (RFC 4514 §2.4), and so quotes and backslashes that were escaped. */

@@ -2,6 +2,7 @@
 // route or status). Asked only for what the line's template has in it, at the end, before anything is let go of.
 
 import type { HeaderBlock } from "../headers.ts";
+import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { TraceContext } from "./trace-context.ts";
 
@@ -52,7 +53,14 @@ export interface AccessRecord {
   /** By the client's certificate: its first URI, and its subject. */
   readonly peerUri: string | undefined;
   readonly peerSubject: string | undefined;
+  readonly peer: ClientIdentity | undefined;
   readonly trace: TraceContext | undefined;
   /** Fields of the answer, in the order of the listener's list of them. */
   readonly answerFields: readonly (string | undefined)[] | undefined;
+  /** Trailers of the answer, likewise. */
+  readonly trailers: readonly (string | undefined)[] | undefined;
+  /** Milliseconds until the request was there to its end; below 0: it never was. */
+  readonly requestTime: number;
+  /** `HTTP/1.1`, `HTTP/2`. */
+  readonly upstreamProtocol: string | undefined;
 }

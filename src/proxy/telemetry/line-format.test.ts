@@ -52,17 +52,21 @@ const record: AccessRecord = {
   tlsVersion: undefined,
   peerUri: undefined,
   peerSubject: undefined,
+  peer: undefined,
   trace: undefined,
   answerFields: undefined,
+  trailers: undefined,
+  requestTime: -1,
+  upstreamProtocol: "HTTP/1.1",
 };
 
 /** A line behind other bytes, without its end. */
 function written(
   format: AccessLogSettings["format"],
   changes: Partial<AccessRecord> = {},
-  answer: string[] = [],
+  asked = { fields: [] as string[], trailers: [] as string[] },
 ): string {
-  const line = lineFormat(format, answer);
+  const line = lineFormat(format, asked);
   const to = Buffer.alloc(7 + line.most, 0x2a);
   const end = line.write(to, 7, { ...record, ...changes });
   expect(to.subarray(0, 7).toString()).toBe("*******");
@@ -100,7 +104,9 @@ test("JSON keeps numbers as numbers and absent values as null, and parts of text
 });
 
 test.each(["%NO_SUCH%", "100%", "%REQ(%", "%REQ()%"])("%s is refused with its name", (template) => {
-  expect(() => lineFormat({ text: template }, [])).toThrow(/is no operator|no second %/);
+  expect(() => lineFormat({ text: template }, { fields: [], trailers: [] })).toThrow(
+    /is no operator|no second %|needs the name/,
+  );
 });
 
 test("a field is looked up as filters would: several joined, the first name that is there, what the proxy put to it", () => {
@@ -121,10 +127,10 @@ test("a field is looked up as filters would: several joined, the first name that
 });
 
 test("fields of the answer are asked for by their places in one list", () => {
-  const answer = ["x-first"];
+  const asked = { fields: ["x-first"], trailers: [] as string[] };
   const one = { text: "%RESP(X-VERSION)% %RESP(X-FIRST)% %RESP(X-VERSION?X-NONE)%" };
-  expect(written(one, { answerFields: [undefined, "v2"] }, answer)).toBe("v2 - v2");
-  expect(answer).toEqual(["x-first", "x-version", "x-none"]);
+  expect(written(one, { answerFields: [undefined, "v2"] }, asked)).toBe("v2 - v2");
+  expect(asked.fields).toEqual(["x-first", "x-version", "x-none"]);
 });
 
 test("the id of the trace, and who the client is where hops are believed", () => {
@@ -216,8 +222,68 @@ test("numbers and times of all sizes", () => {
 });
 
 test("a line knows whether it asks from where a backend is connected to, which costs a system call", () => {
-  const names = (format: AccessLogSettings["format"]) => lineFormat(format, []).namesUpstreamLocal;
+  const names = (format: AccessLogSettings["format"]) =>
+    lineFormat(format, { fields: [], trailers: [] }).namesUpstreamLocal;
   expect(names({ text: defaultTextFormat })).toBeTrue();
   expect(names({ json: { status: "%RESPONSE_CODE%", from: "%UPSTREAM_LOCAL_ADDRESS%" } })).toBeTrue();
   expect(names({ text: "%UPSTREAM_HOST% %DOWNSTREAM_LOCAL_ADDRESS% %%UPSTREAM_LOCAL_ADDRESS%%" })).toBeFalse();
+});
+
+const call = head({ "content-type": "application/grpc" });
+const grpcTemplate =
+  "%GRPC_STATUS% %GRPC_STATUS(CAMEL_STRING)% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%";
+
+test.each<[Partial<AccessRecord>, string]>([
+  [{ trailers: ["1"], answerFields: ["2"] }, "Canceled Canceled CANCELLED 1 1"],
+  [{ answerFields: ["7"] }, "PermissionDenied PermissionDenied PERMISSION_DENIED 7 7"],
+  [{ status: 503 }, "Unavailable Unavailable UNAVAILABLE 14 14"],
+  [{ trailers: ["99"] }, "99 99 99 99 99"],
+  [{ trailers: ["x"] }, "- - - - -"],
+  [{ status: 0 }, "- - - - -"],
+  [{ trailers: ["0"], headers: head({}) }, "- - - - -"],
+])("the status of a call of gRPC that ended with %j is %s", (end, line) => {
+  expect(text(grpcTemplate, { headers: call, ...end })).toBe(line);
+});
+
+test("trailers are asked for by their places, with another name, and cut", () => {
+  const asked = { fields: [], trailers: ["x-sum"] };
+  const format = { text: "%TRAILER(X-NONE?X-Sum):3% %RESPONSE_TRAILER(X-None)%" };
+  expect(written(format, { trailers: ["abcdef", undefined] }, asked)).toBe("abc -");
+  expect(asked).toEqual({ fields: [], trailers: ["x-sum", "x-none"] });
+});
+
+test("times are written in the format that they are asked for", () => {
+  const startTime = Date.parse("2026-03-05T07:08:09.012Z") + 0.345;
+  const format = "%START_TIME(%Y/%m/%dT%H:%M:%S.%3f%z %s.%6f %a %b %e %j)% %EMIT_TIME%";
+  expect(text(format, { startTime, duration: 1000 })).toBe(
+    "2026/03/05T07:08:09.012+0000 1772694489.012344 Thu Mar  5 064 2026-03-05T07:08:10.012Z".replace(
+      "012344",
+      String(Math.floor((startTime % 1000) * 1000)).padStart(6, "0"),
+    ),
+  );
+  const later = { startTime, duration: 2000 };
+  expect(json({ at: '%START_TIME("%T" %f)%', end: "%EMIT_TIME(%s)%" }, later)).toEqual({
+    at: expect.stringMatching(/^"07:08:09" 01234[45]000$/),
+    end: "1772694491",
+  });
+  expect(Date.parse(text("%START_TIME_LOCAL(%FT%H:%M:%E3S%Ez)%", { startTime }))).toBe(Math.floor(startTime));
+});
+
+test("what else Envoy's formats have", () => {
+  const changes: Partial<AccessRecord> = {
+    endpoint: { address: "fd00::1", port: 8080 },
+    upstreamLocal: { address: "10.0.0.1", port: 5 },
+    requestTime: 3.4,
+    query: "a=1&name=b%20c",
+    flags: "UF,URX",
+  };
+  const template =
+    "%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_REMOTE_PORT% %UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% " +
+    "%UPSTREAM_LOCAL_PORT% %UPSTREAM_PROTOCOL% %REQUEST_DURATION% %QUERY_PARAM(name)% %RESPONSE_FLAGS_LONG% %STREAM_ID%";
+  expect(text(template, changes)).toBe(
+    "fd00::1 8080 10.0.0.1 5 HTTP/1.1 3 b c UpstreamConnectionFailure,UpstreamRetryLimitExceeded abc",
+  );
+  const paths = "%PATH% %PATH(NQ)% %PATH(WQ:PATH):3% %REQ_WITHOUT_QUERY(X-A?:PATH)% %REQ_WITHOUT_QUERY(X-B):2%";
+  expect(text(paths, { headers: head({ "x-b": "c?d" }) })).toBe("/cart?x=1 /cart /ca /cart c");
+  expect(text("%ACCESS_LOG_TYPE% %DOWNSTREAM_DIRECT_REMOTE_PORT% %SPAN_ID%")).toBe("DownstreamEnd 40000 -");
 });

@@ -55,8 +55,12 @@ export function tellRelayed(telemetry: ListenerTelemetry, now: number, relay: Re
     tlsVersion: relay.tlsVersion,
     peerUri: relay.client?.uris[0],
     peerSubject: relay.client?.subject,
+    peer: relay.client,
     trace: undefined,
     answerFields: undefined,
+    trailers: undefined,
+    requestTime: -1,
+    upstreamProtocol: undefined,
   };
   writeLines(telemetry, record);
 }

@@ -8,6 +8,7 @@ import type { Deadlines } from "../deadlines.ts";
 import type { Backends } from "../upstream/backends.ts";
 import { turn } from "../wire.ts";
 import { lineFormat } from "./line-format.ts";
+import type { AskedOfAnswers } from "./line-piece.ts";
 import { LogFiles } from "./log-files.ts";
 import { SpanExporter } from "./spans.ts";
 import type { ListenerTelemetry } from "./watched.ts";
@@ -43,15 +44,16 @@ export class Telemetry {
     if (accessLog) this.#paths.set(name, accessLog.path);
     const settings = [accessLog, this.#common].filter((one) => one !== undefined);
     if (settings.length === 0 && !tracing) return undefined;
-    const answerFields: string[] = [];
+    const asked: AskedOfAnswers = { fields: [], trailers: [] };
     const logs = settings.map(({ path, format, sample = 1 }) => ({
       file: this.files.open(path),
-      line: lineFormat(format, answerFields),
+      line: lineFormat(format, asked),
       sample,
     }));
     return {
       logs,
-      answerFields,
+      answerFields: asked.fields,
+      trailers: asked.trailers,
       namesUpstreamLocal: logs.some(({ line }) => line.namesUpstreamLocal),
       tracing: tracing && {
         settings: tracing,

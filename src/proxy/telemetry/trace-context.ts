@@ -154,7 +154,7 @@ export class TraceContext implements FinishedLine {
 
   line(): Buffer {
     this.writeTraceId(line, traceAt);
-    hexWord(line, hexWord(line, spanAt, this.#span0), this.#span1);
+    this.writeSpanId(line, spanAt);
     line[flagsAt] = this.sampled ? 0x31 : 0x30;
     return line;
   }
@@ -166,6 +166,11 @@ export class TraceContext implements FinishedLine {
       hexWord(to, hexWord(to, hexWord(to, at, this.#trace0), this.#trace1), this.#trace2),
       this.#trace3,
     );
+  }
+
+  /** 16 digits; returns where they end. */
+  writeSpanId(to: Uint8Array, at: number): number {
+    return hexWord(to, hexWord(to, at, this.#span0), this.#span1);
   }
 
   get traceId(): string {

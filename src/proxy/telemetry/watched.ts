@@ -4,6 +4,7 @@
 import type { TracingSettings } from "../../model/listener-telemetry.ts";
 import type { Downstream, ResponseHead, Upstream } from "../exchange.ts";
 import type { HeaderBlock } from "../headers.ts";
+import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { turn, type Wire } from "../wire.ts";
 import type { AccessRecord, Place } from "./access-record.ts";
@@ -17,6 +18,7 @@ export interface ListenerTelemetry {
   readonly logs: readonly { readonly file: LogFile; readonly line: LineFormat; readonly sample: number }[];
   /** Fields of answers that lines have in them, in lower case. */
   readonly answerFields: readonly string[];
+  readonly trailers: readonly string[];
   /** Lines have in them from where backends are connected to. */
   readonly namesUpstreamLocal: boolean;
   readonly tracing:
@@ -50,7 +52,10 @@ export function writeLines({ logs }: ListenerTelemetry, record: AccessRecord): v
 
 /** What is known of a request at its end. */
 export interface RequestEnd
-  extends Pick<AccessRecord, "authority" | "path" | "status" | "flags" | "bytesReceived" | "bytesSent" | "route"> {
+  extends Pick<
+    AccessRecord,
+    "authority" | "path" | "status" | "flags" | "bytesReceived" | "bytesSent" | "route" | "upstreamProtocol"
+  > {
   /** What went wrong. */
   readonly reason: string | undefined;
   readonly tries: number;
@@ -65,6 +70,8 @@ export class Watched implements AccessRecord {
   upstreamTime = -1;
   upstreamLocal: Place | undefined = undefined;
   answerFields: readonly (string | undefined)[] | undefined = undefined;
+  trailers: readonly (string | undefined)[] | undefined = undefined;
+  requestTime = -1;
   readonly #telemetry: ListenerTelemetry;
   readonly #down: Downstream;
   #end!: RequestEnd;
@@ -97,6 +104,17 @@ export class Watched implements AccessRecord {
   answered(head: ResponseHead): void {
     const { answerFields } = this.#telemetry;
     if (answerFields.length > 0) this.answerFields = answerFields.map((name) => head.headers.get(name));
+  }
+
+  /** The request is there to its end. */
+  requested(): void {
+    if (this.requestTime < 0) this.requestTime = turn.now - this.#down.began;
+  }
+
+  /** The answer's trailers, as the backend sent them. */
+  ending(trailers: HeaderBlock): void {
+    const { trailers: names } = this.#telemetry;
+    if (names.length > 0) this.trailers = names.map((name) => trailers.get(name));
   }
 
   finished(end: RequestEnd): void {
@@ -224,6 +242,14 @@ export class Watched implements AccessRecord {
 
   get peerUri(): string | undefined {
     return this.#down.head.client?.uris[0];
+  }
+
+  get peer(): ClientIdentity | undefined {
+    return this.#down.head.client;
+  }
+
+  get upstreamProtocol(): string | undefined {
+    return this.#end.upstreamProtocol;
   }
 
   get peerSubject(): string | undefined {
