@@ -122,6 +122,10 @@ test("a rule's retries, hash and persistence", () => {
     ],
     [{ timeouts: { stream: 0.5 - 1 } }, "timeouts.stream -0.5 is no number of milliseconds of 0 to 2147483647"],
     [{ retry: { ...retry, hedge: true } }, "retry.hedge needs timeouts.perTry, the time after which a try is late"],
+    [
+      { retry: { ...retry, on: [], statuses: [], hedge: true }, timeouts: { perTry: 1 } },
+      "retry.hedge needs a condition in retry.on or a status in retry.statuses: without one there are no other tries",
+    ],
     [{ timeouts: { idle: -1 } }, "timeouts.idle -1 is no number of milliseconds of 0 to 2147483647"],
   ];
   for (const [more, expected] of cases) expect(problemsOfRule(more)).toEqual([expected]);

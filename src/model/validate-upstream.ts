@@ -279,6 +279,12 @@ export function checkRulePolicies(problems: Problems, prefix: string, rule: Rule
   if (rule.retry) checkRetry(problems, `${prefix}retry.`, rule.retry);
   if (rule.retry?.hedge && !rule.timeouts?.perTry)
     problems.add(`${prefix}retry.hedge`, "needs timeouts.perTry, the time after which a try is late");
+  // Envoy does not hedge where its policy names no condition (its router keeps no state of retries then).
+  if (rule.retry?.hedge && rule.retry.on.length === 0 && rule.retry.statuses.length === 0)
+    problems.add(
+      `${prefix}retry.hedge`,
+      "needs a condition in retry.on or a status in retry.statuses: without one there are no other tries",
+    );
   rule.hash?.forEach((key, i) => {
     checkHashKey(problems, `${prefix}hash[${i}]`, key, rule);
   });
