@@ -32,6 +32,7 @@ const four = {
 const six = { client: "fd81::2", other: "fd81::3", near: "fd81::1", far: "fd82::1", server: "fd82::2" };
 const serverPort = 8080;
 const otherPort = 8081;
+const datagramPort = 5353;
 const onPort = 15_001;
 /** Of packets to backends, and of what is to be delivered here. */
 const mark = 1338;
@@ -68,8 +69,22 @@ const program = `
       socket.end("HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\n" + head + " from " + socket.remoteAddress);
     } } });
   }
+  for (const hostname of ["${four.server}", "${six.server}"])
+    await Bun.udpSocket({ hostname, port: ${datagramPort}, socket: {
+      data: (socket, bytes, port, address) => socket.send(bytes + " from " + address, port, address) } });
   console.log("up");
 `;
+
+/** What a client of this address hears from where it sends a datagram, asking until it hears something or has asked enough. */
+async function ask(source: string, address: string, port: number, times = 50): Promise<string> {
+  const asking = `
+    const socket = await Bun.udpSocket({ hostname: "${source}", connect: { hostname: "${address}", port: ${port} }, socket: {
+      data(_, bytes) { console.log(bytes.toString()); process.exit() }, error() {} } });
+    for (let i = 0; i < ${times}; i++) { socket.send("hello"); await Bun.sleep(100) }
+    console.log("silence"); process.exit()`;
+  const command = ["ip", "netns", "exec", client, process.execPath, "-e", asking];
+  return (await new Response(Bun.spawn(command, { stdout: "pipe" }).stdout).text()).trim();
+}
 
 beforeAll(async () => {
   if (!isRoot) return;
@@ -270,6 +285,36 @@ for (const [family, addresses] of [
       expect(await proxy.control.update({}, { listeners: ["taken"] })).toEqual([]);
     },
   );
+}
+
+for (const [family, { near, client: first, other, server: far }] of [
+  ["IPv4", four],
+  ["IPv6", six],
+] as const) {
+  test.skipIf(!isRoot)(`datagrams reach backends from their clients' addresses (${family})`, async () => {
+    const log = async () => (await Bun.file(join(folder, "access.log")).text()).split("\n");
+    const serve = { tcp: [forwardTo("heard")], idleTimeout: 300 };
+    const datagrams = listener("datagrams", {
+      address: near,
+      port: 7002,
+      transport: "udp",
+      chains: [{ from, when: { kind: "plain" }, serve }],
+    });
+    const update = toServer("heard", far, datagramPort, { protocol: "tcp" });
+    expect(await proxy.control.update({ ...update, listeners: [datagrams] })).toEqual([]);
+    expect(await Promise.all([ask(first, near, 7002), ask(other, near, 7002)])).toEqual([
+      `hello from ${first}`,
+      `hello from ${other}`,
+    ]);
+    // Their sessions end when nothing comes any more.
+    const over = (line: string) => line.includes(`"protocol":"UDP"`) && line.includes(`"source":"${first}"`);
+    while (!(await log()).some(over)) await Bun.sleep(50);
+    // An endpoint of the other family has nobody to answer to.
+    const wrong = family === "IPv4" ? six.server : four.server;
+    expect(await proxy.control.update(toServer("heard", wrong, datagramPort, { protocol: "tcp" }))).toEqual([]);
+    expect(await ask(first, near, 7002, 5)).toBe("silence");
+    expect(await proxy.control.update({}, { listeners: ["datagrams"] })).toEqual([]);
+  });
 }
 
 test.skipIf(!isRoot)("HTTP/2 and TLS to backends bear clients' addresses, too, one connection a client", async () => {

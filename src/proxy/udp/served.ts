@@ -4,6 +4,7 @@
 
 import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
+import { unmapped } from "../../base/ip.ts";
 import { Deadline } from "../deadlines.ts";
 import type { LiveConnection } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
@@ -13,6 +14,7 @@ import type { Shares } from "../tcp/shares.ts";
 import { tellRelayed } from "../telemetry/relayed.ts";
 import type { ListenerTelemetry } from "../telemetry/watched.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";
+import { speakFrom } from "../upstream/original-source.ts";
 import type { EndpointPool } from "../upstream/pool.ts";
 import { turn } from "../wire.ts";
 
@@ -182,6 +184,17 @@ class Session extends Deadline {
       return;
     }
     this.#socket = socket;
+    const { originalSource } = this.backend;
+    if (originalSource) {
+      try {
+        const source = { address: unmapped(this.client), mark: originalSource.mark };
+        // Bun's types do not name `fd`.
+        speakFrom((socket as { fd?: number }).fd ?? -1, source, this.pool.address, this.pool.port);
+      } catch {
+        this.#failed();
+        return;
+      }
+    }
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const bytes of waiting) this.#out(socket, bytes);
@@ -234,8 +247,7 @@ class Session extends Deadline {
   }
 }
 
-/** What should be encrypted must not go in clear, and there is no DTLS here; nor can a datagram have a client's address. */
+/** What should be encrypted must not go in clear, and there is no DTLS here. */
 function endpointOf(backend: BackendRuntime): EndpointPool | Reason {
-  if (backend.tls) return "handshake_failed";
-  return backend.originalSource ? "connect_failed" : backend.reserve([]);
+  return backend.tls ? "handshake_failed" : backend.reserve([]);
 }

@@ -1,5 +1,5 @@
 // Sockets towards endpoints that bear a client's own address (IP_TRANSPARENT, ip(7); Envoy's original_src): made, marked, bound and
-// set on their way here, and handed to Bun as descriptors. Routing is the operator's: answers to that address must come back to this
+// set on their way here, and handed to Bun as descriptors (of UDP: made by Bun, and bound anew here). Routing is the operator's: answers to that address must come back to this
 // machine, and be delivered to it (by the mark and a local route, docs/proxy.md). Needs CAP_NET_ADMIN.
 
 import { FFIType, ptr } from "bun:ffi";
@@ -89,6 +89,26 @@ export function connectFrom({ address, mark }: Source, to: string, port: number)
   }
   libc().connect(fd, ptr(there), there.length);
   return fd;
+}
+
+/**
+ * Gives a UDP socket that has an address of the machine's and a peer another address, and the peer again: Bun makes it, so that Bun
+ * waits for its datagrams. A socket whose address was the kernel's choice loses it with its peer, and can be bound anew
+ * (connect(2), AF_UNSPEC). Throws an Error when it cannot be: addresses of two families, no privilege, no route; it then hears nobody.
+ */
+export function speakFrom(fd: number, { address, mark }: Source, to: string, port: number): void {
+  const family = ipFamily(address);
+  if (family === undefined || family !== ipFamily(to)) throw new Error(`${address} cannot be sent from to ${to}`);
+  const nobody = Buffer.alloc(28); // AF_UNSPEC is 0
+  const from = sockaddr(address, 0);
+  const there = sockaddr(to, port);
+  const done =
+    libc().connect(fd, ptr(nobody), nobody.length) === 0 &&
+    makeTransparent(fd, family) &&
+    (!mark || set(fd, SOL_SOCKET, SO_MARK, mark)) &&
+    libc().bind(fd, ptr(from), from.length) === 0 &&
+    libc().connect(fd, ptr(there), there.length) === 0;
+  if (!done) throw new Error(`${address} cannot be had`);
 }
 
 /** struct sockaddr_in or sockaddr_in6 of an address that is one. */
