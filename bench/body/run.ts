@@ -32,5 +32,9 @@ await withContenders({ origin: [join(import.meta.dir, "backend.ts")] }, async ({
       lines.push(...table(results, "µs CPU/MiB", (run) => run.microseconds / mebibytes));
     }
   }
-  keep(import.meta.dir, `bodies over HTTP/1.1, 1000 rules; ${rounds} runs of ${seconds} s in turns`, lines);
+  keep(
+    import.meta.dir,
+    `bodies over HTTP/1.1, 1000 rules, fairlead with all telemetry on; ${rounds} runs of ${seconds} s in turns`,
+    lines,
+  );
 });

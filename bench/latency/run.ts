@@ -4,7 +4,7 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { apiVersion, host, keep, need, path, withContenders } from "../contenders.ts";
+import { apiVersion, everybody, host, keep, need, path, withContenders } from "../contenders.ts";
 import { median, undisturbed } from "../cpu.ts";
 import { quantile } from "../statistics.ts";
 
@@ -25,7 +25,7 @@ const fields = [
 ];
 
 await withContenders(
-  { origin: [join(import.meta.dir, "backend.ts")], who: ["fairlead", "bare", "nginx", "haproxy", "envoy"] },
+  { origin: [join(import.meta.dir, "backend.ts")], who: everybody },
   async ({ contenders, folder, originPort }) => {
     const program = join(folder, "steady");
     const request = join(folder, "request");

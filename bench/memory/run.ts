@@ -67,4 +67,8 @@ for (const tls of [false, true]) {
     });
   }
 }
-keep(import.meta.dir, `${wanted} idle connections after one request each`, lines);
+keep(
+  import.meta.dir,
+  `${wanted} idle connections after one request each, 1000 rules, fairlead with all telemetry on`,
+  lines,
+);

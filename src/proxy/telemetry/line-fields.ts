@@ -2,7 +2,7 @@
 
 import { type HeaderBlock, Kind } from "../headers.ts";
 import { uuidLength } from "../uuid.ts";
-import { bytes, latin1, type Style, text } from "./line-values.ts";
+import { bytes, type Style, text } from "./line-values.ts";
 
 /**
  * Bytes of one text; it is cut there, so that lines are bounded, and a client cannot make others of a line's values disappear by
@@ -11,7 +11,6 @@ import { bytes, latin1, type Style, text } from "./line-values.ts";
 export const mostText = 16 * 1024;
 
 const comma = 0x2c;
-const cr = 0x0d;
 
 /** A text that came over a wire, if there is one. */
 export function optional(to: Buffer, at: number, value: string | undefined, most: number, style: Style): number {
@@ -20,7 +19,7 @@ export function optional(to: Buffer, at: number, value: string | undefined, most
 
 /** A text that came over a wire. */
 function cut(to: Buffer, at: number, limit: number, value: string, most: number, style: Style): number {
-  return latin1(to, at, limit, value.length > most ? value.slice(0, most) : value, style);
+  return text(to, at, limit, value.length > most ? value.slice(0, most) : value, style);
 }
 
 /** What `HeaderBlock.get` answers, from where it lies, and what the proxy has put behind. */
@@ -68,5 +67,7 @@ export function fieldOf(
   if (at > start || kind === Kind.other || headers.tail === "") return at;
   if (kind === Kind.requestId) return at + headers.id.copy(to, at, 0, Math.min(uuidLength, most));
   const place = headers.finished(name);
-  return place < 0 ? at : text(to, at, Math.min(limit, at + most), headers.tail, style, place, cr);
+  if (place < 0) return at;
+  const { tail } = headers;
+  return text(to, at, Math.min(limit, at + most), tail.slice(place, tail.indexOf("\r", place)), style);
 }

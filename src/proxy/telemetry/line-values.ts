@@ -25,6 +25,8 @@ export const jsonStyle: Style = { absent: ascii("null"), quoted: true, prefix: a
 /** A part of a text in a JSON object. */
 export const jsonPartStyle: Style = { ...jsonStyle, absent: textStyle.absent, quoted: false };
 
+/** Bytes of one UTF-16 unit in UTF-8. */
+const most = 3;
 /** Bytes that are written as they are: printable ASCII but for quote and backslash. */
 const plain = new Uint8Array(256);
 for (let code = 0x20; code < 0x7f; code++) plain[code] = code === 0x22 || code === 0x5c ? 0 : 1;
@@ -41,53 +43,28 @@ export function word(to: Uint8Array, at: number, text: string): number {
   return at;
 }
 
-/** A text, escaped, from a place on and up to a character that ends it, which is none that is written as it is; as many characters as begin before `limit`. */
-export function text(
-  to: Buffer,
-  at: number,
-  limit: number,
-  value: string,
-  style: Style,
-  start = 0,
-  until = -1,
-): number {
-  // Nearly all are plain to their end. A loop that asks for no more costs a quarter of one that does.
-  const plainEnd = Math.min(value.length, start + limit - at);
-  let index = start;
-  for (; index < plainEnd; index++) {
-    const code = value.charCodeAt(index);
-    if (plain[code] !== 1) break;
-    to[at++] = code;
-  }
-  return index < plainEnd ? escapedText(to, at, limit, value, style, index, until) : at;
+/** A text, escaped; as many characters as begin before `limit`. */
+export function text(to: Buffer, at: number, limit: number, value: string, style: Style): number {
+  if (most * value.length >= limit - at) return escapedText(to, at, limit, value, style);
+  // Nearly all are plain. Copied whole and looked through where it lies (what is not ASCII is not plain in UTF-8 either), a text
+  // costs a third of taking it apart.
+  const end = at + to.utf8Write(value, at);
+  return isPlain(to, at, end) ? end : escapedText(to, at, limit, value, style);
 }
 
-function escapedText(
-  to: Buffer,
-  at: number,
-  limit: number,
-  value: string,
-  style: Style,
-  start: number,
-  until: number,
-): number {
-  for (let index = start; index < value.length && at < limit; index++) {
+function isPlain(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let index = start; index < end; index++) if (plain[bytes[index]!] !== 1) return false;
+  return true;
+}
+
+function escapedText(to: Buffer, at: number, limit: number, value: string, style: Style): number {
+  for (let index = 0; index < value.length && at < limit; index++) {
     const code = value.charCodeAt(index);
-    if (code === until) return at;
     if (code > 0xff) return wide(to, at, limit, value.slice(index), style);
     if (plain[code] === 1) to[at++] = code;
     else at = escaped(to, at, code, style);
   }
   return at;
-}
-
-/** The same of a text of one byte a character, as all are that came over a wire. */
-export function latin1(to: Buffer, at: number, limit: number, value: string, style: Style): number {
-  if (value.length >= limit - at) return text(to, at, limit, value, style);
-  // Nearly all are plain. Copied whole and looked through where it lies, a text costs half of taking it apart.
-  const end = at + to.latin1Write(value, at);
-  for (let index = at; index < end; index++) if (plain[to[index]!] !== 1) return text(to, at, limit, value, style);
-  return end;
 }
 
 /** Bytes `start` to `end` of what came, escaped; as many as begin before `limit`. */
