@@ -248,9 +248,9 @@ export class Configuration {
     return this.#inForce[type];
   }
 
-  /** What is in force, for people: secrets redacted. */
-  shown(): ReturnType<typeof shownOf> {
-    return shownOf(this.#inForce);
+  /** What is in force of a type, for people: a list as JSON in pieces, with secrets redacted. */
+  shown(type: ResourceType): Iterable<string> {
+    return shownOf(this.#inForce, type);
   }
 
   /** What is in force now as JSON, in pieces, for the state file. Private keys are in clear. */

@@ -2,7 +2,7 @@
 // redacted to people. How it comes to be in force is `configuration.ts`.
 
 import type { Steps } from "../base/steps.ts";
-import { fingerprint, fingerprinting } from "../model/fingerprint.ts";
+import { fingerprinting } from "../model/fingerprint.ts";
 import { type ResourceOf, type ResourceType, resourceTypes } from "../model/model.ts";
 import { resourcePieces } from "../model/resource-text.ts";
 import type { FromProxy, Update } from "../model/wire.ts";
@@ -37,16 +37,21 @@ export function* haveOf(tables: Tables): Steps<Extract<FromProxy, { type: "hello
   return have;
 }
 
-/** What is in force, for people: secrets redacted. */
-export function shownOf(
-  tables: Tables,
-): Record<string, readonly { name: string; fingerprint: string; resource: unknown }[]> {
-  return Object.fromEntries(
-    resourceTypes.map((type) => [
-      type,
-      [...tables[type]].map(([name, resource]) => ({ name, fingerprint: fingerprint(type, resource), resource })),
-    ]),
-  );
+/** What is in force of a type, for people: a list as JSON in pieces, some of them empty. Secrets are redacted. */
+export function* shownOf(tables: Tables, type: ResourceType): Generator<string> {
+  let before = "[";
+  for (const [name, resource] of [...tables[type]]) {
+    const print = fingerprinting(type, resource);
+    let step = print.next();
+    for (; !step.done; step = print.next()) yield "";
+    yield `${before}{"name":${JSON.stringify(name)},"fingerprint":${JSON.stringify(step.value)},"resource":`;
+    // Of secrets the pieces would be in clear.
+    if (type === "secrets") yield JSON.stringify(resource);
+    else yield* resourcePieces(type as ResourceType, resource);
+    yield "}";
+    before = ",";
+  }
+  yield before === "[" ? "[]" : "]";
 }
 
 /** What is in force now as the JSON of a {@link StoredConfiguration}, in pieces. Private keys are in clear. */

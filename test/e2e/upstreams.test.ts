@@ -235,7 +235,7 @@ describe("hedging", () => {
     return Object.assign(one, { givenUp: () => givenUp });
   }
   // A condition that nothing here meets: hedging needs one.
-  const hedge = { ...retry, on: ["retriable-4xx"], hedge: true };
+  const hedge = { ...retry, on: ["retriable-4xx"] as const, hedge: true };
 
   test("a try that is late goes on beside the next, whose answer comes first", async () => {
     const slow = slowServer(() => 30_000);
@@ -663,7 +663,7 @@ describe("over HTTP/2 to the backend", () => {
       if (streams.length === 2) setTimeout(() => ok(streams[0]!, "late"), 200);
       else if (streams.length === 4) ok(stream, "beside");
     });
-    const hedged = { retry: { ...retry, on: ["5xx"], attempts: 1, hedge: true }, timeouts: { perTry: 500 } };
+    const hedged = { retry: { ...retry, on: ["5xx"] as const, attempts: 1, hedge: true }, timeouts: { perTry: 500 } };
     await serve([one], { protocol: "h2c" }, hedged);
     expect(await (await get("/", { method: "POST", body: "x" })).text()).toBe("late");
     await until(async () => reset === 1);

@@ -5,6 +5,7 @@ import { type LogLevel, logLevels } from "../../base/log.ts";
 import { resourceTypes } from "../../model/model.ts";
 import type { ProxyProcess } from "../proxy.ts";
 import { prometheusText } from "../telemetry/prometheus.ts";
+import { inPieces, listPieces, objectPieces } from "./in-pieces.ts";
 import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, wholeNumber } from "./listen.ts";
 import { cpuProfile, longestProfile } from "./profile.ts";
 import { clusterViews, connectionViews, listenerViews, routeViews, seriesViews, statusView } from "./views.ts";
@@ -36,16 +37,17 @@ function handlersOf(proxy: ProxyProcess, drain: Drain): AdminHandlers {
     "GET /status": () => Response.json(statusView(proxy)),
     "GET /config": (url) => {
       const type = url.searchParams.get("type");
-      const shown = proxy.configuration.shown();
-      if (type === null) return Response.json({ version: proxy.configuration.version, ...shown });
-      if (type in shown) return Response.json({ version: proxy.configuration.version, [type]: shown[type] });
-      return new Response(`type is one of ${resourceTypes.join(", ")}\n`, { status: 400 });
+      const types = resourceTypes.filter((one) => type === null || one === type);
+      if (types.length === 0) return new Response(`type is one of ${resourceTypes.join(", ")}\n`, { status: 400 });
+      const { configuration } = proxy;
+      const lists = types.map((one) => [one, configuration.shown(one)] as const);
+      return inPieces(objectPieces({ version: configuration.version }, lists));
     },
-    "GET /listeners": () => Response.json(listenerViews(proxy)),
-    "GET /routes": () => Response.json(routeViews(proxy)),
-    "GET /clusters": () => Response.json(clusterViews(proxy)),
-    "GET /connections": () => Response.json(connectionViews(proxy)),
-    "GET /stats": () => Response.json(stats(proxy)),
+    "GET /listeners": () => inPieces(listPieces(listenerViews(proxy))),
+    "GET /routes": () => inPieces(listPieces(routeViews(proxy))),
+    "GET /clusters": () => inPieces(listPieces(clusterViews(proxy))),
+    "GET /connections": () => inPieces(listPieces(connectionViews(proxy))),
+    "GET /stats": () => inPieces(stats(proxy)),
     "GET /log-level": () => new Response(`${proxy.logLevel.current}\n`),
     "PUT /log-level": async (_url, request) => {
       const level = (await request.text()).trim();
@@ -67,15 +69,17 @@ function handlersOf(proxy: ProxyProcess, drain: Drain): AdminHandlers {
   };
 }
 
-function stats(proxy: ProxyProcess): object {
+function stats(proxy: ProxyProcess): Iterable<string> {
   const { runtime, listeners } = proxy;
-  return {
+  const fields = {
     ...statusView(proxy),
     tls: { ...listeners.tlsCounts },
     listeners: listeners.names().map((name) => ({ name, connections: listeners.connections(name) })),
     reasons: Object.fromEntries(runtime.metrics.reasons),
     retries: runtime.metrics.retries,
-    routes: seriesViews(proxy),
-    backends: clusterViews(proxy),
   };
+  return objectPieces(fields, [
+    ["routes", listPieces(seriesViews(proxy))],
+    ["backends", listPieces(clusterViews(proxy))],
+  ]);
 }

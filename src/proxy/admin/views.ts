@@ -117,25 +117,27 @@ export function statusView(proxy: ProxyProcess): StatusView {
   };
 }
 
-export function listenerViews({ configuration, listeners }: ProxyProcess): ListenerView[] {
-  return [...configuration.inForce("listeners").values()].map(({ name, address, port, transport, chains }) => ({
-    ...{ name, address, port, transport },
-    connections: listeners.connections(name),
-    chains: chains.map(({ when, tls, serve }) => ({ when, tls: tls !== undefined, serve })),
-  }));
+// Lists are made one by one, so that a long one can be told in pieces (`in-pieces.ts`).
+
+export function* listenerViews({ configuration, listeners }: ProxyProcess): Generator<ListenerView> {
+  for (const { name, address, port, transport, chains } of [...configuration.inForce("listeners").values()])
+    yield {
+      ...{ name, address, port, transport },
+      connections: listeners.connections(name),
+      chains: chains.map(({ when, tls, serve }) => ({ when, tls: tls !== undefined, serve })),
+    };
 }
 
 export function connectionViews({ listeners }: ProxyProcess): LiveConnection[] {
   return [...listeners.live()];
 }
 
-export function routeViews({ configuration }: ProxyProcess): RouteView[] {
-  const views: RouteView[] = [];
-  for (const { name: table, hosts } of configuration.inForce("routeTables").values()) {
+export function* routeViews({ configuration }: ProxyProcess): Generator<RouteView> {
+  for (const { name: table, hosts } of [...configuration.inForce("routeTables").values()]) {
     for (const { names, rules } of hosts) {
       for (const { name, match, action, filters, from } of rules) {
         const to = action.kind === "forward" ? action.to : [];
-        views.push({
+        yield {
           ...{ table, hosts: names, rule: name, match, action: action.kind, from },
           backends: to.flatMap(({ target, weight }) =>
             "backend" in target ? [{ backend: target.backend, weight }] : [],
@@ -144,18 +146,16 @@ export function routeViews({ configuration }: ProxyProcess): RouteView[] {
             const asks = filterReferences(filter).backends.map(({ name }) => name);
             return asks.length > 0 ? `${filter.kind} (${asks.join(", ")})` : filter.kind;
           }),
-        });
+        };
       }
     }
   }
-  return views;
 }
 
-export function clusterViews({ configuration, runtime }: ProxyProcess): ClusterView[] {
-  const now = runtime.deadlines.now();
-  return [...configuration.inForce("backends").values()].map((config) => {
+export function* clusterViews({ configuration, runtime }: ProxyProcess): Generator<ClusterView> {
+  for (const config of [...configuration.inForce("backends").values()]) {
     const backend = runtime.backends.get(config.name);
-    return {
+    yield {
       ...{ name: config.name, protocol: config.protocol, balance: config.balance.kind, from: config.from },
       tls: config.tls !== undefined,
       connections: backend.connections,
@@ -163,9 +163,9 @@ export function clusterViews({ configuration, runtime }: ProxyProcess): ClusterV
       pending: backend.pending,
       connectFailures: backend.connectFailures,
       overflows: backend.overflows,
-      endpoints: endpointViews(backend, now),
+      endpoints: endpointViews(backend, runtime.deadlines.now()),
     };
-  });
+  }
 }
 
 function endpointViews(backend: BackendRuntime, now: number): EndpointView[] {
@@ -192,9 +192,8 @@ export function quantiles(buckets: readonly number[]): Pick<SeriesView, "p50" | 
   return { p50: at(0.5), p90: at(0.9), p99: at(0.99) };
 }
 
-export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[] {
-  const views: SeriesView[] = [];
-  metrics.series.forEach((series, slot) => {
+export function* seriesViews({ runtime: { metrics } }: ProxyProcess): Generator<SeriesView> {
+  for (const [slot, series] of [...metrics.series].entries()) {
     const classes: Record<string, number> = {};
     let requests = 0;
     for (let digit = 0; digit <= 5; digit++) {
@@ -203,9 +202,9 @@ export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[
       classes[digit === 0 ? "none" : `${digit}xx`] = count;
       requests += count;
     }
-    if (requests === 0) return;
+    if (requests === 0) continue;
     const buckets = Array.from({ length: bounds.length + 1 }, (_, bucket) => metrics.bucket(slot, bucket));
-    views.push({
+    yield {
       ...series,
       requests,
       classes,
@@ -214,7 +213,6 @@ export function seriesViews({ runtime: { metrics } }: ProxyProcess): SeriesView[
       responseBytes: metrics.responseBytes.sum(slot),
       buckets,
       ...quantiles(buckets),
-    });
-  });
-  return views;
+    };
+  }
 }
