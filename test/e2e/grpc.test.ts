@@ -93,6 +93,7 @@ server.addService(service, {
 const Client = grpc.makeGenericClientConstructor(service, "Echo");
 type Caller = any;
 
+const logged = "%GRPC_STATUS% %GRPC_STATUS_NUMBER% %TRAILER(X-WHY?X-TRAILER):3% %RESPONSE_CODE% %REQ(X-LINE)%";
 const proxy = new ProxyUnderTest();
 const folder = mkdtempSync(join(tmpdir(), "fl-t-grpc-"));
 const plain = freePort();
@@ -132,7 +133,10 @@ beforeAll(async () => {
         rule("one", { match: { path: { kind: "segments", value: "/test.Echo" } } }),
       ]),
     ],
-    listeners: [plainListener(plain), tlsListener(secure, [{ kind: "tls" }, secret])],
+    listeners: [
+      { ...plainListener(plain), accessLog: { path: join(folder, "calls.log"), format: { text: logged } } },
+      tlsListener(secure, [{ kind: "tls" }, secret]),
+    ],
   });
   expect(rejected).toEqual([]);
   plainClient = new Client(`127.0.0.1:${plain}`, grpc.credentials.createInsecure());
@@ -339,3 +343,29 @@ test("a hundred calls at once share few connections to the backend", async () =>
   const stats = (await (await proxy.get("/stats")).json()) as { backends: { name: string; connections: number }[] };
   expect(stats.backends.find(({ name }) => name === "one")!.connections).toBeLessThanOrEqual(2);
 });
+
+test("a line of the access log has the status of a call, wherever it was said, and trailers", async () => {
+  const calls = [
+    ["hello", { "x-say": "a" }, "OK 0 end 200"],
+    // All that there is of it is a head, with what would have been trailers.
+    ["fail 5", {}, "NotFound 5 - 200"],
+    ["hello", { "x-to": "empty" }, "Unavailable 14 - 200"],
+  ] as const;
+  for (const [index, [text, headers]] of calls.entries())
+    await unary(plainClient, text, { ...headers, "x-line": `line-${index}` });
+  const lines = async () =>
+    (
+      await Bun.file(join(folder, "calls.log"))
+        .text()
+        .catch(() => "")
+    ).split("\n");
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const found = (await lines()).filter((line) => line.includes("line-"));
+    if (found.length === calls.length || Date.now() > deadline) {
+      expect(found).toEqual(calls.map(([, , line], index) => `${line} line-${index}`));
+      return;
+    }
+    await Bun.sleep(50);
+  }
+}, 30_000);
