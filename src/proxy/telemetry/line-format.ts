@@ -6,15 +6,14 @@ import { templatePieces } from "../../model/access-log-template.ts";
 import type { AccessLogSettings } from "../../model/listener-telemetry.ts";
 import type { AccessRecord } from "./access-record.ts";
 import { mostText } from "./line-fields.ts";
+import { operators, What } from "./line-operators.ts";
 import {
   type AskedOfAnswers,
   asksForGrpc,
   asksForUpstreamLocal,
   fieldNamed,
   grpcFields,
-  operators,
   Piece,
-  What,
   writePiece,
 } from "./line-piece.ts";
 import { jsonPartStyle, jsonStyle, put, type Style, textStyle } from "./line-values.ts";

@@ -1,14 +1,14 @@
-// One value of a log line: what it is (`What`), and how it is written from what is known of a request (`access-record.ts`). Which
-// operator of a template is which value is the table `operators`.
+// One value of a log line (`line-operators.ts` has what there is), and how it is written from what is known of a request
+// (`access-record.ts`).
 
 import { hostname } from "node:os";
-import type { AccessLogOperator } from "../../model/access-log-template.ts";
 import { decodeForm } from "../../model/value-match.ts";
 import { kindOf } from "../http1/fields.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { AccessRecord } from "./access-record.ts";
 import { grpcCamel, grpcSnake, grpcStatusOf } from "./grpc-status.ts";
 import { fieldOf, mostText, optional } from "./line-fields.ts";
+import { firstField, firstOther, firstPlace, firstText, firstWord, What } from "./line-operators.ts";
 import { addressPort, digits, put, type Style, text, time, word } from "./line-values.ts";
 import { longFlags } from "./long-flags.ts";
 import type { WrittenTime } from "./written-time.ts";
@@ -25,138 +25,6 @@ const machine = hostname();
 const uncut = 0x3fffffff;
 
 const quote = 0x22;
-
-/**
- * What a value is, and with that how it is written. Numbers and one function that tells them apart, because a function for each
- * would be called through a pointer, at the cost of half a line.
- */
-export const What = {
-  // Whole numbers; below 0 there is none.
-  status: 0,
-  bytesReceived: 1,
-  bytesSent: 2,
-  duration: 3,
-  upstreamTime: 4,
-  sending: 5,
-  attempts: 6,
-  localPort: 7,
-  remotePort: 8,
-  grpcNumber: 9,
-  directPort: 10,
-  endpointPort: 11,
-  upstreamLocalPort: 12,
-  requestTime: 13,
-  // Short texts of printable ASCII that cannot be anything else.
-  protocol: 16,
-  flags: 17,
-  details: 18,
-  tlsVersion: 19,
-  localAddress: 20,
-  source: 21,
-  directSource: 22,
-  grpcCamel: 23,
-  grpcSnake: 24,
-  endpointAddress: 25,
-  upstreamLocalAddress: 26,
-  flagsLong: 27,
-  logType: 28,
-  upstreamProtocol: 29,
-  // Any texts, from a configuration, a certificate or a ClientHello.
-  backend: 32,
-  route: 33,
-  serverName: 34,
-  peerUri: 35,
-  peerSubject: 36,
-  machine: 37,
-  peerIssuer: 38,
-  peerSerial: 39,
-  peerFingerprint: 40,
-  // Addresses with ports.
-  endpoint: 48,
-  upstreamLocal: 49,
-  local: 50,
-  remote: 51,
-  direct: 52,
-  // What is written in its own way.
-  startTime: 64,
-  traceId: 65,
-  spanId: 66,
-  startTimeFormat: 67,
-  emitTime: 68,
-  emitTimeFormat: 69,
-  // Fields of heads.
-  field: 80,
-  method: 81,
-  authority: 82,
-  scheme: 83,
-  path: 84,
-  answerField: 85,
-  upstreamTimeField: 86,
-  trailer: 88,
-  parameter: 89,
-} as const;
-
-const firstWord = 16;
-const firstText = 32;
-const firstPlace = 48;
-const firstOther = 64;
-const firstField = 80;
-
-export const operators: Readonly<Record<AccessLogOperator, number | undefined>> = {
-  PROTOCOL: What.protocol,
-  RESPONSE_CODE: What.status,
-  RESPONSE_FLAGS: What.flags,
-  RESPONSE_CODE_DETAILS: What.details,
-  CONNECTION_TERMINATION_DETAILS: undefined,
-  UPSTREAM_TRANSPORT_FAILURE_REASON: undefined,
-  "RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)": What.details,
-  RESPONSE_FLAGS_LONG: What.flagsLong,
-  GRPC_STATUS: What.grpcCamel,
-  "GRPC_STATUS(CAMEL_STRING)": What.grpcCamel,
-  "GRPC_STATUS(SNAKE_STRING)": What.grpcSnake,
-  "GRPC_STATUS(NUMBER)": What.grpcNumber,
-  GRPC_STATUS_NUMBER: What.grpcNumber,
-  REQUEST_DURATION: What.requestTime,
-  UPSTREAM_HOST_NAME: What.endpoint,
-  UPSTREAM_HOST_NAME_WITHOUT_PORT: What.endpointAddress,
-  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: What.endpointAddress,
-  UPSTREAM_REMOTE_PORT: What.endpointPort,
-  UPSTREAM_PROTOCOL: What.upstreamProtocol,
-  UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: What.upstreamLocalAddress,
-  UPSTREAM_LOCAL_PORT: What.upstreamLocalPort,
-  DOWNSTREAM_DIRECT_REMOTE_PORT: What.directPort,
-  DOWNSTREAM_PEER_ISSUER: What.peerIssuer,
-  DOWNSTREAM_PEER_SERIAL: What.peerSerial,
-  DOWNSTREAM_PEER_FINGERPRINT_256: What.peerFingerprint,
-  SPAN_ID: What.spanId,
-  ACCESS_LOG_TYPE: What.logType,
-  BYTES_RECEIVED: What.bytesReceived,
-  BYTES_SENT: What.bytesSent,
-  DURATION: What.duration,
-  RESPONSE_DURATION: What.upstreamTime,
-  RESPONSE_TX_DURATION: What.sending,
-  UPSTREAM_HOST: What.endpoint,
-  UPSTREAM_REMOTE_ADDRESS: What.endpoint,
-  UPSTREAM_CLUSTER: What.backend,
-  UPSTREAM_CLUSTER_RAW: What.backend,
-  UPSTREAM_LOCAL_ADDRESS: What.upstreamLocal,
-  UPSTREAM_REQUEST_ATTEMPT_COUNT: What.attempts,
-  DOWNSTREAM_LOCAL_ADDRESS: What.local,
-  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: What.localAddress,
-  DOWNSTREAM_LOCAL_PORT: What.localPort,
-  DOWNSTREAM_REMOTE_ADDRESS: What.remote,
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: What.source,
-  DOWNSTREAM_REMOTE_PORT: What.remotePort,
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: What.direct,
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: What.directSource,
-  DOWNSTREAM_TLS_VERSION: What.tlsVersion,
-  DOWNSTREAM_PEER_URI_SAN: What.peerUri,
-  DOWNSTREAM_PEER_SUBJECT: What.peerSubject,
-  HOSTNAME: What.machine,
-  REQUESTED_SERVER_NAME: What.serverName,
-  ROUTE_NAME: What.route,
-  TRACE_ID: What.traceId,
-};
 
 /** A field of a head: `kind` as in `HeaderBlock`; `place` among the fields of the answer that are noted. */
 export interface Field {
