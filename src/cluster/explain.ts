@@ -166,7 +166,7 @@ function candidates(model: Model, url: URL, port: number, gateway: string | unde
 function capturing(model: Model, url: URL, gateway: string | undefined): Listener[] {
   if (gateway !== undefined || ipFamily(hostOf(url)) === undefined) return [];
   return [...model.listeners.values()].filter(
-    ({ originalDestination, transparent }) => originalDestination || transparent,
+    ({ transport, originalDestination, transparent }) => transport === "tcp" && (originalDestination || transparent),
   );
 }
 

@@ -85,8 +85,9 @@ test("a udp listener has one address and one plain chain of backends", () => {
   expect(problems({ ...udp, chains: [plain] })[0]).toContain("must be plain and serve backends");
   expect(problems({ ...udp, chains: [...udp.chains, ...udp.chains] })[0]).toContain("can only be one");
   expect(problems({ ...udp, proxyProtocol: true })[0]).toContain("has none");
-  expect(problems({ ...udp, originalDestination: true })[0]).toContain("has none");
-  expect(problems({ ...udp, transparent: true })[0]).toContain("is for connections");
+  expect(problems({ ...udp, originalDestination: true })[0]).toContain("takes what TPROXY sends it");
+  const chains = [{ ...plain, serve: { tcp: [], original: true } }, udp.chains[0]];
+  expect(problems({ ...udp, transparent: true, address: "::", chains })).toEqual([]);
   const when = { kind: "plain", source: ["10.0.0.0/8"] } as const;
   expect(problems({ ...udp, chains: [{ ...plain, when, serve: { tcp: [to] } }] })[0]).toContain(
     "source is for connections",

@@ -64,17 +64,18 @@ export function checkOriginalSource(
 
 function checkUdp(problems: Problems, listener: Listener): void {
   const { address, chains, proxyProtocol, originalDestination, transparent } = listener;
-  if (address === "0.0.0.0" || address === "::") {
+  if (!transparent && (address === "0.0.0.0" || address === "::")) {
     problems.add("address", "of a udp listener must be one address: answers must come from the one that was asked");
   }
-  if (originalDestination) problems.add("originalDestination", "is for connections, and a udp listener has none");
-  if (transparent)
-    problems.add("transparent", "is for connections: datagrams do not tell here where they wanted to go");
+  if (originalDestination)
+    problems.add("originalDestination", "is for connections; a udp listener takes what TPROXY sends it (transparent)");
   if (proxyProtocol) problems.add("proxyProtocol", "is for connections, and a udp listener has none");
-  if (chains.length > 1) problems.add("chains", "of a udp listener can only be one: datagrams do not say more");
+  if (chains.length > 1 && !transparent)
+    problems.add("chains", "of a udp listener can only be one: datagrams do not say more");
   for (const { when, serve, from } of chains) {
     const { kind, ...more } = when;
-    if (Object.keys(more).length > 0)
+    if (when.protocols) problems.add("chains[0].when", "protocols is for TLS, and a udp listener has none", from);
+    else if (!transparent && Object.keys(more).length > 0)
       problems.add("chains[0].when", `${Object.keys(more)[0]} is for connections, and a udp listener has none`, from);
     if (kind !== "plain" || !("tcp" in serve))
       problems.add("chains[0]", "of a udp listener must be plain and serve backends (tcp)", from);

@@ -131,12 +131,16 @@ beforeAll(async () => {
        chain in {
          type filter hook prerouting priority mangle;
          iifname near tcp dport 8000-9000 tproxy to :${onPort} meta mark set 1 accept
+         iifname near udp dport 5353-5354 tproxy to :${onPort} meta mark set 1 accept
        }
      }`,
   );
   run(`ip netns exec ${middle} nft -f ${rules}`);
   run(
     `ip netns exec ${middle} iptables -w -t mangle -A PREROUTING -i near -p tcp --dport 8000:9000 -j TPROXY --on-port ${onPort} --tproxy-mark 1`,
+  );
+  run(
+    `ip netns exec ${middle} iptables -w -t mangle -A PREROUTING -i near -p udp --dport 5353:5354 -j TPROXY --on-port ${onPort} --tproxy-mark 1`,
   );
   answering = Bun.spawn(["ip", "netns", "exec", server, process.execPath, "-e", program], {
     stdin: "ignore",
@@ -314,6 +318,46 @@ for (const [family, { near, client: first, other, server: far }] of [
     expect(await proxy.control.update(toServer("heard", wrong, datagramPort, { protocol: "tcp" }))).toEqual([]);
     expect(await ask(first, near, 7002, 5)).toBe("silence");
     expect(await proxy.control.update({}, { listeners: ["datagrams"] })).toEqual([]);
+  });
+
+  test.skipIf(!isRoot)(`datagrams to any address are taken with it, and answered from there (${family})`, async () => {
+    const strangers = family === "IPv4" ? "203.0.113.7" : "2001:db8::7";
+    const size = family === "IPv4" ? 32 : 128;
+    const chains: FilterChain[] = [
+      {
+        from,
+        when: { kind: "plain", destination: [`${far}/${size}`] },
+        serve: { tcp: [], original: true, originalSource: { mark } },
+      },
+      {
+        from,
+        when: { kind: "plain", destinationPorts: [datagramPort] },
+        serve: { tcp: [forwardTo("heard")], idleTimeout: 300 },
+      },
+    ];
+    const any = family === "IPv4" ? "0.0.0.0" : "::";
+    const taken = listener("taken", { address: any, port: onPort, transport: "udp", transparent: true, chains });
+    const heard = { ...toServer("heard", far, datagramPort, { protocol: "tcp" }) };
+    const plainly = { ...heard, backends: [backend("heard", { protocol: "tcp" })], listeners: [taken] };
+    expect(await proxy.control.update(plainly)).toEqual([]);
+    // A client hears only the address that it asks: by the first chain, by the second, and by none.
+    expect(await Promise.all([ask(first, far, datagramPort), ask(other, far, datagramPort)])).toEqual([
+      `hello from ${first}`,
+      `hello from ${other}`,
+    ]);
+    const from2 = `hello from ${family === "IPv4" ? four.far : six.far}`;
+    expect(await Promise.all([ask(first, strangers, datagramPort), ask(other, strangers, datagramPort)])).toEqual([
+      from2,
+      from2,
+    ]);
+    expect(await ask(first, strangers, datagramPort + 1, 5)).toBe("silence");
+    let lines: string[] = [];
+    const over = (line: string) => line.includes(`"destination":"${addressWithPort(strangers, datagramPort)}"`);
+    while (!lines.some(over)) {
+      await Bun.sleep(50);
+      lines = (await Bun.file(join(folder, "access.log")).text()).split("\n");
+    }
+    expect(await proxy.control.update({}, { listeners: ["taken"] })).toEqual([]);
   });
 }
 

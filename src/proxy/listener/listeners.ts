@@ -9,11 +9,12 @@ import type { ProxyRuntime } from "../runtime.ts";
 import { ServedTcp } from "../tcp/served.ts";
 import { Shares } from "../tcp/shares.ts";
 import { listenUdp } from "../udp/listen.ts";
-import { ServedUdp } from "../udp/served.ts";
+import { ServedUdp, type Way } from "../udp/served.ts";
+import { listenTaken } from "../udp/taken.ts";
 import { checkOriginalSource } from "../upstream/original-source.ts";
 import { compileCondition } from "./chains.ts";
 import { misdirection } from "./misdirected.ts";
-import { checkOriginalDestination } from "./original-destination.ts";
+import { checkOriginalDestination, type Destination } from "./original-destination.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
 import { type Chain, Reception, type TlsCounts } from "./reception.ts";
 import { ServedChain } from "./serve.ts";
@@ -36,6 +37,8 @@ type Kept = Pick<Served, "size" | "live" | "drain" | "terminate">;
 interface OpenChain {
   readonly key: string;
   readonly served: Kept;
+  /** Of UDP, whose flows find their chains here. */
+  readonly takes?: Chain["takes"];
 }
 
 interface Open {
@@ -140,10 +143,10 @@ export class Listeners {
       }
       const shares = new Shares(serve.tcp, this.#runtime.backends);
       if (kind === "udp") {
-        const chain = (served as ServedUdp) ?? new ServedUdp(this.#runtime);
-        chain.configure(shares, serve.idleTimeout);
+        const chain = (served as ServedUdp) ?? new ServedUdp(this.#runtime, listener);
+        chain.configure(serve.original ? { originalSource: serve.originalSource } : shares, serve.idleTimeout);
         chain.telemetry = telemetry;
-        return { key, served: chain };
+        return { key, served: chain, takes: compared[index]!.takes };
       }
       const chain = (served as ServedTcp) ?? new ServedTcp(this.#runtime, listener);
       chain.configure(serve.original ? { originalSource: serve.originalSource } : shares, serve.idleTimeout);
@@ -155,8 +158,9 @@ export class Listeners {
     for (const served of before.values()) this.#leave(served);
   }
 
-  async #listen(listener: Listener, { reception, chains }: Open): Promise<Accepting> {
-    const { address, port, namespace, originalDestination } = listener;
+  async #listen(listener: Listener, open: Open): Promise<Accepting> {
+    const { reception, chains } = open;
+    const { address, port, namespace, transparent, originalDestination } = listener;
     if (originalDestination) checkOriginalDestination();
     for (const { serve } of listener.chains)
       if ("tcp" in serve && serve.originalSource) checkOriginalSource(serve.originalSource.mark);
@@ -164,6 +168,7 @@ export class Listeners {
     return await inNetns(namespace, () => {
       switch (socketKind(listener)) {
         case "udp":
+          if (transparent) return listenTaken(address, port, namespace, (...came) => this.#take(open, ...came));
           return listenUdp(address, port, chains[0]!.served as ServedUdp);
         case "stream":
           return listenStream(listener, reception);
@@ -171,6 +176,16 @@ export class Listeners {
           return listenPlain(listener, reception);
       }
     });
+  }
+
+  #take({ chains }: Open, bytes: Buffer, client: Destination, way: Way): void {
+    const arrived = { source: client.address, destination: way.destination, protocols: [] };
+    const chain = chains.find(({ takes }) => !takes || takes(arrived));
+    if (chain) (chain.served as ServedUdp).datagram(bytes, client.port, client.address, way.answer, way);
+    else {
+      this.#runtime.metrics.ended("no_chain");
+      way.gone();
+    }
   }
 
   remove(name: ListenerName): void {

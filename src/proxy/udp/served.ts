@@ -5,17 +5,19 @@
 import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
 import { unmapped } from "../../base/ip.ts";
+import { inNetns } from "../../base/setns.ts";
+import type { Listener } from "../../model/model.ts";
 import { Deadline } from "../deadlines.ts";
+import type { Destination } from "../listener/original-destination.ts";
 import type { LiveConnection } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { RelayCount } from "../tcp/counts.ts";
+import type { Original } from "../tcp/served.ts";
 import type { Shares } from "../tcp/shares.ts";
 import { tellRelayed } from "../telemetry/relayed.ts";
 import type { ListenerTelemetry } from "../telemetry/watched.ts";
-import type { BackendRuntime } from "../upstream/backend.ts";
-import { speakFrom } from "../upstream/original-source.ts";
-import type { EndpointPool } from "../upstream/pool.ts";
+import { type Source, speakFrom } from "../upstream/original-source.ts";
 import { turn } from "../wire.ts";
 
 /** Milliseconds without a datagram either way after which a session ends (Envoy's default, too). */
@@ -28,21 +30,44 @@ const maxWaiting = 64;
 /** What a session is asked to send its answers by. */
 export type Answer = (bytes: Buffer, port: number, address: string) => void;
 
+/** How a flow's answers leave, where it is not by the listener's socket. */
+export interface Way {
+  /** Where the client wanted to go. */
+  readonly destination: Destination;
+  readonly answer: Answer;
+  /** Its session is over. */
+  gone(): void;
+}
+
+/** Whom a session talks to. */
+interface Goal {
+  readonly name: string;
+  readonly place: Destination;
+  readonly namespace: string | undefined;
+  readonly source: Source | undefined;
+  /** It is not there any more. */
+  isGone(): boolean;
+  failed(): void;
+  release(): void;
+}
+
 export class ServedUdp {
   idleTimeout = defaultIdle;
   /** What is told of its sessions; undefined: nothing. */
   telemetry: ListenerTelemetry | undefined = undefined;
   readonly runtime: ProxyRuntime;
-  #shares: Shares | undefined = undefined;
+  #shares: Shares | Original | undefined = undefined;
+  readonly #listener: Listener;
   /** In the order of their use. */
   readonly #sessions = new Map<string, Session>();
 
-  constructor(runtime: ProxyRuntime) {
+  constructor(runtime: ProxyRuntime, listener: Listener) {
     this.runtime = runtime;
+    this.#listener = listener;
   }
 
   /** For sessions from now on; the time, in milliseconds, for all (undefined is the default). */
-  configure(shares: Shares, idleTimeout: number | undefined): void {
+  configure(shares: Shares | Original, idleTimeout: number | undefined): void {
     this.#shares = shares;
     this.idleTimeout = idleTimeout ?? defaultIdle;
   }
@@ -57,49 +82,90 @@ export class ServedUdp {
       yield { listener, source: client, protocol: "UDP", age: Math.round(now - began) };
   }
 
-  /** A datagram came from a client. */
-  datagram(bytes: Buffer, port: number, address: string, answer: Answer): void {
-    const key = `${address} ${port}`;
+  /** A datagram came from a client, to the listener or (with a way) to another destination. */
+  datagram(bytes: Buffer, port: number, address: string, answer: Answer, way?: Way): void {
+    const key = way ? `${address} ${port} ${way.destination.address} ${way.destination.port}` : `${address} ${port}`;
     let session = this.#sessions.get(key);
-    if (session?.isStale) {
+    if (session?.goal.isGone()) {
+      // Its way is the next one's.
+      session.way = undefined;
       session.end(undefined);
       session = undefined;
     }
     if (!session) {
-      session = this.#begin(port, address, answer);
-      if (!session) return;
+      session = this.#begin(key, { address, port }, answer, way);
+      if (!session) {
+        way?.gone();
+        return;
+      }
     } else this.#sessions.delete(key);
     this.#sessions.set(key, session);
     session.send(bytes);
   }
 
-  #begin(port: number, address: string, answer: Answer): Session | undefined {
-    const backend = this.#shares?.next() ?? "no_backend";
-    const pool = typeof backend === "string" ? backend : endpointOf(backend);
-    if (typeof pool === "string") {
-      this.runtime.metrics.ended(pool);
+  #begin(key: string, client: Destination, answer: Answer, way: Way | undefined): Session | undefined {
+    const goal = this.#goal(client, way?.destination);
+    if (typeof goal === "string") {
+      this.runtime.metrics.ended(goal);
       return undefined;
     }
     if (this.#sessions.size >= maxSessions) {
       const [longestUnused] = this.#sessions.values();
       longestUnused?.end("overflow");
     }
-    return new Session(this, backend as BackendRuntime, pool, { address, port }, answer);
+    return new Session(this, key, goal, client, answer, way);
+  }
+
+  #goal(client: Destination, destination: Destination | undefined): Goal | Reason {
+    const source = unmapped(client.address);
+    if (this.#shares && "originalSource" in this.#shares) {
+      const { address, port, namespace } = this.#listener;
+      // One that wanted to come here would go round in circles.
+      const here = destination?.port === port && (destination.address === address || isAny(address));
+      if (destination === undefined || here) return "no_destination";
+      const { originalSource } = this.#shares;
+      const nothing = () => {};
+      return {
+        name: "original",
+        place: destination,
+        namespace,
+        source: originalSource && { address: source, mark: originalSource.mark },
+        isGone: () => false,
+        failed: nothing,
+        release: nothing,
+      };
+    }
+    const backend = this.#shares?.next() ?? "no_backend";
+    if (typeof backend === "string") return backend;
+    // What should be encrypted must not go in clear, and there is no DTLS here.
+    const pool = backend.tls ? "handshake_failed" : backend.reserve([]);
+    if (typeof pool === "string") return pool;
+    const { originalSource } = backend;
+    return {
+      name: backend.name,
+      place: pool,
+      namespace: undefined,
+      source: originalSource && { address: source, mark: originalSource.mark },
+      isGone: () => pool.removed,
+      failed: () => void backend.connectFailures++,
+      release: () => backend.release(pool),
+    };
   }
 
   /** A session is over. */
   ended(session: Session, reason: Reason | undefined): void {
-    this.#sessions.delete(`${session.client} ${session.port}`);
+    this.#sessions.delete(session.key);
+    session.way?.gone();
     const { metrics, clock } = this.runtime;
     if (reason) metrics.ended(reason);
     if (!this.telemetry) return;
-    const { address, port } = this.telemetry.local;
+    const { address, port } = session.destination ?? this.telemetry.local;
     tellRelayed(this.telemetry, clock.now(), {
       protocol: "UDP",
       addresses: { source: session.client, sourcePort: session.port, destination: address, destinationPort: port },
       reason,
-      backend: session.backend.name,
-      endpoint: session.pool,
+      backend: session.goal.name,
+      endpoint: session.goal.place,
       received: session.received,
       sent: session.sent,
       milliseconds: turn.source() - session.began,
@@ -120,8 +186,10 @@ export class ServedUdp {
 class Session extends Deadline {
   readonly client: string;
   readonly port: number;
-  readonly backend: BackendRuntime;
-  readonly pool: EndpointPool;
+  readonly key: string;
+  readonly goal: Goal;
+  readonly destination: Destination | undefined;
+  way: Way | undefined;
   readonly began = turn.source();
   received = 0;
   sent = 0;
@@ -132,50 +200,44 @@ class Session extends Deadline {
   #active: number;
   #over = false;
 
-  constructor(
-    owner: ServedUdp,
-    backend: BackendRuntime,
-    pool: EndpointPool,
-    client: { readonly address: string; readonly port: number },
-    answer: Answer,
-  ) {
+  constructor(owner: ServedUdp, key: string, goal: Goal, client: Destination, answer: Answer, way: Way | undefined) {
     super();
     this.#owner = owner;
-    this.backend = backend;
-    this.pool = pool;
+    this.key = key;
+    this.goal = goal;
+    this.way = way;
+    this.destination = way?.destination;
     this.client = client.address;
     this.port = client.port;
-    this.#count = owner.runtime.relays.of("udp", backend.name);
+    this.#count = owner.runtime.relays.of("udp", goal.name);
     this.#count.opened++;
     this.#count.open++;
     const { deadlines } = owner.runtime;
     this.#active = deadlines.now();
     this.#arm();
-    Bun.udpSocket({
-      // Of the endpoint's family: a socket for 0.0.0.0 does not reach the other.
-      hostname: pool.address.includes(":") ? "::" : "0.0.0.0",
-      connect: { hostname: pool.address, port: pool.port },
-      binaryType: "buffer",
-      socket: {
-        data: (_socket, bytes) => {
-          if (this.#over) return;
-          this.#active = deadlines.now();
-          this.sent += bytes.length;
-          this.#count.bytesIn += bytes.length;
-          answer(bytes, this.port, this.client);
+    const { place, namespace } = goal;
+    const open = () =>
+      Bun.udpSocket({
+        // Of the endpoint's family: a socket for 0.0.0.0 does not reach the other.
+        hostname: place.address.includes(":") ? "::" : "0.0.0.0",
+        connect: { hostname: place.address, port: place.port },
+        binaryType: "buffer",
+        socket: {
+          data: (_socket, bytes) => {
+            if (this.#over) return;
+            this.#active = deadlines.now();
+            this.sent += bytes.length;
+            this.#count.bytesIn += bytes.length;
+            answer(bytes, this.port, this.client);
+          },
+          // The endpoint has refused what was sent (nobody listens): the client's next datagram may go to another one.
+          error: () => this.#failed(),
         },
-        // The endpoint has refused what was sent (nobody listens): the client's next datagram may go to another one.
-        error: () => this.#failed(),
-      },
-    }).then(
+      });
+    inNetns(namespace, open).then(
       (socket) => this.#opened(socket),
       () => this.#failed(),
     );
-  }
-
-  /** Its endpoint is gone. */
-  get isStale(): boolean {
-    return this.pool.removed;
   }
 
   #opened(socket: udp.ConnectedSocket<"buffer">): void {
@@ -184,12 +246,11 @@ class Session extends Deadline {
       return;
     }
     this.#socket = socket;
-    const { originalSource } = this.backend;
-    if (originalSource) {
+    const { source, place } = this.goal;
+    if (source) {
       try {
-        const source = { address: unmapped(this.client), mark: originalSource.mark };
         // Bun's types do not name `fd`.
-        speakFrom((socket as { fd?: number }).fd ?? -1, source, this.pool.address, this.pool.port);
+        speakFrom((socket as { fd?: number }).fd ?? -1, source, place.address, place.port);
       } catch {
         this.#failed();
         return;
@@ -219,7 +280,7 @@ class Session extends Deadline {
 
   #failed(): void {
     if (this.#over) return;
-    this.backend.connectFailures++;
+    this.goal.failed();
     this.end("connect_failed");
   }
 
@@ -241,13 +302,10 @@ class Session extends Deadline {
     this.#owner.runtime.deadlines.disarm(this);
     this.#socket?.close();
     this.#waiting = [];
-    this.backend.release(this.pool);
+    this.goal.release();
     this.#count.open--;
     this.#owner.ended(this, reason);
   }
 }
 
-/** What should be encrypted must not go in clear, and there is no DTLS here. */
-function endpointOf(backend: BackendRuntime): EndpointPool | Reason {
-  return backend.tls ? "handshake_failed" : backend.reserve([]);
-}
+const isAny = (address: string) => address === "0.0.0.0" || address === "::";

@@ -20,6 +20,10 @@ const IP_TRANSPARENT = 19;
 const IPV6_TRANSPARENT = 75;
 const IP_BIND_ADDRESS_NO_PORT = 24;
 const SO_MARK = 36;
+const SO_REUSEADDR = 2;
+const SO_REUSEPORT = 15;
+/** SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC. */
+const datagramSocket = 2 | 0o4000 | 0o2000000;
 const purpose = "connections cannot be made with other addresses than one's own";
 
 /** Whose address a connection bears. */
@@ -27,6 +31,8 @@ export interface Source {
   readonly address: string;
   /** SO_MARK of its packets; absent or 0: none. */
   readonly mark?: number | undefined;
+  /** Of UDP; absent or 0: any. */
+  readonly port?: number;
 }
 
 function openCalls() {
@@ -58,6 +64,15 @@ export function makeTransparent(fd: number, family: 4 | 6): boolean {
   return family === 6 ? set(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : set(fd, SOL_IP, IP_TRANSPARENT, 1);
 }
 
+/** For datagrams to other addresses, on a port that is shared; of IPv6 also those of IPv4. Undefined when it cannot be made. */
+export function transparentSocket(family: 4 | 6): number | undefined {
+  const fd = libc().socket(family === 6 ? AF_INET6 : AF_INET, datagramSocket, 0);
+  if (fd < 0) return undefined;
+  if (makeTransparent(fd, family) && set(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return fd;
+  closeSync(fd);
+  return undefined;
+}
+
 /** Throws a UserError when this process may not make such sockets. */
 export function checkOriginalSource(mark: number | undefined): void {
   const fd = libc().socket(AF_INET, streamSocket, 0);
@@ -75,8 +90,8 @@ export function connectFrom({ address, mark }: Source, to: string, port: number)
   if (family === undefined || family !== ipFamily(to)) throw new Error(`${address} cannot be connected from to ${to}`);
   const fd = libc().socket(family === 6 ? AF_INET6 : AF_INET, streamSocket, 0);
   if (fd < 0) throw new Error("no socket can be made");
-  const from = sockaddr(address, 0);
-  const there = sockaddr(to, port);
+  const from = socketAddress(address, 0);
+  const there = socketAddress(to, port);
   const bound =
     makeTransparent(fd, family) &&
     (!mark || set(fd, SOL_SOCKET, SO_MARK, mark)) &&
@@ -96,23 +111,25 @@ export function connectFrom({ address, mark }: Source, to: string, port: number)
  * waits for its datagrams. A socket whose address was the kernel's choice loses it with its peer, and can be bound anew
  * (connect(2), AF_UNSPEC). Throws an Error when it cannot be: addresses of two families, no privilege, no route; it then hears nobody.
  */
-export function speakFrom(fd: number, { address, mark }: Source, to: string, port: number): void {
+export function speakFrom(fd: number, { address, mark, port: own = 0 }: Source, to: string, port: number): void {
   const family = ipFamily(address);
   if (family === undefined || family !== ipFamily(to)) throw new Error(`${address} cannot be sent from to ${to}`);
   const nobody = Buffer.alloc(28); // AF_UNSPEC is 0
-  const from = sockaddr(address, 0);
-  const there = sockaddr(to, port);
+  const from = socketAddress(address, own);
+  const there = socketAddress(to, port);
   const done =
     libc().connect(fd, ptr(nobody), nobody.length) === 0 &&
     makeTransparent(fd, family) &&
     (!mark || set(fd, SOL_SOCKET, SO_MARK, mark)) &&
+    // Several clients of one destination have a socket each on its port.
+    (!own || set(fd, SOL_SOCKET, SO_REUSEADDR, 1)) &&
     libc().bind(fd, ptr(from), from.length) === 0 &&
     libc().connect(fd, ptr(there), there.length) === 0;
   if (!done) throw new Error(`${address} cannot be had`);
 }
 
 /** struct sockaddr_in or sockaddr_in6 of an address that is one. */
-function sockaddr(address: string, port: number): Buffer {
+export function socketAddress(address: string, port: number): Buffer {
   const four = parseIPv4(address);
   const bytes = Buffer.alloc(four === undefined ? 28 : 16);
   bytes.writeUInt16LE(four === undefined ? AF_INET6 : AF_INET);

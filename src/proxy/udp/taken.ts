@@ -1,0 +1,226 @@
+// Datagrams to addresses that are not this machine's (IP_TRANSPARENT, the kernel's Documentation/networking/tproxy.rst), which rules of
+// TPROXY send here. Where the first of a client to a destination wanted to go comes beside it (IP_RECVORIGDSTADDR, ip(7)), which Bun's
+// sockets do not hand on: it is read here, and the kernel says by a signal that there is one (O_ASYNC, signal(7) SIGIO), so that nothing
+// polls. From then on both have a socket of Bun's, bound to the destination and connected to the client: TPROXY prefers it.
+
+import { FFIType, ptr } from "bun:ffi";
+import type { udp } from "bun";
+import { sendDatagram } from "../../base/datagram.ts";
+import { UserError } from "../../base/errors.ts";
+import { addressWithPort, formatIPv4, formatIPv6, ipFamily, unmapped } from "../../base/ip.ts";
+import { openLibc } from "../../base/libc.ts";
+import { inNetns } from "../../base/setns.ts";
+import type { Destination } from "../listener/original-destination.ts";
+import type { Accepting } from "../listener/plain.ts";
+import { socketAddress, speakFrom, transparentSocket } from "../upstream/original-source.ts";
+import { inTurn } from "../wire.ts";
+import type { Way } from "./served.ts";
+
+const { i32, u32, i64, ptr: pointer } = FFIType;
+const SOL_IP = 0;
+const SOL_IPV6 = 41;
+const IP_RECVORIGDSTADDR = 20;
+const IPV6_RECVORIGDSTADDR = 74;
+const F_SETFL = 4;
+const F_SETOWN = 8;
+const O_NONBLOCK = 0o4000;
+const O_ASYNC = 0o20000;
+/** Datagrams of a socket that are read before others have their turn. */
+const batch = 128;
+/** Flows whose socket is being made, or that have one; and what waits for one. */
+const maxFlows = 8_192;
+const maxWaiting = 64;
+
+export type Take = (bytes: Buffer, client: Destination, way: Way) => void;
+
+function openCalls() {
+  return openLibc(
+    {
+      bind: { args: [i32, pointer, u32], returns: i32 },
+      close: { args: [i32], returns: i32 },
+      fcntl: { args: [i32, i32, i64], returns: i32 },
+      recvmsg: { args: [i32, pointer, i32], returns: i64 },
+      setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 },
+    },
+    "datagrams to other addresses cannot be taken",
+  );
+}
+
+let calls: ReturnType<typeof openCalls> | undefined;
+const listening = new Set<TakenDatagrams>();
+const onSignal = () => {
+  for (const one of listening) one.read();
+};
+
+/** Rejects with an Error with `code` when the address cannot be had, with a UserError when this process may not. */
+export function listenTaken(address: string, port: number, namespace: string | undefined, take: Take): Accepting {
+  calls ??= openCalls();
+  return new TakenDatagrams(calls, address, port, namespace, take);
+}
+
+interface Flow {
+  socket: udp.ConnectedSocket<"buffer"> | undefined;
+  waiting: Buffer[];
+}
+
+class TakenDatagrams implements Accepting {
+  readonly #libc: NonNullable<typeof calls>;
+  readonly #fd: number;
+  readonly #namespace: string | undefined;
+  readonly #take: Take;
+  readonly #flows = new Map<string, Flow>();
+  readonly #message = new BigUint64Array(7); // struct msghdr
+  readonly #vector = new BigUint64Array(2); // struct iovec
+  readonly #name = Buffer.alloc(28);
+  readonly #bytes = Buffer.allocUnsafeSlow(65_536);
+  readonly #control = Buffer.alloc(256);
+
+  constructor(
+    libc: NonNullable<typeof calls>,
+    address: string,
+    port: number,
+    namespace: string | undefined,
+    take: Take,
+  ) {
+    this.#libc = libc;
+    this.#namespace = namespace;
+    this.#take = take;
+    const fd = transparentSocket(ipFamily(address) ?? 4);
+    if (fd === undefined) throw new UserError("a transparent listener needs CAP_NET_ADMIN (or root)");
+    this.#fd = fd;
+    const one = new Uint32Array([1]);
+    libc.setsockopt(fd, SOL_IP, IP_RECVORIGDSTADDR, ptr(one), 4);
+    libc.setsockopt(fd, SOL_IPV6, IPV6_RECVORIGDSTADDR, ptr(one), 4);
+    const name = socketAddress(address, port);
+    if (libc.bind(fd, ptr(name), name.length) !== 0) {
+      libc.close(fd);
+      throw Object.assign(new Error(`${addressWithPort(address, port)} cannot be had`), { code: "EADDRINUSE" });
+    }
+    this.#vector.set([BigInt(ptr(this.#bytes)), BigInt(this.#bytes.length)]);
+    // For good: a signal that is on its way when nobody waits for it any more ends the process.
+    if (process.listenerCount("SIGIO") === 0) process.on("SIGIO", onSignal);
+    listening.add(this);
+    libc.fcntl(fd, F_SETOWN, BigInt(process.pid));
+    libc.fcntl(fd, F_SETFL, BigInt(O_NONBLOCK | O_ASYNC));
+    // What came before the kernel knew whom to tell.
+    this.read();
+  }
+
+  /** All there is, some at a time. */
+  read(): void {
+    inTurn(() => {
+      for (let count = 0; count < batch; count++) if (!this.#next()) return;
+      setImmediate(() => this.read());
+    });
+  }
+
+  #next(): boolean {
+    if (!listening.has(this)) return false;
+    this.#message.set([
+      BigInt(ptr(this.#name)),
+      28n,
+      BigInt(ptr(this.#vector)),
+      1n,
+      BigInt(ptr(this.#control)),
+      BigInt(this.#control.length),
+      0n,
+    ]);
+    const length = Number(this.#libc.recvmsg(this.#fd, ptr(this.#message), 0));
+    if (length < 0) return false;
+    const destination = destinationIn(this.#control.subarray(0, Number(this.#message[5])));
+    if (destination) this.#came(Buffer.from(this.#bytes.subarray(0, length)), readAddress(this.#name), destination);
+    return true;
+  }
+
+  #came(bytes: Buffer, client: Destination, destination: Destination): void {
+    const key = `${client.address} ${client.port} ${destination.address} ${destination.port}`;
+    const flow = this.#flows.get(key);
+    if (flow?.socket) this.#hand(bytes, client, destination, key, flow.socket);
+    else if (flow) {
+      if (flow.waiting.length < maxWaiting) flow.waiting.push(bytes);
+    } else if (this.#flows.size < maxFlows) this.#open(bytes, client, destination, key);
+  }
+
+  #open(bytes: Buffer, client: Destination, destination: Destination, key: string): void {
+    const flow: Flow = { socket: undefined, waiting: [bytes] };
+    this.#flows.set(key, flow);
+    inNetns(this.#namespace, () =>
+      Bun.udpSocket({
+        hostname: client.address.includes(":") ? "::" : "0.0.0.0",
+        connect: { hostname: client.address, port: client.port },
+        binaryType: "buffer",
+        socket: {
+          data: (_socket, more) =>
+            inTurn(() => void (flow.socket && this.#hand(more, client, destination, key, flow.socket))),
+          // A client that did not wait for its answer.
+          error() {},
+        },
+      }),
+    ).then(
+      (socket) => {
+        try {
+          if (!listening.has(this)) throw new Error("closed");
+          const source = { address: destination.address, port: destination.port };
+          speakFrom((socket as { fd?: number }).fd ?? -1, source, client.address, client.port);
+        } catch {
+          socket.close();
+          this.#flows.delete(key);
+          return;
+        }
+        flow.socket = socket;
+        for (const one of flow.waiting.splice(0)) inTurn(() => this.#hand(one, client, destination, key, socket));
+      },
+      () => void this.#flows.delete(key),
+    );
+  }
+
+  #hand(
+    bytes: Buffer,
+    client: Destination,
+    destination: Destination,
+    key: string,
+    socket: udp.ConnectedSocket<"buffer">,
+  ): void {
+    this.#take(bytes, client, {
+      destination,
+      answer: (back) => {
+        try {
+          sendDatagram(() => socket.send(back));
+        } catch {
+          // A client that cannot be reached any more.
+        }
+      },
+      gone: () => {
+        if (this.#flows.get(key)?.socket === socket) this.#flows.delete(key);
+        socket.close();
+      },
+    });
+  }
+
+  /** Sessions go on by sockets of their own until they end. */
+  close(): void {
+    if (!listening.delete(this)) return;
+    this.#libc.close(this.#fd);
+  }
+}
+
+/** Of struct cmsghdr { u64 length; i32 level, type } with what follows, each at a multiple of 8. */
+export function destinationIn(control: Buffer): Destination | undefined {
+  for (let at = 0; at + 16 <= control.length; ) {
+    const length = Number(control.readBigUInt64LE(at));
+    const [level, type] = [control.readInt32LE(at + 8), control.readInt32LE(at + 12)];
+    const body = control.subarray(at + 16, at + length);
+    if (level === SOL_IP && type === IP_RECVORIGDSTADDR && body.length >= 8) return readAddress(body);
+    if (level === SOL_IPV6 && type === IPV6_RECVORIGDSTADDR && body.length >= 24) return readAddress(body);
+    at += Math.max(16, (length + 7) & ~7);
+  }
+  return undefined;
+}
+
+/** Of struct sockaddr_in or sockaddr_in6. */
+function readAddress(bytes: Buffer): Destination {
+  const port = bytes.readUInt16BE(2);
+  if (bytes.readUInt16LE(0) === 2) return { address: formatIPv4(bytes.readUInt32BE(4)), port };
+  const address = formatIPv6((bytes.readBigUInt64BE(8) << 64n) | bytes.readBigUInt64BE(16));
+  return { address: unmapped(address), port };
+}
