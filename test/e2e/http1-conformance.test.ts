@@ -113,6 +113,11 @@ const cases: readonly Case[] = [
     client: bad,
   }),
   // Fields.
+  demand("4", "what is no answer is a bad gateway at once, however short", { answer: "xyz\r\n\r\n", client: bad }),
+  demand("9110 5.4", "a head of an answer that is too large is a bad gateway, though it came whole", {
+    answer: answer("200 OK", [`x: ${"y".repeat(70 * 1024)}`, "content-length: 0"]),
+    client: bad,
+  }),
   demand("5", "names keep their letters, values their inner spaces, repeated fields their order", {
     request: get("X-MiXed: a  b", "x-list: 1", "x-other: o", "x-list: 2"),
     answer: answer("200 OK", ["Set-Cookie: a=1", "X-UPPER: a  b", "set-cookie: b=2", "content-length: 0"]),

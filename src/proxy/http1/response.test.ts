@@ -40,6 +40,9 @@ test("HTTP/1.0 backends close unless they say otherwise", () => {
 
 test.each([
   ["HTTP/2 200 OK\r\n\r\n      "],
+  ["xyz\r\n\r\n"],
+  ["ICY "],
+  [`HTTP/1.1 200 OK\r\nx: ${"y".repeat(64 * 1024)}\r\n\r\n`],
   ["HTTP/1.1 20 OK\r\n\r\n"],
   ["HTTP/1.1 2000 OK\r\n\r\n"],
   ["HTTP/1.1 099 OK\r\n\r\n"],

@@ -6,6 +6,8 @@ import { HeaderBlock, Kind } from "../headers.ts";
 import { lengthOf, listOf, malformed, maxHeadBytes, more, parseFields } from "./fields.ts";
 import { dropForHop } from "./request.ts";
 
+const beginning = Buffer.from("HTTP/1.");
+
 export class Http1ResponseHead implements ResponseHead {
   status = 0;
   phrase = "";
@@ -23,12 +25,12 @@ export function parseResponseHead(bytes: Buffer, at: number, toHead: boolean, he
   const end = bytes.length;
   const after = parse(bytes, at, end, toHead, head);
   if (after === more && end - at > maxHeadBytes) return malformed;
-  return after;
+  return after - at > maxHeadBytes ? malformed : after;
 }
 
 function parse(bytes: Buffer, at: number, end: number, toHead: boolean, head: Http1ResponseHead): number {
   // "HTTP/1.x ddd" and then a space and a phrase, or the end of the line.
-  if (end - at < 13) return more;
+  if (end - at < 13) return beginsWell(bytes, at, end) ? more : malformed;
   if (bytes[at] !== 72 || bytes[at + 1] !== 84 || bytes[at + 2] !== 84 || bytes[at + 3] !== 80) return malformed;
   if (bytes[at + 4] !== 47 || bytes[at + 5] !== 49 || bytes[at + 6] !== 46 || bytes[at + 8] !== 32) return malformed;
   const minor = bytes[at + 7]! - 48;
@@ -59,6 +61,13 @@ function parse(bytes: Buffer, at: number, end: number, toHead: boolean, head: Ht
   if (after < 0) return after === more ? more : malformed;
   head.phrase = phraseEnd - phraseStart === 2 && head.status === 200 ? "OK" : bytes.latin1Slice(phraseStart, phraseEnd);
   return understand(head, minor, toHead) ? after : malformed;
+}
+
+/** Whether it can still become a status line: who says something else and waits is not waited for. */
+function beginsWell(bytes: Buffer, at: number, end: number): boolean {
+  for (let index = at; index < end && index < at + beginning.length; index++)
+    if (bytes[index] !== beginning[index - at]) return false;
+  return true;
 }
 
 function understand(head: Http1ResponseHead, minor: number, toHead: boolean): boolean {
