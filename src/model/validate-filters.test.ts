@@ -257,6 +257,23 @@ test("the examples of docs/policies.md are well formed", () => {
   expect(kinds.size).toBe(17);
 });
 
+test("docs/policies.md names every field of every policy", () => {
+  const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
+  const page = read("../../docs/policies.md");
+  const model = read("./model.ts");
+  const parts = ["Rule", "Match", "Forward", "Redirect", "Respond", "HeaderChange", "Timeouts", "Backend"].map(
+    (name) => new RegExp(`export interface ${name} \\{\\n[^]*?\\n\\}`).exec(model)![0],
+  );
+  const matches = model.match(/export type (?:Path|String)Match =\n(?: {2}.*\n)+/g)!;
+  const source = [read("./filters.ts"), read("./upstream-policies.ts"), ...parts, ...matches].join("\n");
+  const fields = new Set([...source.matchAll(/readonly (\w+)\??:/g)].map(([, field]) => field!));
+  expect(fields.size).toBeGreaterThan(150);
+  // In code, or as a key of an example.
+  const code = [...page.matchAll(/`([^`\n]+)`/g), ...page.matchAll(/"(\w+)":/g)].map(([, text]) => text!);
+  const named = new Set(code.flatMap((text) => text.match(/\w+/g) ?? []));
+  expect([...fields].filter((field) => !named.has(field))).toEqual([]);
+});
+
 test("what filters name must be there, and be of the right kind", () => {
   const filters: Filter[] = [
     { kind: "mirror", from, backend: "copies", perMillion: 1 },
