@@ -1,6 +1,6 @@
 // Listening for connections to addresses that are not this machine's (IP_TRANSPARENT, the kernel's Documentation/networking/tproxy.rst):
-// rules of TPROXY, or local routes, deliver them here with their addresses as they are. Of TCP only: where a datagram wanted to go
-// comes beside it (IP_RECVORIGDSTADDR), and Bun's sockets do not hand that on.
+// rules of TPROXY, or local routes, deliver them here with their addresses as they are. Of TCP: datagrams are taken in
+// `udp/taken.ts`.
 
 import { UserError } from "../../base/errors.ts";
 import { ipFamily } from "../../base/ip.ts";
