@@ -37,6 +37,7 @@ export interface Bench {
   readonly proxy: ProxyUnderTest;
   readonly folder: string;
   readonly originPort: number;
+  readonly originPid: number;
 }
 
 interface Options {
@@ -152,7 +153,7 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       "--use-dynamic-base-id",
       "-c",
     );
-    await work({ contenders, proxy: proxies[0]!, folder, originPort });
+    await work({ contenders, proxy: proxies[0]!, folder, originPort, originPid: origin.pid });
     if (who.includes("fairlead")) await mustHaveTold(proxies[0]!);
   } finally {
     origin.kill();

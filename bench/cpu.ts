@@ -11,11 +11,12 @@ export function cpuTime(pid: number): number {
 }
 
 /**
- * Gives this process and all that it starts from now on real-time priority (round robin, sched(7); a higher one goes before), so that whatever
- * else the machine does is not measured as somebody's latency. Returns what to add to the title; none where it is not allowed.
+ * Gives this process (or another) and all that it starts from now on real-time priority (round robin, sched(7); a higher one goes
+ * before), so that whatever else the machine does is not measured as somebody's latency. Returns what to add to the title; none where
+ * it is not allowed.
  */
-export function undisturbed(priority = 20): string {
-  const { success } = Bun.spawnSync(["chrt", "-a", "-r", "-p", String(priority), String(process.pid)]);
+export function undisturbed(priority = 20, pid = process.pid): string {
+  const { success } = Bun.spawnSync(["chrt", "-a", "-r", "-p", String(priority), String(pid)]);
   return success ? ", real-time priority" : "";
 }
 

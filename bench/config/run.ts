@@ -44,14 +44,16 @@ const priority = undisturbed();
 
 await withContenders(
   { origin: [join(import.meta.dir, "../http1/backend.ts")], who: ["fairlead"] },
-  async ({ contenders, proxy, folder }) => {
+  async ({ contenders, proxy, folder, originPid }) => {
     await proxy.control.deliver({ routeTables: [version(0)] });
     const target = `/service-${rules - 7}/x`;
     await h2load(contenders[0]!, target, { requests: 2000, connections: 5, more: ["--h1"] });
     // A process of its own, so that writing the update does not hold the clients up.
     const log = join(folder, "requests.log");
     const requests = Math.ceil((rate * (swaps + 2) * 300) / 1000);
-    // Only the proxy may keep clients waiting: they go before it, and what writes the updates comes after it.
+    // Only the proxy may keep clients waiting: they and the backend go before it (its compiler and collector threads, too), and what
+    // writes the updates comes after it.
+    undisturbed(30, originPid);
     undisturbed(30);
     const load = h2load(contenders[0]!, target, {
       requests,
