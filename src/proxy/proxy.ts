@@ -21,6 +21,7 @@ import type { ProxyRuntime } from "./runtime.ts";
 import { defaultClientTimeouts } from "./server.ts";
 import { StateFile } from "./state-file.ts";
 import { RelayCounts } from "./tcp/counts.ts";
+import { OwnEnds } from "./tcp/own-ends.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
 import { Backends, defaultUpstreamTimeouts } from "./upstream/backends.ts";
@@ -118,6 +119,7 @@ export class ProxyProcess {
       backends,
       filters: new FilterRuntime(clock, deadlines, backends, log.child("filters"), new BucketSets(counted)),
       relays: new RelayCounts(),
+      ownEnds: { tcp: new OwnEnds(), udp: new OwnEnds() },
       telemetry: new Telemetry({ backends, deadlines }, clock, log.child("telemetry"), options.accessLog),
       unrouted: metrics.slot("", ""),
       clientTimeouts: defaultClientTimeouts,

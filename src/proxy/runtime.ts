@@ -7,6 +7,7 @@ import type { FilterRuntime } from "./filters/runtime.ts";
 import type { Overload } from "./overload.ts";
 import type { ClientTimeouts } from "./server.ts";
 import type { RelayCounts } from "./tcp/counts.ts";
+import type { OwnEnds } from "./tcp/own-ends.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
 import type { Backends } from "./upstream/backends.ts";
@@ -19,6 +20,8 @@ export interface ProxyRuntime {
   readonly filters: FilterRuntime;
   readonly metrics: Metrics;
   readonly relays: RelayCounts;
+  /** Of what is relayed, by what it is: one address and port may be both. */
+  readonly ownEnds: { readonly tcp: OwnEnds; readonly udp: OwnEnds };
   readonly telemetry: Telemetry;
   /** The series of requests that no rule took. */
   readonly unrouted: number;

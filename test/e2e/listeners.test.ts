@@ -656,6 +656,36 @@ test("a session whose endpoint refuses or goes is begun anew elsewhere", async (
   for (const client of clients) expect(await client.ask("hello")).toBe("there hello");
 });
 
+test("a relay whose backend is itself ends what it meets again", async () => {
+  const other = freePort();
+  const around = (to: string, more: Partial<Listener>): Listener => ({
+    ...listener({ when: plain, serve: tcp(forwardTo(to)) }),
+    ...more,
+  });
+  await put({
+    backends: [backend("a", { protocol: "tcp" }), backend("b", { protocol: "tcp" })],
+    endpoints: [endpoints("a", port), endpoints("b", other)],
+    listeners: [
+      // One is its own backend, two are each other's.
+      around("a", { transport: "udp", name: "udp" }),
+      around("b", { name: "one" }),
+      around("a", { name: "two", port: other }),
+    ],
+  });
+  const client = await Bun.udpSocket({ connect: { hostname: "127.0.0.1", port } });
+  servers.push(client);
+  client.send("round");
+  const loops = () => metric('fairlead_proxy_errors_total{reason="loop_detected"}').catch(() => 0);
+  while (!((await loops()) > 0)) await Bun.sleep(20);
+  await new Promise<void>((resolve) => {
+    void Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {}, close: () => resolve(), error() {} } });
+  });
+  expect(await loops()).toBeGreaterThanOrEqual(2);
+  expect(await metric('fairlead_proxy_relayed_connections_total{protocol="udp",backend="a"}')).toBe(1);
+  expect(await metric('fairlead_proxy_relayed_connections_total{protocol="tcp",backend="a"}')).toBeLessThan(20);
+  expect(await metric('fairlead_proxy_relayed_connections{protocol="tcp",backend="a"}')).toBe(0);
+});
+
 test("what a udp listener cannot do is said", async () => {
   const reason = async (more: Partial<Listener>) =>
     (

@@ -9,6 +9,7 @@ import type { ClientConnection } from "../server.ts";
 import { Outlet, turn } from "../wire.ts";
 import type { RelayCount } from "./counts.ts";
 import { Dial, type DialOwner } from "./dial.ts";
+import type { OwnEnd, OwnEnds } from "./own-ends.ts";
 import type { Target, Targets } from "./targets.ts";
 
 /** What is said of a connection when it is over. */
@@ -29,6 +30,7 @@ export interface RelayOwner {
   readonly deadlines: Deadlines;
   /** Milliseconds without a byte either way; 0: no limit. */
   readonly idleTimeout: number;
+  readonly ownEnds: OwnEnds;
   count(backend: string): RelayCount;
   /** Called once. */
   ended(relay: TcpRelay, end: RelayEnd): void;
@@ -106,6 +108,7 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
   #upstream: Side | undefined = undefined;
   /** The attempt under way; events of those before it are nobody's. */
   #dialing: Dial | undefined = undefined;
+  #ownEnd: OwnEnd | undefined = undefined;
   #attempts = 0;
   /** When the attempt under way began, by `turn.now`. */
   #dialed = 0;
@@ -162,6 +165,13 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
       return;
     }
     this.#target!.connected(turn.now - this.#dialed);
+    const { ownEnds } = this.#owner;
+    this.#ownEnd = ownEnds.add(socket.localAddress, socket.localPort);
+    // Looked at here: when it was accepted, its other end may not have been told yet that it is connected.
+    if (ownEnds.has(this.accepted.source, this.accepted.sourcePort)) {
+      this.#end("loop_detected");
+      return;
+    }
     socket.setNoDelay(true);
     const upstream = new Side(socket, () => this.#client.resume());
     this.#upstream = upstream;
@@ -315,6 +325,7 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
     if (this.#over) return;
     this.#over = true;
     this.#owner.deadlines.disarm(this);
+    this.#owner.ownEnds.delete(this.#ownEnd);
     const dial = this.#dialing;
     this.#dialing = undefined;
     if (reason === undefined) {

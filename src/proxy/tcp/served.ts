@@ -16,6 +16,7 @@ import { tellRelayed } from "../telemetry/relayed.ts";
 import type { ListenerTelemetry } from "../telemetry/watched.ts";
 import { turn } from "../wire.ts";
 import type { RelayCount } from "./counts.ts";
+import type { OwnEnds } from "./own-ends.ts";
 import { type RelayEnd, type RelayOwner, TcpRelay } from "./relay.ts";
 import type { Shares } from "./shares.ts";
 import { BackendTargets, OriginalTarget, type Targets } from "./targets.ts";
@@ -99,6 +100,10 @@ export class ServedTcp implements Served, RelayOwner {
     const { originalSource } = this.#shares;
     const source = originalSource && { address: unmapped(accepted.source), mark: originalSource.mark };
     return new OriginalTarget(destination, namespace, source);
+  }
+
+  get ownEnds(): OwnEnds {
+    return this.#runtime.ownEnds.tcp;
   }
 
   count(backend: string): RelayCount {

@@ -13,6 +13,7 @@ import type { LiveConnection } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
 import type { RelayCount } from "../tcp/counts.ts";
+import type { OwnEnd } from "../tcp/own-ends.ts";
 import type { Original } from "../tcp/served.ts";
 import type { Shares } from "../tcp/shares.ts";
 import { tellRelayed } from "../telemetry/relayed.ts";
@@ -93,6 +94,11 @@ export class ServedUdp {
       session = undefined;
     }
     if (!session) {
+      if (this.runtime.ownEnds.udp.has(address, port)) {
+        this.runtime.metrics.ended("loop_detected");
+        way?.gone();
+        return;
+      }
       session = this.#begin(key, { address, port }, answer, way);
       if (!session) {
         way?.gone();
@@ -195,6 +201,7 @@ class Session extends Deadline {
   sent = 0;
   readonly #owner: ServedUdp;
   readonly #count: RelayCount;
+  #ownEnd: OwnEnd | undefined = undefined;
   #socket: udp.ConnectedSocket<"buffer"> | undefined = undefined;
   #waiting: Buffer[] = [];
   #active: number;
@@ -256,6 +263,8 @@ class Session extends Deadline {
         return;
       }
     }
+    // Before it sends: what comes of that must be known.
+    this.#ownEnd = this.#owner.runtime.ownEnds.udp.add(socket.address.address, socket.address.port);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const bytes of waiting) this.#out(socket, bytes);
@@ -300,6 +309,7 @@ class Session extends Deadline {
     if (this.#over) return;
     this.#over = true;
     this.#owner.runtime.deadlines.disarm(this);
+    this.#owner.runtime.ownEnds.udp.delete(this.#ownEnd);
     this.#socket?.close();
     this.#waiting = [];
     this.goal.release();
