@@ -7,6 +7,8 @@ import { Peer, settings } from "../../src/proxy/http2/peer.ts";
 export class RawHttp2 extends Peer {
   readonly socket: Socket<undefined>;
   #changed: (() => void)[] = [];
+  /** What the kernel did not take yet. */
+  #unsent: Buffer = Buffer.alloc(0);
   closed = false;
 
   private constructor(socket: Socket<undefined>) {
@@ -21,11 +23,13 @@ export class RawHttp2 extends Peer {
       port,
       socket: {
         data: (_socket, bytes) => client!.take(bytes),
+        drain: () => client!.send(),
         close: () => client?.end(),
+        error() {},
       },
     });
     client = new RawHttp2(socket);
-    socket.write(Buffer.concat([preface, greet]));
+    client.send(preface, greet);
     return client;
   }
 
@@ -43,8 +47,18 @@ export class RawHttp2 extends Peer {
     for (const changed of this.#changed.splice(0)) changed();
   }
 
+  /** How many bytes wait for the other side. */
+  get waiting(): number {
+    return this.#unsent.length;
+  }
+
   send(...frames: readonly Uint8Array[]): void {
-    this.socket.write(Buffer.concat(frames));
+    const idle = this.#unsent.length === 0;
+    this.#unsent = Buffer.concat([this.#unsent, ...frames]);
+    // `drain` comes otherwise.
+    if (!idle && frames.length > 0) return;
+    const taken = Math.max(0, this.socket.write(this.#unsent));
+    this.#unsent = this.#unsent.subarray(taken);
   }
 
   async until(done: () => unknown): Promise<void> {
