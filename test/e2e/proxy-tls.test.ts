@@ -44,14 +44,18 @@ function listener(...chains: [when: FilterChain["when"], ...secrets: string[]][]
   );
 }
 
-async function serve(secrets: readonly object[], listeners: readonly Listener[]) {
-  return await proxy.control.update({
+function resources(secrets: readonly object[], listeners: readonly Listener[]) {
+  return {
     secrets,
     backends: [backend("one")],
     endpoints: [endpoints("one", server.port!)],
     routeTables: [routeTable([rule("all")])],
     listeners,
-  });
+  };
+}
+
+async function serve(...what: Parameters<typeof resources>) {
+  return await proxy.control.update(resources(...what));
 }
 
 /** The subject of the certificate that a client is shown, or why there is no connection. */
@@ -182,4 +186,77 @@ test("a large body crosses TLS in both directions", async () => {
     tls: { rejectUnauthorized: false },
   });
   expect(Bun.hash(await answer.arrayBuffer())).toBe(Bun.hash(body));
+});
+
+/** One request on a connection that offers a session: whether it was resumed, and the session to offer next. */
+function again(maxVersion: "TLSv1.2" | "TLSv1.3", offered: Buffer | undefined) {
+  return new Promise<{ resumed: boolean; session: Buffer | undefined }>((resolve, reject) => {
+    const options = { host: "127.0.0.1", port, servername: "one.example", rejectUnauthorized: false, maxVersion };
+    const socket = tls.connect({ ...options, ...(offered ? { session: offered } : {}) });
+    let session = offered;
+    let text = "";
+    socket.on("session", (given) => {
+      session = given;
+    });
+    socket.on("secureConnect", () => {
+      const resumed = socket.isSessionReused();
+      socket.on("end", () => {
+        if (text.startsWith("HTTP/1.1 200 ")) resolve({ resumed, session });
+        else reject(new Error(`answer: ${text}`));
+      });
+      socket.write("GET / HTTP/1.1\r\nhost: one.example\r\nconnection: close\r\n\r\n");
+    });
+    socket.on("data", (bytes) => {
+      text += bytes;
+    });
+    socket.on("error", reject);
+  });
+}
+
+for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
+  test(`a session of ${version} is resumed by the process that gave it; another on its port makes a full handshake`, async () => {
+    const what = [[secret("one", "one.example")], [listener([{ kind: "tls" }, "one"])]] as const;
+    expect(await serve(...what)).toEqual([]);
+    const count = async () => {
+      let resumed = 0;
+      let session: Buffer | undefined;
+      for (let connection = 0; connection <= 20; connection++) {
+        const done = await again(version, session);
+        if (done.resumed) resumed++;
+        session = done.session;
+      }
+      return resumed;
+    };
+    expect(await count()).toBe(20);
+    // As workers are, and as processes are while one takes over (docs/decisions/0011).
+    const fellow = new ProxyUnderTest();
+    try {
+      await fellow.start();
+      expect(await fellow.control.update(resources(...what))).toEqual([]);
+      const resumed = await count();
+      expect(resumed).toBeGreaterThan(0);
+      expect(resumed).toBeLessThan(20);
+    } finally {
+      await fellow.stop();
+    }
+  });
+}
+
+test("early data is not invited", async () => {
+  expect(await serve([secret("one", "one.example")], [listener([{ kind: "tls" }, "one"])])).toEqual([]);
+  const session = join(folder, "session");
+  const early = join(folder, "early");
+  const request = "GET / HTTP/1.1\r\nhost: one.example\r\nconnection: close\r\n\r\n";
+  await Bun.write(early, request);
+  const openssl = async (...words: readonly string[]) => {
+    const common = ["-connect", `127.0.0.1:${port}`, "-servername", "one.example", "-tls1_3", "-ign_eof"];
+    const child = Bun.spawn(["timeout", "20", "openssl", "s_client", ...common, ...words], {
+      ...{ stdin: new Blob([request]), stdout: "pipe", stderr: "ignore" },
+    });
+    return await new Response(child.stdout).text();
+  };
+  expect(await openssl("-sess_out", session)).toContain("Max Early Data: 0");
+  const second = await openssl("-sess_in", session, "-early_data", early);
+  expect(second).toContain("Early data was not sent");
+  expect(second).toContain("Reused, TLSv1.3");
 });
