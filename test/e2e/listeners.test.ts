@@ -3,6 +3,7 @@
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import http2 from "node:http2";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -417,6 +418,49 @@ test("a request for the host of another chain is misdirected, whether or not its
   expect(await status("b.example", "nobody.example")).toBe("200");
 });
 
+test("over HTTP/2, whose clients go on with a connection for other hosts, 421 has them make one of their own", async () => {
+  const one = makeSecret(folder, "one", "*.example");
+  const authority = makeAuthority(folder, "authority");
+  const context = { certificates: [one.name], alpn: ["h2"] };
+  const clients = { mode: "require", authorities: authority.secret.name } as const;
+  await put({
+    secrets: [one, authority.secret],
+    backends: [backend("one")],
+    endpoints: [endpoints("one", http.port!)],
+    routeTables: [routeTable([rule("all")]), { ...routeTable([rule("all")]), name: "other" }],
+    listeners: [
+      listener(
+        { when: sni("a.example"), tls: context, serve: routes },
+        { when: sni("b.example"), tls: context, serve: { routes: "other" } },
+        { when: sni("c.example"), tls: { ...context, clients }, serve: routes },
+      ),
+    ],
+  });
+  const session = http2.connect(`https://127.0.0.1:${port}`, { servername: "a.example", rejectUnauthorized: false });
+  servers.push(session);
+  const ask = (authority: string, more: http2.OutgoingHttpHeaders = {}) =>
+    new Promise<http2.IncomingHttpHeaders>((resolve, reject) => {
+      const stream = session.request({ ":authority": authority, ":path": "/", ...more });
+      stream.on("response", resolve);
+      stream.on("error", reject);
+      stream.resume().end();
+    });
+  const grpc = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
+  for (const host of ["b.example", "c.example", "B.example:443"]) {
+    expect(await ask(host)).toMatchObject({ ":status": 421, "x-fairlead-reason": "misdirected" });
+    // A client of gRPC reads no other status.
+    expect(await ask(host, grpc)).toMatchObject({
+      ":status": 200,
+      "content-type": "application/grpc",
+      "grpc-status": expect.stringMatching(/^[1-9]\d*$/),
+      "x-fairlead-reason": "misdirected",
+    });
+  }
+  // The connection is as good as before for its own.
+  expect(await ask("a.example")).toMatchObject({ ":status": 200 });
+  expect(await metric('fairlead_proxy_errors_total{reason="misdirected"}')).toBe(6);
+});
+
 // ----------------------------------------------------------------------------------------------- client certificates
 
 test("clients are let in by authority and name, and backends are told who they are, and only that", async () => {
@@ -479,6 +523,59 @@ test("clients are let in by authority and name, and backends are told who they a
   const text = () => readFileSync(join(folder, "text.log"), "utf8");
   while (!text().includes("\n")) await Bun.sleep(20);
   expect(text()).toStartWith("must.example TLSv1.3 spiffe://fleet/shop\nmay.example TLSv1.3 -\n");
+});
+
+test("one port may require certificates of TLS and take plain text: the first byte says which", async () => {
+  const server = makeSecret(folder, "server", "must.example");
+  const authority = makeAuthority(folder, "authority");
+  const client = authority.issue("client", "URI:spiffe://fleet/shop");
+  makeAuthority(folder, "elsewhere").issue("stranger", "URI:spiffe://fleet/shop");
+  const clients = { mode: "require", authorities: authority.secret.name, tell: ["uri"] } as const;
+  await put({
+    secrets: [server, authority.secret],
+    backends: [backend("one")],
+    endpoints: [endpoints("one", http.port!)],
+    routeTables: [routeTable([rule("all")])],
+    listeners: [
+      listener(
+        { when: { kind: "tls" }, tls: { certificates: [server.name], alpn: ["http/1.1"], clients }, serve: routes },
+        { when: plain, serve: routes },
+      ),
+    ],
+  });
+  const forged = get("must.example").replace(
+    "\r\n\r\n",
+    "\r\nx-forwarded-client-cert: URI=spiffe://fleet/shop\r\n\r\n",
+  );
+  const open = await say(forged);
+  expect(open).toStartWith("HTTP/1.1 200 ");
+  expect(open).toContain('"x-forwarded-proto":"http"');
+  expect(open).not.toContain("spiffe");
+  expect(seen(await secure("must.example", get("must.example"), client))).toMatchObject({
+    "x-forwarded-client-cert": "URI=spiffe://fleet/shop",
+    "x-forwarded-proto": "https",
+  });
+  // Who has no certificate, or none that is good, gets nothing, as openssl sees it. It may ask for plain text instead.
+  const openssl = async (...words: readonly string[]) => {
+    const to = ["-connect", `127.0.0.1:${port}`, "-servername", "must.example", "-ign_eof", ...words];
+    const child = Bun.spawn(["timeout", "20", "openssl", "s_client", ...to], {
+      ...{ stdin: new Blob([get("must.example")]), stdout: "pipe", stderr: "pipe" },
+    });
+    return (await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()])).join("");
+  };
+  const bad = ["-cert", join(folder, "stranger.crt"), "-key", join(folder, "stranger.key")];
+  for (const [version, alert] of [
+    ["-tls1_2", "handshake failure"],
+    ["-tls1_3", "certificate required"],
+  ] as const) {
+    expect(await openssl(version)).toContain(`alert ${alert}`);
+    // An alert for this is not to be had of Bun yet (docs/decisions/0011).
+    expect(await openssl(version, ...bad)).not.toMatch(/HTTP\/1\.1|alert (unknown ca|bad certificate)/);
+    expect(await openssl(version, "-cert", join(folder, "client.crt"), "-key", join(folder, "client.key"))).toContain(
+      "HTTP/1.1 200",
+    );
+  }
+  expect(await metric('fairlead_proxy_errors_total{reason="bad_client_certificate"}')).toBe(4);
 });
 
 test("versions and ciphers are what the chain permits, and what cannot be had is refused with its name", async () => {
