@@ -6,6 +6,7 @@ import type { ForwardingLines } from "./filters/forwarded.ts";
 import type { HeaderBlock } from "./headers.ts";
 import type { ClientIdentity } from "./listener/client-identity.ts";
 import type { Reason } from "./reason.ts";
+import type { UpstreamValues } from "./telemetry/kept-values.ts";
 import type { Wire } from "./wire.ts";
 
 /** The head of a request. It belongs to the downstream codec and is valid until the exchange ends. */
@@ -94,8 +95,9 @@ export interface DownstreamEvents {
 
 /** An upstream codec's part of one exchange: takes the request. */
 export interface Upstream extends BodySink {
-  /** What carries it. For logs. */
+  /** What carries it, and what lines of logs keep of that. */
   readonly wire: Wire;
+  told: UpstreamValues | undefined;
   /** Begins an exchange; only once until it is over. */
   begin(events: UpstreamEvents): void;
   send(head: RequestHead): void;

@@ -3,6 +3,7 @@
 // is told to wait. Bun's sockets are a `Wire` as they are; TLS ones are adapted in `listener/stream.ts`.
 
 import { Deadline } from "./deadlines.ts";
+import type { UpstreamValues } from "./telemetry/kept-values.ts";
 
 export interface Wire {
   /** How many bytes were taken; less than given: wait for the drain event. */
@@ -69,6 +70,8 @@ export function flushWritten(): void {
 /** The outgoing side of a connection. A connection is its own deadline. */
 export abstract class Outlet extends Deadline {
   readonly wire: Wire;
+  /** Of one to a backend: what lines of logs keep of it. */
+  told: UpstreamValues | undefined = undefined;
   /** No more events come and writes go nowhere. */
   closed = false;
   #backlog: Uint8Array[] = [];

@@ -8,6 +8,7 @@ import type { RequestHead } from "../exchange.ts";
 import { Kind } from "../headers.ts";
 import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
+import type { KeptValues } from "../telemetry/kept-values.ts";
 import { forwardedElement } from "./trusted-hops.ts";
 
 /** The fields of a request that are written here, and that of its trace, which is written at the same time. */
@@ -42,6 +43,8 @@ export interface ForwardingLines {
   tlsVersion?: string;
   /** Where the connection comes from and wanted to go, for PROXY headers to backends. */
   addresses?: ProxyAddresses;
+  /** What lines of logs keep of the connection. */
+  told?: KeptValues;
 }
 
 /**

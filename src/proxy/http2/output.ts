@@ -2,6 +2,7 @@
 // events that the event loop had at hand: the answers of many backends to one client then cost one system call and one TLS
 // record. What the kernel does not take waits here, and nobody adds DATA to it meanwhile.
 
+import type { UpstreamValues } from "../telemetry/kept-values.ts";
 import { turn, type Wire } from "../wire.ts";
 import { Flag, FrameType, frameHeader } from "./frame.ts";
 
@@ -56,6 +57,8 @@ function flushSoon(): void {
 
 export class FrameOutput {
   readonly wire: Wire;
+  /** Of one to a backend: what lines of logs keep of it. */
+  told: UpstreamValues | undefined = undefined;
   closed = false;
   /** How often the buffer was sent: a place in it is only good while this stays. */
   generation = 0;

@@ -5,6 +5,7 @@ import { type HeaderBlock, Kind, kindSet } from "../headers.ts";
 import { listOf } from "../http1/fields.ts";
 import { acceptOf } from "../http1/websocket.ts";
 import type { Reason } from "../reason.ts";
+import type { UpstreamValues } from "../telemetry/kept-values.ts";
 import { turn, type Wire } from "../wire.ts";
 import { giveBlock } from "./blocks.ts";
 import { ErrorCode } from "./frame.ts";
@@ -105,6 +106,14 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
 
   get wire(): Wire {
     return this.#connection.output.wire;
+  }
+
+  get told(): UpstreamValues | undefined {
+    return this.#connection.output.told;
+  }
+
+  set told(values: UpstreamValues | undefined) {
+    this.#connection.output.told = values;
   }
 
   cancel(): void {

@@ -4,6 +4,7 @@
 import type { HeaderBlock } from "../headers.ts";
 import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
+import type { KeptValues } from "./kept-values.ts";
 import type { TraceContext } from "./trace-context.ts";
 
 export interface Place {
@@ -63,4 +64,7 @@ export interface AccessRecord {
   readonly requestTime: number;
   /** `HTTP/1.1`, `HTTP/2`. */
   readonly upstreamProtocol: string | undefined;
+  /** What lines keep of the client's connection, and of that to the backend; undefined: nothing. */
+  readonly clientValues?: KeptValues | undefined;
+  readonly upstreamValues?: KeptValues | undefined;
 }

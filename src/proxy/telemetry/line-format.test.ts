@@ -9,6 +9,7 @@ import { parseFields } from "../http1/fields.ts";
 import { Http1RequestHead } from "../http1/request.ts";
 import type { AccessRecord } from "./access-record.ts";
 import { defaultTextFormat } from "./default-formats.ts";
+import { KeptValues } from "./kept-values.ts";
 import { lineFormat } from "./line-format.ts";
 import { TraceContext } from "./trace-context.ts";
 
@@ -64,7 +65,7 @@ const record: AccessRecord = {
 function written(
   format: AccessLogSettings["format"],
   changes: Partial<AccessRecord> = {},
-  asked = { fields: [] as string[], trailers: [] as string[] },
+  asked = { fields: [] as string[], trailers: [] as string[], kept: 0 },
 ): string {
   const line = lineFormat(format, asked);
   const to = Buffer.alloc(7 + line.most, 0x2a);
@@ -104,7 +105,7 @@ test("JSON keeps numbers as numbers and absent values as null, and parts of text
 });
 
 test.each(["%NO_SUCH%", "100%", "%REQ(%", "%REQ()%"])("%s is refused with its name", (template) => {
-  expect(() => lineFormat({ text: template }, { fields: [], trailers: [] })).toThrow(
+  expect(() => lineFormat({ text: template }, { fields: [], trailers: [], kept: 0 })).toThrow(
     /is no operator|no second %|needs the name/,
   );
 });
@@ -127,7 +128,7 @@ test("a field is looked up as filters would: several joined, the first name that
 });
 
 test("fields of the answer are asked for by their places in one list", () => {
-  const asked = { fields: ["x-first"], trailers: [] as string[] };
+  const asked = { fields: ["x-first"], trailers: [] as string[], kept: 0 };
   const one = { text: "%RESP(X-VERSION)% %RESP(X-FIRST)% %RESP(X-VERSION?X-NONE)%" };
   expect(written(one, { answerFields: [undefined, "v2"] }, asked)).toBe("v2 - v2");
   expect(asked.fields).toEqual(["x-first", "x-version", "x-none"]);
@@ -221,12 +222,57 @@ test("numbers and times of all sizes", () => {
   );
 });
 
-test("a line knows whether it asks from where a backend is connected to, which costs a system call", () => {
-  const names = (format: AccessLogSettings["format"]) =>
-    lineFormat(format, { fields: [], trailers: [] }).namesUpstreamLocal;
-  expect(names({ text: defaultTextFormat })).toBeTrue();
-  expect(names({ json: { status: "%RESPONSE_CODE%", from: "%UPSTREAM_LOCAL_ADDRESS%" } })).toBeTrue();
-  expect(names({ text: "%UPSTREAM_HOST% %DOWNSTREAM_LOCAL_ADDRESS% %%UPSTREAM_LOCAL_ADDRESS%%" })).toBeFalse();
+test("a line knows whether connections to backends keep values of it, which they are asked for once", () => {
+  const tells = (format: AccessLogSettings["format"]) =>
+    lineFormat(format, { fields: [], trailers: [], kept: 0 }).tellsOfUpstreams;
+  expect(tells({ text: defaultTextFormat })).toBeTrue();
+  expect(tells({ json: { status: "%RESPONSE_CODE%", from: "%UPSTREAM_LOCAL_ADDRESS%" } })).toBeTrue();
+  expect(tells({ text: "%RESPONSE_CODE% %DOWNSTREAM_LOCAL_ADDRESS% %%UPSTREAM_LOCAL_ADDRESS%%" })).toBeFalse();
+});
+
+test("what follows from a connection is written once, and anew when what it follows from has changed", () => {
+  const line = lineFormat(
+    {
+      text: '%REQ(X-FORWARDED-FOR)% "%REQ(:AUTHORITY)%" %UPSTREAM_HOST% %UPSTREAM_LOCAL_PORT% %DOWNSTREAM_REMOTE_ADDRESS%',
+    },
+    { fields: [], trailers: [], kept: 0 },
+  );
+  const clientValues = new KeptValues();
+  const upstreamValues = new KeptValues();
+  const to = Buffer.alloc(line.most);
+  const of = (client: unknown, upstream: unknown, changes: Partial<AccessRecord>) => {
+    clientValues.of(line, client, undefined, undefined);
+    upstreamValues.of(line, upstream, undefined, undefined);
+    return to.latin1Slice(0, line.write(to, 0, { ...record, clientValues, upstreamValues, ...changes }));
+  };
+  const endpoint = { address: "10.1.1.1", port: 80 };
+  const first = { endpoint, headers: head({ "x-forwarded-for": "10.9.9.9" }) };
+  expect(of("a", "b", first)).toBe('10.9.9.9 "shop.example.com" 10.1.1.1:80 - 10.98.0.254:40000\n');
+  // Whoever says the same has the same, as long as it is the connection's own and not the client's word.
+  const second = { endpoint, authority: "other", source: "10.2.2.2", headers: head({ "x-forwarded-for": "10.8.8.8" }) };
+  expect(of("a", "b", second)).toBe('10.8.8.8 "shop.example.com" 10.1.1.1:80 - 10.98.0.254:40000\n');
+  expect(of("c", "b", second)).toBe('10.8.8.8 "other" 10.1.1.1:80 - 10.2.2.2:0\n');
+  expect(of("c", "d", { ...second, endpoint: undefined })).toBe('10.8.8.8 "other" - - 10.2.2.2:0\n');
+
+  const finished = head({});
+  finished.finishWithId("x-forwarded-for: 10.7.7.7\r\nx-request-id: ");
+  expect(of("c", "d", { headers: finished })).toStartWith("10.7.7.7 ");
+  finished.finishWithId("x-forwarded-for: 10.6.6.6\r\nx-request-id: ");
+  expect(of("c", "d", { headers: finished })).toStartWith("10.7.7.7 ");
+  expect(of("e", "d", { headers: finished })).toStartWith("10.6.6.6 ");
+});
+
+test("what is long is not kept", () => {
+  const line = lineFormat({ text: "%REQUESTED_SERVER_NAME%" }, { fields: [], trailers: [], kept: 0 });
+  const clientValues = new KeptValues();
+  const to = Buffer.alloc(line.most);
+  clientValues.of(line, 1, 2, 3);
+  for (const [serverName, wanted] of [
+    ["n".repeat(600), "n".repeat(600)],
+    ["m", "m"],
+    ["o", "m"],
+  ] as const)
+    expect(to.latin1Slice(0, line.write(to, 0, { ...record, clientValues, serverName }))).toBe(`${wanted}\n`);
 });
 
 const call = head({ "content-type": "application/grpc" });
@@ -246,7 +292,7 @@ test.each<[Partial<AccessRecord>, string]>([
 });
 
 test("trailers are asked for by their places, with another name, and cut", () => {
-  const asked = { fields: [], trailers: ["x-sum"] };
+  const asked = { fields: [], trailers: ["x-sum"], kept: 0 };
   const format = { text: "%TRAILER(X-NONE?X-Sum):3% %RESPONSE_TRAILER(X-None)%" };
   expect(written(format, { trailers: ["abcdef", undefined] }, asked)).toBe("abc -");
   expect(asked).toEqual({ fields: [], trailers: ["x-sum", "x-none"] });

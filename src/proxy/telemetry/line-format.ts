@@ -7,23 +7,16 @@ import type { AccessLogSettings } from "../../model/listener-telemetry.ts";
 import type { AccessRecord } from "./access-record.ts";
 import { mostText } from "./line-fields.ts";
 import { operators, What } from "./line-operators.ts";
-import {
-  type AskedOfAnswers,
-  asksForGrpc,
-  asksForUpstreamLocal,
-  fieldNamed,
-  grpcFields,
-  Piece,
-  writePiece,
-} from "./line-piece.ts";
+import { type AskedOfAnswers, asksForGrpc, fieldNamed, grpcFields, Piece, writePiece } from "./line-piece.ts";
+import { keeperOf, Row } from "./line-row.ts";
 import { jsonPartStyle, jsonStyle, put, type Style, textStyle } from "./line-values.ts";
 import { WrittenTime } from "./written-time.ts";
 
 export interface LineFormat {
   /** Room that a line may need. */
   readonly most: number;
-  /** It has in it from where backends are connected to. */
-  readonly namesUpstreamLocal: boolean;
+  /** It has values in it that are kept by the connections to backends. */
+  readonly tellsOfUpstreams: boolean;
   /** Writes a line with its end; returns where it ended. */
   write(to: Buffer, at: number, record: AccessRecord): number;
 }
@@ -33,7 +26,7 @@ const mostOther = 128;
 
 /** A template as it is set. Throws an Error that names an operator that is not known. Adds to `asked` what is asked of answers. */
 export function lineFormat(format: AccessLogSettings["format"], asked: AskedOfAnswers): LineFormat {
-  const line = new Line();
+  const line = new Line(asked);
   if ("text" in format) addTemplate(line, format.text, textStyle, asked);
   else {
     line.text("{");
@@ -83,10 +76,15 @@ function addTemplate(line: Line, template: string, style: Style, asked: AskedOfA
 
 /** Literals and values in turn. */
 class Line implements LineFormat {
+  readonly #asked: AskedOfAnswers;
   readonly #literals: Uint8Array[] = [new Uint8Array(0)];
-  readonly #pieces: Piece[] = [];
+  readonly #steps: (Piece | Row)[] = [];
   most = 0;
-  namesUpstreamLocal = false;
+  tellsOfUpstreams = false;
+
+  constructor(asked: AskedOfAnswers) {
+    this.#asked = asked;
+  }
 
   text(text: string): void {
     this.bytes(Buffer.from(text));
@@ -99,19 +97,23 @@ class Line implements LineFormat {
 
   add(piece: Piece): void {
     this.most += 2 * mostText + mostOther;
-    if (asksForUpstreamLocal(piece.what)) this.namesUpstreamLocal = true;
-    this.#pieces.push(piece);
+    const keeper = keeperOf(piece);
+    const last = this.#steps.at(-1);
+    if (last instanceof Row && last.keeper === keeper) last.add(this.#literals.pop()!, piece);
+    else this.#steps.push(keeper === undefined ? piece : new Row(keeper, this.#asked.kept++, piece));
+    if (keeper === "upstream") this.tellsOfUpstreams = true;
     this.#literals.push(new Uint8Array(0));
   }
 
   write(to: Buffer, start: number, record: AccessRecord): number {
-    const pieces = this.#pieces;
+    const steps = this.#steps;
     const literals = this.#literals;
     let at = start;
-    for (let index = 0; index < pieces.length; index++) {
+    for (let index = 0; index < steps.length; index++) {
       at = put(to, at, literals[index]!);
-      at = writePiece(to, at, pieces[index]!, record);
+      const step = steps[index]!;
+      at = step instanceof Row ? step.write(to, at, record) : writePiece(to, at, step, record);
     }
-    return put(to, at, literals[pieces.length]!);
+    return put(to, at, literals[steps.length]!);
   }
 }

@@ -17,6 +17,8 @@ import type { WrittenTime } from "./written-time.ts";
 export interface AskedOfAnswers {
   readonly fields: string[];
   readonly trailers: string[];
+  /** How many values, or rows of them, connections keep. */
+  kept: number;
 }
 
 const machine = hostname();
@@ -61,10 +63,6 @@ export function grpcFields(asked: AskedOfAnswers): readonly [Field, Field] {
 
 export const asksForGrpc = (what: number): boolean =>
   what === What.grpcNumber || what === What.grpcCamel || what === What.grpcSnake;
-
-/** Whether it has in it from where a backend is connected to. */
-export const asksForUpstreamLocal = (what: number): boolean =>
-  what === What.upstreamLocal || what === What.upstreamLocalAddress || what === What.upstreamLocalPort;
 
 export class Piece {
   readonly what: number;

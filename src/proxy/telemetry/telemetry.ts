@@ -44,7 +44,7 @@ export class Telemetry {
     if (accessLog) this.#paths.set(name, accessLog.path);
     const settings = [accessLog, this.#common].filter((one) => one !== undefined);
     if (settings.length === 0 && !tracing) return undefined;
-    const asked: AskedOfAnswers = { fields: [], trailers: [] };
+    const asked: AskedOfAnswers = { fields: [], trailers: [], kept: 0 };
     const logs = settings.map(({ path, format, sample = 1 }) => ({
       file: this.files.open(path),
       line: lineFormat(format, asked),
@@ -54,7 +54,7 @@ export class Telemetry {
       logs,
       answerFields: asked.fields,
       trailers: asked.trailers,
-      namesUpstreamLocal: logs.some(({ line }) => line.namesUpstreamLocal),
+      tellsOfUpstreams: logs.some(({ line }) => line.tellsOfUpstreams),
       tracing: tracing && {
         settings: tracing,
         collector: { backend: tracing.backend, path: tracing.path ?? "/v1/traces", service: tracing.service },

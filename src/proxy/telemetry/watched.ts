@@ -6,8 +6,9 @@ import type { Downstream, ResponseHead, Upstream } from "../exchange.ts";
 import type { HeaderBlock } from "../headers.ts";
 import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
-import { turn, type Wire } from "../wire.ts";
+import { turn } from "../wire.ts";
 import type { AccessRecord, Place } from "./access-record.ts";
+import { KeptValues, UpstreamValues } from "./kept-values.ts";
 import type { LineFormat } from "./line-format.ts";
 import type { LogFile } from "./log-files.ts";
 import type { Collector, Span, SpanExporter } from "./spans.ts";
@@ -19,27 +20,14 @@ export interface ListenerTelemetry {
   /** Fields of answers that lines have in them, in lower case. */
   readonly answerFields: readonly string[];
   readonly trailers: readonly string[];
-  /** Lines have in them from where backends are connected to. */
-  readonly namesUpstreamLocal: boolean;
+  /** Lines have values in them that are kept by the connections to backends. */
+  readonly tellsOfUpstreams: boolean;
   readonly tracing:
     | { readonly settings: TracingSettings; readonly collector: Collector; readonly exporter: SpanExporter }
     | undefined;
   readonly local: Place;
   /** Milliseconds since 1970 at `turn.now` 0. */
   readonly epoch: number;
-}
-
-/** Addresses of connections to backends, which carry many requests. */
-const locals = new WeakMap<Wire, Place>();
-
-function localOf(wire: Wire): Place | undefined {
-  const known = locals.get(wire);
-  if (known) return known;
-  const { localAddress, localPort } = wire;
-  if (localAddress === undefined || localPort === undefined) return undefined;
-  const place = { address: localAddress, port: localPort };
-  locals.set(wire, place);
-  return place;
 }
 
 /** A line in each log that wants one. */
@@ -68,7 +56,7 @@ export class Watched implements AccessRecord {
   /** As it came: filters may change the head. */
   readonly query: string | undefined;
   upstreamTime = -1;
-  upstreamLocal: Place | undefined = undefined;
+  upstreamValues: UpstreamValues | undefined = undefined;
   answerFields: readonly (string | undefined)[] | undefined = undefined;
   trailers: readonly (string | undefined)[] | undefined = undefined;
   requestTime = -1;
@@ -91,8 +79,10 @@ export class Watched implements AccessRecord {
   }
 
   /** It goes to a backend, perhaps not for the first time. Asking for an address is a system call: only where a line has it. */
-  connected({ wire }: Upstream): void {
-    if (this.#telemetry.namesUpstreamLocal) this.upstreamLocal = localOf(wire);
+  connected(upstream: Upstream): void {
+    if (!this.#telemetry.tellsOfUpstreams) return;
+    upstream.told ??= new UpstreamValues(upstream.wire);
+    this.upstreamValues = upstream.told;
   }
 
   /** The head of a backend's answer is there. */
@@ -119,7 +109,11 @@ export class Watched implements AccessRecord {
 
   finished(end: RequestEnd): void {
     this.#end = end;
-    writeLines(this.#telemetry, this);
+    if (this.#telemetry.logs.length > 0) {
+      this.clientValues.of(this.#telemetry, this.source, end.authority, this.headers.tail);
+      this.upstreamValues?.of(this.#telemetry, end.backend, end.endpoint, undefined);
+      writeLines(this.#telemetry, this);
+    }
     const { tracing } = this.#telemetry;
     if (tracing && this.trace!.sampled) tracing.exporter.add(tracing.collector, this.#span(this.trace!));
   }
@@ -218,6 +212,16 @@ export class Watched implements AccessRecord {
 
   get endpoint(): Place | undefined {
     return this.#end.endpoint;
+  }
+
+  get upstreamLocal(): Place | undefined {
+    return this.upstreamValues?.local;
+  }
+
+  get clientValues(): KeptValues {
+    const lines = this.#down.forwardingLines;
+    lines.told ??= new KeptValues();
+    return lines.told;
   }
 
   get local(): Place {
