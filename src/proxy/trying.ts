@@ -261,7 +261,9 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
   }
 
   responseHalfEnd(): void {
-    if (!this.over) this.down.halfEnd();
+    // Where something else was answered nobody sends any more.
+    if (this.over) this.dropAnswer(-1);
+    else this.down.halfEnd();
   }
 
   responseEnd(trailers: HeaderBlock | undefined): void {

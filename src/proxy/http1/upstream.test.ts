@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { FakeClock } from "../../base/clock.ts";
 import { Deadlines } from "../deadlines.ts";
@@ -20,6 +20,7 @@ function connect() {
     pause: () => log.push("pause"),
     resume: () => log.push("resume"),
     end: () => log.push("end"),
+    shutdown: () => log.push("shutdown"),
     terminate: () => log.push("terminate"),
   };
   const owner = { timeouts: { idle: 1000 }, free: () => void log.push("free"), gone: () => void log.push("gone") };
@@ -28,12 +29,13 @@ function connect() {
     informed: ({ status }) => log.push(`informed ${status}`),
     responded: ({ status }) => log.push(`responded ${status}`),
     responseData(chunk, start, end) {
-      const before = log.at(-1)!;
+      const before = log.at(-1) ?? "";
       const text = chunk.latin1Slice(start, end);
       if (before.startsWith("data ")) log[log.length - 1] = before + text;
       else log.push(`data ${text}`);
-      return true;
+      return harness.takes;
     },
+    responseHalfEnd: () => log.push("half end"),
     responseEnd: (trailers) => log.push(`end${trailers ? ` ${JSON.stringify(trailers.entries())}` : ""}`),
     upstreamFailed: (reason, repeat) => log.push(`failed ${reason}${repeat === "never" ? "" : ` ${repeat}`}`),
     upstreamDrained: () => {},
@@ -43,7 +45,9 @@ function connect() {
     what();
     endTurn();
   };
-  return {
+  const harness = {
+    /** Whether what comes of a body is wanted now. */
+    takes: true,
     connection,
     log,
     clock,
@@ -57,8 +61,11 @@ function connect() {
         if (head.length === 0) connection.end();
       }),
     receive: (text: string) => during(() => connection.onData(Buffer.from(text, "latin1"))),
+    halfClose: () => during(() => connection.onEnd()),
     close: () => during(() => connection.onClose()),
+    during,
   };
+  return harness;
 }
 
 test("a request is sent without what was for the hop before", () => {
@@ -86,6 +93,76 @@ test("a CONNECT becomes a tunnel by a success, whatever its fields say, and by n
   switched.ask(request);
   switched.receive("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n");
   expect(switched.log.at(-1)).toBe("failed upstream_malformed");
+});
+
+describe("a backend that sends no more", () => {
+  const upgrade = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+  const switching = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+  function tunnel() {
+    const open = connect();
+    open.ask(upgrade);
+    open.receive(`${switching}hello`);
+    expect(open.log.splice(0)).toEqual(["responded 101", "data hello"]);
+    return open;
+  }
+
+  test("in a tunnel still hears the client, until that ends, too", () => {
+    const { connection, during, halfClose, close, log, sent } = tunnel();
+    halfClose();
+    expect(log).toEqual(["half end"]);
+    during(() => connection.write(Buffer.from("more"), 0, 4));
+    expect(sent()).toEndWith("\r\n\r\nmore");
+    during(() => connection.end());
+    close();
+    expect(log).toEqual(["half end", "shutdown", "end", "gone"]);
+  });
+
+  test("ends the tunnel where the client has ended before", () => {
+    const { connection, during, halfClose, close, log } = tunnel();
+    during(() => connection.end());
+    halfClose();
+    close();
+    expect(log).toEqual(["shutdown", "end", "gone"]);
+  });
+
+  test("and is gone then, ends the tunnel, whatever the client still has to say", () => {
+    const { halfClose, close, log } = tunnel();
+    halfClose();
+    close();
+    expect(log).toEqual(["half end", "gone", "end"]);
+  });
+
+  test("is not heard of before what it said last has been taken", () => {
+    const open = tunnel();
+    const { connection, during, halfClose, receive, log } = open;
+    open.takes = false;
+    receive(" and");
+    // Both were read before the pause could take effect.
+    receive(" goodbye");
+    halfClose();
+    expect(log.splice(0)).toEqual(["data  and", "pause"]);
+    open.takes = true;
+    during(() => connection.resumeBody());
+    expect(log).toEqual(["data  goodbye", "half end"]);
+  });
+
+  test("outside of tunnels is told nothing more, and a connection of which it was not known is not kept", () => {
+    const idle = connect();
+    idle.ask();
+    idle.receive("HTTP/1.1 204 No Content\r\n\r\n");
+    idle.halfClose();
+    expect(idle.log).toEqual(["responded 204", "free", "end", "gone", "end"]);
+
+    const open = connect();
+    open.ask();
+    open.takes = false;
+    open.receive("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+    open.receive("1\r\nb\r\n0\r\n\r\n");
+    open.halfClose();
+    open.takes = true;
+    open.during(() => open.connection.resumeBody());
+    expect(open.log).toEqual(["responded 200", "data a", "pause", "data b", "terminate", "gone", "end"]);
+  });
 });
 
 test("it does not matter where an answer is cut", () => {

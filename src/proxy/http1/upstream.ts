@@ -3,13 +3,14 @@
 
 import type { Deadlines } from "../deadlines.ts";
 import type { RequestHead, Upstream, UpstreamEvents } from "../exchange.ts";
-import { type HeaderBlock, hopByHopKinds, Kind, kindSet } from "../headers.ts";
+import type { HeaderBlock } from "../headers.ts";
 import type { Reason } from "../reason.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
 import { Chunk, ChunkedDecoder } from "./chunked.ts";
 import { more } from "./fields.ts";
+import { hopByHop, keyFor, writeRequest } from "./request-out.ts";
 import { Http1ResponseHead, parseResponseHead } from "./response.ts";
-import { acceptOf, makeKey } from "./websocket.ts";
+import { acceptOf } from "./websocket.ts";
 
 export interface UpstreamTimeouts {
   /** Milliseconds without a byte from the backend while an answer is under way, or awaited. */
@@ -26,10 +27,6 @@ export interface UpstreamOwner {
 }
 
 const State = { idle: 0, head: 1, body: 2, untilClose: 3, tunnel: 4, over: 5 } as const;
-
-const hop = [...hopByHopKinds, Kind.http2Settings];
-const hopByHop = kindSet(...hop);
-const hopByHopAndHost = kindSet(Kind.host, ...hop);
 
 /** 1xx answers that are passed on before one exchange is given up. */
 const maxInformational = 8;
@@ -62,6 +59,9 @@ export class Http1Upstream extends Outlet implements Upstream {
   #informed = 0;
   #received = false;
   #held = false;
+  /** The backend sends no more; of a tunnel, the client does not either. */
+  #backendEnded = false;
+  #clientEnded = false;
   #active = 0;
   #left = false;
 
@@ -96,46 +96,11 @@ export class Http1Upstream extends Outlet implements Upstream {
     this.#upgrade = head.upgrade !== undefined;
     this.#requestChunked = head.length < 0;
     this.#connect = head.upgrade === "";
-    if (this.#connect) this.text(`CONNECT ${head.authority}`);
-    else {
-      // CONNECT for a protocol is what GET with an upgrade is here (RFC 8441).
-      if (head.method === "GET" || head.method === "CONNECT") this.text("GET ");
-      else {
-        this.text(head.method);
-        this.text(" ");
-      }
-      this.text(head.path);
-    }
-    if (head.query !== undefined) {
-      this.text("?");
-      this.text(head.query);
-    }
-    // Piece by piece: a string that is built of pieces costs more than the pieces.
-    if (head.hostKept) {
-      this.text(" HTTP/1.1\r\n");
-      head.headers.write(this, hopByHop);
-    } else {
-      this.text(" HTTP/1.1\r\nhost: ");
-      this.text(head.authority);
-      this.text("\r\n");
-      head.headers.write(this, hopByHopAndHost);
-    }
-    if (this.#requestChunked) this.text("transfer-encoding: chunked\r\n");
-    if (head.upgrade !== undefined) this.#askForTunnel(head);
-    this.text("\r\n");
+    this.#tunnelOnly = head.tunnelOnly === true;
+    this.#webSocketKey = keyFor(head);
+    writeRequest(this, head, this.#webSocketKey);
     this.#active = turn.now;
     if (this.wheel === undefined) this.#deadlines.arm(this, this.#owner.timeouts.idle);
-  }
-
-  #askForTunnel(head: RequestHead): void {
-    this.#tunnelOnly = head.tunnelOnly === true;
-    this.#webSocketKey = undefined;
-    if (this.#connect) return;
-    this.text(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`);
-    if (!this.#tunnelOnly || head.upgrade !== "websocket" || head.headers.get("sec-websocket-key") !== undefined)
-      return;
-    this.#webSocketKey = makeKey();
-    this.text(`sec-websocket-key: ${this.#webSocketKey}\r\n`);
   }
 
   write(chunk: Buffer, start: number, end: number): boolean {
@@ -149,8 +114,7 @@ export class Http1Upstream extends Outlet implements Upstream {
   }
 
   end(trailers?: HeaderBlock): void {
-    // The client says no more in the tunnel: what it said still goes out, and what the backend has to say comes back.
-    if (this.#state === State.tunnel) this.endAfterFlush(true);
+    if (this.#state === State.tunnel) this.#endHalf();
     if (this.#requestDone) return;
     this.#requestDone = true;
     if (this.#requestChunked) {
@@ -159,6 +123,15 @@ export class Http1Upstream extends Outlet implements Upstream {
       this.text("\r\n");
     }
     if (this.#state === State.over) this.#finish();
+  }
+
+  /** The client says no more in the tunnel: what it said still goes out, and what the backend has to say comes back. */
+  #endHalf(): void {
+    if (this.#clientEnded) return;
+    this.#clientEnded = true;
+    // With both halves ended the socket closes, once all has left.
+    this.endAfterFlush(true);
+    if (this.#backendEnded) this.#endTunnel();
   }
 
   cancel(): void {
@@ -180,8 +153,11 @@ export class Http1Upstream extends Outlet implements Upstream {
     if (!this.#held || this.closed) return;
     this.#held = false;
     this.#active = turn.now;
+    const waited = this.#input !== undefined;
     this.#consume();
-    if (!this.#held && !this.closed) this.wire.resume();
+    if (this.#held || this.closed) return;
+    if (waited && this.#backendEnded) this.#afterLast();
+    else this.wire.resume();
   }
 
   protected drained(): void {
@@ -204,7 +180,29 @@ export class Http1Upstream extends Outlet implements Upstream {
     this.#consume();
   }
 
-  /** The backend has closed its side, or the connection is gone. */
+  /** The backend sends no more. What came and is held back is passed on first. */
+  onEnd(): void {
+    this.#backendEnded = true;
+    if (this.#input === undefined || !this.#held) this.#afterLast();
+  }
+
+  /** In a tunnel the backend is told what the client still says, until that ends, too; else there is nothing more for it. */
+  #afterLast(): void {
+    if (this.#state !== State.tunnel) {
+      this.onClose();
+      this.wire.end();
+    } else if (this.#clientEnded || !this.#events?.responseHalfEnd) this.#endTunnel();
+    else this.#events.responseHalfEnd();
+  }
+
+  #endTunnel(): void {
+    const events = this.#events;
+    this.#events = undefined;
+    events?.responseEnd(undefined);
+    if (!this.#clientEnded) this.endAfterFlush(true);
+  }
+
+  /** The connection is gone. */
   onClose(): void {
     if (this.#left) return;
     const state = this.#state;
@@ -360,7 +358,7 @@ export class Http1Upstream extends Outlet implements Upstream {
 
   #finish(): void {
     this.#events = undefined;
-    if (!this.#head.keepAlive || this.#input !== undefined || this.closed) {
+    if (!this.#head.keepAlive || this.#input !== undefined || this.#backendEnded || this.closed) {
       this.#close(true);
       return;
     }

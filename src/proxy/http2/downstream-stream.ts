@@ -178,7 +178,8 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
   end(trailers?: HeaderBlock): void {
     this.#exchange = undefined;
     this.#over = true;
-    this.sendEnd(trailers);
+    if (this.localDone) this.closeIfDone();
+    else this.sendEnd(trailers);
     this.#release();
   }
 

@@ -34,6 +34,8 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
   /** The protocol that was asked for, and whether the endpoint has agreed. */
   #upgrade = false;
   #tunnel = false;
+  /** The endpoint says no more in the tunnel, and the client may. */
+  #halfEnded = false;
   #webSocketKey: string | undefined = undefined;
   #block: HeaderBlock | undefined = undefined;
 
@@ -196,16 +198,29 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
       this.#fail("upstream_malformed");
       return;
     }
+    if (this.#tunnel && !this.localDone && events?.responseHalfEnd) {
+      this.#halfEnded = true;
+      events.responseHalfEnd();
+      return;
+    }
     this.#events = undefined;
     events?.responseEnd(trailers);
     this.#release();
   }
 
-  /** A complete answer is all we want: what is left of the request is not sent. */
+  /** A complete answer is all we want: what is left of the request is not sent. But a tunnel has two halves. */
   protected closeIfDone(): void {
-    if (!this.completed || this.gone) return;
+    if (!this.completed || this.gone || (this.#halfEnded && !this.localDone)) return;
     if (!this.localDone) this.connection.sendReset(this.id, ErrorCode.noError);
     this.leave();
+    if (this.#halfEnded) this.#endTunnel();
+  }
+
+  #endTunnel(): void {
+    const events = this.#events;
+    this.#events = undefined;
+    events?.responseEnd(undefined);
+    this.#release();
   }
 
   protected drained(): void {
@@ -219,6 +234,10 @@ export class Http2UpstreamStream extends Http2Stream implements Upstream {
   }
 
   broken(code: number, byPeer: boolean): void {
+    if (this.#halfEnded && byPeer && code === ErrorCode.noError && !this.connection.closed) {
+      this.#endTunnel();
+      return;
+    }
     const events = this.#events;
     this.#events = undefined;
     if (!byPeer) events?.upstreamFailed("upstream_malformed", "never");

@@ -401,6 +401,63 @@ describe("WebSocket", () => {
     expect(peer.of(FrameType.data, 1).at(-1)!.flags).toBe(Flag.endStream);
   });
 
+  describe("whose endpoint says no more", () => {
+    /** An endpoint whose END_STREAM has come; `half`: who is told of halves. */
+    function halfEnded() {
+      const { peer, connection, send } = connect([Setting.enableConnectProtocol, 1]);
+      const one = new Exchange(connection, upgrade);
+      const told = one as UpstreamEvents & Exchange;
+      told.responseHalfEnd = () => void one.log.push("half end");
+      send(peer.headers(1, { ":status": "200" }, false), frame(FrameType.data, Flag.endStream, 1, "bye"));
+      expect(one.log.splice(0)).toEqual(["responded 101 0", "data bye", "half end"]);
+      return { one, peer, connection, send };
+    }
+
+    test("goes on until the client has said all, also what a window holds back", () => {
+      const { one, peer, send } = halfEnded();
+      during(() => {
+        one.stream.write(Buffer.alloc(65_535, "a"), 0, 65_535);
+        one.stream.write(Buffer.from("more"), 0, 4);
+        one.stream.end();
+      });
+      expect(peer.text(1)).toHaveLength(65_535);
+      expect(one.log).toEqual([]);
+      send(frame(FrameType.windowUpdate, 0, 0, number(10)), frame(FrameType.windowUpdate, 0, 1, number(10)));
+      expect(peer.text(1)).toEndWith("amore");
+      expect(peer.of(FrameType.data, 1).at(-1)!.flags).toBe(Flag.endStream);
+      expect(one.log).toEqual(["end"]);
+      expect(peer.of(FrameType.rstStream, 1)).toEqual([]);
+    });
+
+    test("is over when the endpoint wants to hear no more, and broken when it breaks", () => {
+      for (const [code, end] of [
+        [ErrorCode.noError, "end"],
+        [ErrorCode.cancel, "failed upstream_reset never"],
+      ] as const) {
+        const { one, send } = halfEnded();
+        send(frame(FrameType.rstStream, 0, 1, number(code)));
+        expect(one.log).toEqual([end]);
+      }
+    });
+
+    test("ends when nothing moves any more", () => {
+      const { one, peer, send } = halfEnded();
+      const pass = (seconds: number) => {
+        for (let second = 0; second < seconds; second++) {
+          clock.advance(1_000);
+          send(frame(FrameType.ping, Flag.ack, 0, Buffer.alloc(8)));
+        }
+      };
+      pass(290);
+      during(() => one.stream.write(Buffer.from("still here"), 0, 10));
+      pass(290);
+      expect(one.log).toEqual([]);
+      pass(30);
+      expect(one.log).toEqual(["failed upstream_idle never"]);
+      expect(peer.reset(1)).toBe(ErrorCode.cancel);
+    });
+  });
+
   test("an endpoint that does not take it costs the request and nothing else", async () => {
     const { peer, connection } = connect();
     const one = new Exchange(connection, upgrade);

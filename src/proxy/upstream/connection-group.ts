@@ -151,7 +151,8 @@ export class ConnectionGroup implements ConnectionsOwner {
     };
     const client = this.#client;
     const source = client === undefined ? undefined : { address: client, mark: originalSource?.mark };
-    new Connecting(owner, deadlines, { address, port, tls, source }, connectTimeout);
+    const allowHalfOpen = endsByHalves(backend);
+    new Connecting(owner, deadlines, { address, port, tls, source, allowHalfOpen }, connectTimeout);
   }
 
   #refused(reason: Reason): void {
@@ -199,6 +200,11 @@ export class ConnectionGroup implements ConnectionsOwner {
   retireAll(): void {
     this.#connections.retireAll();
   }
+}
+
+/** Whether a backend's connections may become tunnels, whose sides end one after the other. */
+export function endsByHalves({ protocol }: PoolOwner): boolean {
+  return protocol === "http1";
 }
 
 /** Of the kind that the backend speaks. */

@@ -9,7 +9,7 @@ import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
 import { Connecting } from "./connecting.ts";
-import { ConnectionGroup, type GroupOwner, newConnections } from "./connection-group.ts";
+import { ConnectionGroup, endsByHalves, type GroupOwner, newConnections } from "./connection-group.ts";
 import type { Reusable } from "./connections.ts";
 import type { Choosable } from "./endpoint-choice.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
@@ -188,9 +188,10 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
   #connectAlone(waiter: Waiter): void {
     const { deadlines, connectTimeout, tls } = this.backend;
     const { address, port } = this;
-    const allowHalfOpen = waiter.tunnels === true;
+    const tunnels = waiter.tunnels === true;
+    const allowHalfOpen = tunnels || endsByHalves(this.backend);
     const lone = new LoneConnection(this, waiter, (owner) =>
-      allowHalfOpen ? new TunnelConnections(owner) : newConnections(this.backend, owner),
+      tunnels ? new TunnelConnections(owner) : newConnections(this.backend, owner),
     );
     this.#lone.set(waiter, lone);
     this.backend.connections++;
