@@ -1,8 +1,10 @@
 // The admin interface of a composition of workers: asks each of them, and answers with all of it as one (`combined.ts`). A worker
-// that is being started is left out; without any the answer is 503.
+// that is being started, or ends while it answers, is left out; without any the answer is 503.
 
+import { inSlices, otherTurn } from "../../base/steps.ts";
 import { combinedClusters, combinedListeners, combinedSeries, combinedStatus, summedMetrics } from "./combined.ts";
-import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin } from "./listen.ts";
+import { inPieces, listPieces, objectPieces, prometheusType } from "./in-pieces.ts";
+import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, Unavailable } from "./listen.ts";
 import type { ClusterView, ListenerView, SeriesView, StatusView } from "./views.ts";
 
 export interface CombinedOptions {
@@ -23,50 +25,81 @@ const patience = 5_000;
 
 /** Throws an Error when the socket cannot be made. */
 export function serveCombinedAdmin({ path, name, workers, drain }: CombinedOptions): AdminSocket {
-  const each = async (method: string, target: string, body?: string): Promise<Response[]> => {
-    const asked = workers.map(({ admin }) =>
-      fetch(`http://proxy${target}`, {
-        ...{ method, unix: admin, signal: AbortSignal.timeout(patience) },
-        ...(body === undefined ? {} : { body }),
-      }),
-    );
-    const answers = (await Promise.allSettled(asked)).flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-    if (answers.length === 0) throw new Error("no worker answers");
+  /** A worker's answer, read to its end: it may go while it speaks. */
+  const ask = async ({ admin }: { readonly admin: string }, method: string, target: string, body?: string) => {
+    const answer = await fetch(`http://proxy${target}`, {
+      ...{ method, unix: admin, signal: AbortSignal.timeout(patience) },
+      ...(body === undefined ? {} : { body }),
+    });
+    return { status: answer.status, type: answer.headers.get("content-type") ?? "", text: await answer.text() };
+  };
+  /** Of those that answer. */
+  const each = async (method: string, target: string, body?: string): Promise<Answer[]> => {
+    const asked = await Promise.allSettled(workers.map((one) => ask(one, method, target, body)));
+    const answers = asked.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    if (answers.length === 0) throw new Unavailable("no worker answers");
     return answers;
   };
-  const all = async <T>(target: string) =>
-    (await Promise.all((await each("GET", target)).map((answer) => answer.json()))) as T[];
-  const first = async (answers: Promise<Response[]>) => {
-    const [failed] = (await answers).filter(({ ok }) => !ok);
-    return failed ?? (await answers)[0]!;
+  const good = async (target: string): Promise<string[]> => {
+    const answers = (await each("GET", target)).filter(({ status }) => status === 200);
+    if (answers.length === 0) throw new Unavailable("no worker answers");
+    return answers.map(({ text }) => text);
   };
+  const all = async <T>(target: string): Promise<T[]> => {
+    const values: T[] = [];
+    for (const text of await good(target)) {
+      values.push(JSON.parse(text) as T);
+      await otherTurn();
+    }
+    return values;
+  };
+  const told = ({ status, type, text }: Answer) => new Response(text, { status, headers: { "content-type": type } });
+  /** What is done by all: what one of them says to it, rather that it failed. */
+  const byAll = async (method: string, target: string, body?: string) => {
+    const answers = await each(method, target, body);
+    return told(answers.find(({ status }) => status !== 200) ?? answers[0]!);
+  };
+  /** What is the same everywhere. */
+  const byOne = async (target: string) => {
+    for (const worker of workers) {
+      const answer = await ask(worker, "GET", target).catch(() => undefined);
+      if (answer) return told(answer);
+    }
+    throw new Unavailable("no worker answers");
+  };
+  const own = { name, pid: process.pid };
   const handlers: AdminHandlers = {
-    "GET /healthz": async () => first(each("GET", "/healthz")),
-    "GET /metrics": async () => {
-      const texts = await Promise.all((await each("GET", "/metrics")).map((answer) => answer.text()));
-      return new Response(summedMetrics(texts), {
-        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      });
-    },
-    "GET /status": async () =>
-      Response.json(combinedStatus({ name, pid: process.pid }, await all<StatusView>("/status"))),
-    "GET /config": async (url) => first(each("GET", `/config${url.search}`)),
-    "GET /routes": async () => first(each("GET", "/routes")),
-    "GET /listeners": async () => Response.json(combinedListeners(await all<ListenerView[]>("/listeners"))),
-    "GET /clusters": async () => Response.json(combinedClusters(await all<ClusterView[]>("/clusters"))),
-    "GET /connections": async () => Response.json((await all<object[]>("/connections")).flat()),
+    "GET /healthz": () => byAll("GET", "/healthz"),
+    "GET /metrics": async () => inPieces(summedMetrics(await good("/metrics")), prometheusType),
+    "GET /status": async () => Response.json(combinedStatus(own, await all<StatusView>("/status"))),
+    "GET /config": (url) => byOne(`/config${url.search}`),
+    "GET /routes": () => byOne("/routes"),
+    "GET /listeners": async () =>
+      inPieces(listPieces(await inSlices(combinedListeners(await all<ListenerView[]>("/listeners"))))),
+    "GET /clusters": async () =>
+      inPieces(listPieces(await inSlices(combinedClusters(await all<ClusterView[]>("/clusters"))))),
+    "GET /connections": async () => inPieces(listPieces((await all<object[]>("/connections")).flat())),
     "GET /stats": async () => {
       const stats = await all<StatusView & { routes: SeriesView[]; backends: ClusterView[] }>("/stats");
-      return Response.json({
-        ...combinedStatus({ name, pid: process.pid }, stats),
-        routes: combinedSeries(stats.map(({ routes }) => routes)),
-        backends: combinedClusters(stats.map(({ backends }) => backends)),
-      });
+      const routes = await inSlices(combinedSeries(stats.map(({ routes }) => routes)));
+      const backends = await inSlices(combinedClusters(stats.map(({ backends }) => backends)));
+      return inPieces(
+        objectPieces(combinedStatus(own, stats), [
+          ["routes", listPieces(routes)],
+          ["backends", listPieces(backends)],
+        ]),
+      );
     },
-    "GET /log-level": async () => first(each("GET", "/log-level")),
-    "PUT /log-level": async (_url, request) => first(each("PUT", "/log-level", await request.text())),
-    "POST /reopen-logs": async () => first(each("POST", "/reopen-logs")),
+    "GET /log-level": () => byOne("/log-level"),
+    "PUT /log-level": async (_url, request) => byAll("PUT", "/log-level", await request.text()),
+    "POST /reopen-logs": () => byAll("POST", "/reopen-logs"),
     "POST /drain": (url) => answerDrain(url, drain),
   };
   return listenAdmin(path, handlers, help);
+}
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly text: string;
 }

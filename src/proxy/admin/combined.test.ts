@@ -1,6 +1,7 @@
 // Several workers' answers as one.
 
 import { expect, test } from "bun:test";
+import { atOnce } from "../../base/steps.ts";
 import { combinedClusters, combinedSeries, summedMetrics } from "./combined.ts";
 import { type ClusterView, type EndpointView, quantiles, type SeriesView } from "./views.ts";
 
@@ -9,7 +10,7 @@ test("samples of metrics are added up, and stay with their family", () => {
     '# HELP a_total As.\n# TYPE a_total counter\na_total{route="x"} 1\n# HELP b Bs.\n# TYPE b gauge\nb 2.5\n';
   const second =
     '# HELP a_total As.\n# TYPE a_total counter\na_total{route="x"} 2\na_total{route="y z"} 3\n# HELP b Bs.\n# TYPE b gauge\nb 1\n';
-  expect(summedMetrics([first, second])).toBe(
+  expect([...summedMetrics([first, second])].join("")).toBe(
     '# HELP a_total As.\n# TYPE a_total counter\na_total{route="x"} 3\na_total{route="y z"} 3\n# HELP b Bs.\n# TYPE b gauge\nb 3.5\n',
   );
 });
@@ -25,7 +26,7 @@ test("an endpoint that one worker takes for unhealthy is shown as such, with the
     ...{ connections: 3, active: 1, pending: 0, connectFailures: 1, overflows: 0, endpoints: [endpoint] },
   };
   const ill: EndpointView = { ...endpoint, status: "UNHEALTHY", outlierCheck: "FAILED", because: "outlier" };
-  const [combined] = combinedClusters([[cluster], [{ ...cluster, endpoints: [ill] }]]);
+  const [combined] = atOnce(combinedClusters([[cluster], [{ ...cluster, endpoints: [ill] }]]));
   expect(combined).toMatchObject({ connections: 6, active: 2, connectFailures: 2 });
   expect(combined!.endpoints).toEqual([{ ...ill, active: 2, idle: 4 }]);
 });
@@ -37,6 +38,6 @@ test("latencies are those of all workers' requests together", () => {
   });
   const fast = Array.from({ length: 16 }, (_, index) => (index === 0 ? 90 : 0));
   const slow = Array.from({ length: 16 }, (_, index) => (index === 15 ? 10 : 0));
-  const [combined] = combinedSeries([[series(fast)], [series(slow)]]);
+  const [combined] = atOnce(combinedSeries([[series(fast)], [series(slow)]]));
   expect(combined).toMatchObject({ requests: 100, p50: 0.5, p90: 0.5, p99: null, classes: { "2xx": 2 } });
 });

@@ -1,6 +1,7 @@
 // The answers of several workers as one: what the admin interface of a composition shows. Counters are summed; what is the same
-// everywhere is shown once. Pure.
+// everywhere is shown once. Lists are merged in steps: they may be long. Pure.
 
+import { atOnce, type Steps } from "../../base/steps.ts";
 import {
   type ClusterView,
   type EndpointView,
@@ -10,37 +11,33 @@ import {
   type StatusView,
 } from "./views.ts";
 
-/** Prometheus texts of the same families, added up sample by sample. */
-export function summedMetrics(texts: readonly string[]): string {
-  const order: string[] = [];
-  const sums = new Map<string, number>();
-  const comments = new Set<string>();
+/** Prometheus texts of the same families, added up sample by sample: in pieces, empty ones while there is more to read. */
+export function* summedMetrics(texts: readonly string[]): Generator<string> {
   // Samples of a family stay behind its comment, whichever worker had them first.
-  const families = new Map<string, string[]>();
-  let family = "";
+  const families = new Map<string, { comments: Set<string>; sums: Map<string, number> }>();
   for (const text of texts) {
-    for (const line of text.split("\n")) {
-      if (line === "") continue;
+    let family = { comments: new Set<string>(), sums: new Map<string, number>() };
+    for (let from = 0, to = 0; from < text.length; from = to + 1) {
+      to = text.indexOf("\n", from);
+      if (to < 0) to = text.length;
+      const line = text.slice(from, to);
       if (line.startsWith("#")) {
-        family = line.split(" ", 3)[2]!;
-        if (!families.has(family)) {
-          families.set(family, []);
-          order.push(family);
-        }
-        if (!comments.has(line)) families.get(family)!.push(line);
-        comments.add(line);
-        continue;
+        const name = line.split(" ", 3)[2]!;
+        family = families.get(name) ?? { comments: new Set(), sums: new Map() };
+        families.set(name, family);
+        family.comments.add(line);
+      } else if (line !== "") {
+        const end = line.lastIndexOf(" ");
+        const sample = line.slice(0, end);
+        family.sums.set(sample, (family.sums.get(sample) ?? 0) + Number(line.slice(end + 1)));
       }
-      const end = line.lastIndexOf(" ");
-      const sample = line.slice(0, end);
-      if (!sums.has(sample)) families.get(family)!.push(sample);
-      sums.set(sample, (sums.get(sample) ?? 0) + Number(line.slice(end + 1)));
+      yield "";
     }
   }
-  const lines = order.flatMap((name) =>
-    families.get(name)!.map((line) => (sums.has(line) ? `${line} ${sums.get(line)}` : line)),
-  );
-  return `${lines.join("\n")}\n`;
+  for (const { comments, sums } of families.values()) {
+    for (const line of comments) yield `${line}\n`;
+    for (const [sample, sum] of sums) yield `${sample} ${sum}\n`;
+  }
 }
 
 export interface CombinedStatus extends StatusView {
@@ -73,7 +70,7 @@ export function combinedStatus(own: Pick<StatusView, "name" | "pid">, workers: r
   };
 }
 
-export function combinedListeners(workers: readonly (readonly ListenerView[])[]): ListenerView[] {
+export function combinedListeners(workers: readonly (readonly ListenerView[])[]): Steps<ListenerView[]> {
   return merged(
     workers,
     ({ name }) => name,
@@ -81,7 +78,7 @@ export function combinedListeners(workers: readonly (readonly ListenerView[])[])
   );
 }
 
-export function combinedClusters(workers: readonly (readonly ClusterView[])[]): ClusterView[] {
+export function combinedClusters(workers: readonly (readonly ClusterView[])[]): Steps<ClusterView[]> {
   return merged(
     workers,
     ({ name }) => name,
@@ -92,7 +89,9 @@ export function combinedClusters(workers: readonly (readonly ClusterView[])[]): 
       pending: a.pending + b.pending,
       connectFailures: a.connectFailures + b.connectFailures,
       overflows: a.overflows + b.overflows,
-      endpoints: merged([a.endpoints, b.endpoints], ({ address, port }) => `${address} ${port}`, combinedEndpoint),
+      endpoints: atOnce(
+        merged([a.endpoints, b.endpoints], ({ address, port }) => `${address} ${port}`, combinedEndpoint),
+      ),
     }),
   );
 }
@@ -108,7 +107,7 @@ function combinedEndpoint(a: EndpointView, b: EndpointView): EndpointView {
   };
 }
 
-export function combinedSeries(workers: readonly (readonly SeriesView[])[]): SeriesView[] {
+export function combinedSeries(workers: readonly (readonly SeriesView[])[]): Steps<SeriesView[]> {
   return merged(
     workers,
     ({ route, backend }) => `${route}\0${backend}`,
@@ -134,11 +133,14 @@ function summed(a: Readonly<Record<string, number>>, b: Readonly<Record<string, 
   return sum;
 }
 
-function merged<T>(lists: readonly (readonly T[])[], key: (one: T) => string, merge: (a: T, b: T) => T): T[] {
+function* merged<T>(lists: readonly (readonly T[])[], key: (one: T) => string, merge: (a: T, b: T) => T): Steps<T[]> {
   const found = new Map<string, T>();
-  for (const one of lists.flat()) {
-    const before = found.get(key(one));
-    found.set(key(one), before === undefined ? one : merge(before, one));
+  for (const list of lists) {
+    for (const one of list) {
+      const before = found.get(key(one));
+      found.set(key(one), before === undefined ? one : merge(before, one));
+      yield;
+    }
   }
   return [...found.values()];
 }

@@ -1,4 +1,4 @@
-// Answers of the admin interface that may be large: JSON in pieces, made in slices of about a millisecond between which requests
+// Answers of the admin interface that may be large: texts in pieces, made in slices of about a millisecond between which requests
 // are served, and no faster than who asked reads them.
 
 import { otherTurn } from "../../base/steps.ts";
@@ -8,8 +8,11 @@ const slice = 1;
 /** Characters that are handed on at once. */
 const pieceLength = 64 * 1024;
 
-/** An answer of JSON. When `pieces` throws, the answer is cut off. */
-export function inPieces(pieces: Iterable<string>): Response {
+/** Of Prometheus' text format. */
+export const prometheusType = "text/plain; version=0.0.4; charset=utf-8";
+
+/** An answer of JSON, unless it is of another type. When `pieces` throws, the answer is cut off. */
+export function inPieces(pieces: Iterable<string>, type = "application/json;charset=utf-8"): Response {
   const texts = pieces[Symbol.iterator]();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -35,7 +38,7 @@ export function inPieces(pieces: Iterable<string>): Response {
       texts.return?.();
     },
   });
-  return new Response(body, { headers: { "content-type": "application/json;charset=utf-8" } });
+  return new Response(body, { headers: { "content-type": type } });
 }
 
 /** A list, an element a piece. */

@@ -7,6 +7,9 @@ import { requestTarget } from "../../base/request-path.ts";
 /** By method and path: `GET /metrics`. */
 export type AdminHandlers = Readonly<Record<string, (url: URL, request: Request) => Response | Promise<Response>>>;
 
+/** Nobody is there who could answer: the answer is 503. */
+export class Unavailable extends Error {}
+
 export interface AdminSocket {
   /** Returns whether the name was still this process's, and not its successor's. */
   stop(): boolean;
@@ -33,7 +36,8 @@ export function listenAdmin(path: string, handlers: AdminHandlers, help: string)
       try {
         return await handler(url, request);
       } catch (error) {
-        return new Response(`${messageOf(error)}\n`, { status: error instanceof UserError ? 409 : 500 });
+        const status = error instanceof Unavailable ? 503 : error instanceof UserError ? 409 : 500;
+        return new Response(`${messageOf(error)}\n`, { status });
       }
     },
   });

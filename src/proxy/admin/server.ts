@@ -5,7 +5,7 @@ import { type LogLevel, logLevels } from "../../base/log.ts";
 import { resourceTypes } from "../../model/model.ts";
 import type { ProxyProcess } from "../proxy.ts";
 import { prometheusText } from "../telemetry/prometheus.ts";
-import { inPieces, listPieces, objectPieces } from "./in-pieces.ts";
+import { inPieces, listPieces, objectPieces, prometheusType } from "./in-pieces.ts";
 import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, wholeNumber } from "./listen.ts";
 import { cpuProfile, longestProfile } from "./profile.ts";
 import { clusterViews, connectionViews, listenerViews, routeViews, seriesViews, statusView } from "./views.ts";
@@ -30,10 +30,7 @@ function handlersOf(proxy: ProxyProcess, drain: Drain): AdminHandlers {
       proxy.draining
         ? new Response("draining\n", { status: 503 })
         : new Response(proxy.runtime.overload.short ? "ok, but memory is short\n" : "ok\n"),
-    "GET /metrics": () =>
-      new Response(prometheusText(proxy.runtime, proxy.listeners), {
-        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      }),
+    "GET /metrics": () => inPieces(prometheusText(proxy.runtime, proxy.listeners), prometheusType),
     "GET /status": () => Response.json(statusView(proxy)),
     "GET /config": (url) => {
       const type = url.searchParams.get("type");

@@ -1,55 +1,42 @@
 // Sizes and response flags of requests, and how access logs and spans fare, in Prometheus' text format.
 
+import { family, histogram, labels } from "./exposition.ts";
 import type { Metrics } from "./metrics.ts";
 import { type Sizes, sizeBounds } from "./sizes.ts";
 import type { Telemetry } from "./telemetry.ts";
 
-type Labels = (values: object) => string;
+const flagsTotal = "fairlead_proxy_response_flags_total";
+const bounds = sizeBounds.map(String);
 
-export function requestLines(metrics: Metrics, labels: Labels): string[] {
-  const flags = metrics.series.flatMap((series, slot) =>
-    Object.entries(metrics.flags(slot)).map(
-      ([flag, count]) => `fairlead_proxy_response_flags_total{${labels({ ...series, flag })}} ${count}`,
-    ),
-  );
-  return [
-    "# HELP fairlead_proxy_response_flags_total Requests that went wrong, by route, backend and Envoy's response flag.",
-    "# TYPE fairlead_proxy_response_flags_total counter",
-    ...flags,
-    ...sizeLines("request", metrics, metrics.requestBytes, labels),
-    ...sizeLines("response", metrics, metrics.responseBytes, labels),
-  ];
+export function* requestLines(metrics: Metrics): Generator<string> {
+  yield family(flagsTotal, "counter", "Requests that went wrong, by route, backend and Envoy's response flag.");
+  for (let slot = 0; slot < metrics.series.length; slot++) {
+    let lines = "";
+    for (const [flag, count] of Object.entries(metrics.flags(slot)))
+      lines += `${flagsTotal}{${labels({ ...metrics.series[slot]!, flag })}} ${count}\n`;
+    yield lines;
+  }
+  yield* sizeLines("request", metrics, metrics.requestBytes);
+  yield* sizeLines("response", metrics, metrics.responseBytes);
 }
 
-function sizeLines(what: string, metrics: Metrics, sizes: Sizes, labels: Labels): string[] {
+function* sizeLines(what: string, { series }: Metrics, sizes: Sizes): Generator<string> {
   const name = `fairlead_proxy_${what}_body_bytes`;
-  const lines = [`# HELP ${name} Bytes of ${what} bodies.`, `# TYPE ${name} histogram`];
-  metrics.series.forEach((series, slot) => {
-    let count = 0;
-    for (let bucket = 0; bucket <= sizeBounds.length; bucket++) count += sizes.bucket(slot, bucket);
-    if (count === 0) return;
-    let upTo = 0;
-    for (let bucket = 0; bucket <= sizeBounds.length; bucket++) {
-      upTo += sizes.bucket(slot, bucket);
-      const le = bucket < sizeBounds.length ? String(sizeBounds[bucket]) : "+Inf";
-      lines.push(`${name}_bucket{${labels({ ...series, le })}} ${upTo}`);
-    }
-    lines.push(`${name}_sum{${labels(series)}} ${sizes.sum(slot)}`, `${name}_count{${labels(series)}} ${count}`);
-  });
-  return lines;
+  yield family(name, "histogram", `Bytes of ${what} bodies.`);
+  for (let slot = 0; slot < series.length; slot++)
+    yield histogram(name, labels(series[slot]!), bounds, (bucket) => sizes.bucket(slot, bucket), sizes.sum(slot));
 }
 
-export function telemetryLines({ files, spans }: Telemetry): string[] {
+export function telemetryLines({ files, spans }: Telemetry): string {
   const { sent, dropped, failed } = spans.counts;
-  return [
-    "# HELP fairlead_proxy_access_log_lines_total Lines of access logs, written or dropped because they could not be.",
-    "# TYPE fairlead_proxy_access_log_lines_total counter",
-    `fairlead_proxy_access_log_lines_total{result="written"} ${files.written}`,
-    `fairlead_proxy_access_log_lines_total{result="dropped"} ${files.dropped}`,
-    "# HELP fairlead_proxy_spans_total Spans: sent, dropped because too many waited, or not taken by the collector.",
-    "# TYPE fairlead_proxy_spans_total counter",
-    `fairlead_proxy_spans_total{result="sent"} ${sent}`,
-    `fairlead_proxy_spans_total{result="dropped"} ${dropped}`,
-    `fairlead_proxy_spans_total{result="failed"} ${failed}`,
-  ];
+  const lines = "fairlead_proxy_access_log_lines_total";
+  const told = "fairlead_proxy_spans_total";
+  return `${family(lines, "counter", "Lines of access logs, written or dropped because they could not be.")}\
+${lines}{result="written"} ${files.written}
+${lines}{result="dropped"} ${files.dropped}
+${family(told, "counter", "Spans: sent, dropped because too many waited, or not taken by the collector.")}\
+${told}{result="sent"} ${sent}
+${told}{result="dropped"} ${dropped}
+${told}{result="failed"} ${failed}
+`;
 }

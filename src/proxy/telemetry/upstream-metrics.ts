@@ -2,6 +2,7 @@
 // `upstream/backend.ts` counts anyway; joined with the others in `prometheus.ts`.
 
 import type { BackendRuntime } from "../upstream/backend.ts";
+import { family, labels } from "./exposition.ts";
 
 interface Family {
   readonly name: string;
@@ -40,11 +41,15 @@ const families: readonly Family[] = [
     help: "Endpoints of a backend by health; those of weight 0 are left out.",
     of: ({ pools, deadlines }) => {
       const now = deadlines.now();
-      const all = [...pools].filter(({ weight }) => weight > 0);
-      const healthy = all.filter(({ health }) => health.healthy(now)).length;
+      let [healthy, unhealthy] = [0, 0];
+      for (const { weight, health } of pools) {
+        if (weight === 0) continue;
+        if (health.healthy(now)) healthy++;
+        else unhealthy++;
+      }
       return [
         [healthy, { state: "healthy" }],
-        [all.length - healthy, { state: "unhealthy" }],
+        [unhealthy, { state: "unhealthy" }],
       ];
     },
   },
@@ -61,18 +66,19 @@ const families: readonly Family[] = [
   ),
 ];
 
-/** Lines in the text format; `labels` writes a set of labels. */
-export function upstreamLines(backends: Iterable<BackendRuntime>, labels: (values: object) => string): string[] {
+/** In pieces: a family's samples of one backend each. */
+export function* upstreamLines(backends: Iterable<BackendRuntime>): Generator<string> {
+  // Which there are may change while the pieces are taken.
   const known = [...backends].filter((backend) => backend.known);
-  const out: string[] = [];
   for (const { name, type, help, of } of families) {
-    out.push(`# HELP fairlead_proxy_${name} ${help}`, `# TYPE fairlead_proxy_${name} ${type}`);
+    yield family(`fairlead_proxy_${name}`, type, help);
     for (const backend of known) {
+      let lines = "";
       for (const [value, more] of of(backend))
-        out.push(`fairlead_proxy_${name}{${labels({ backend: backend.name, ...more })}} ${value}`);
+        lines += `fairlead_proxy_${name}{${labels({ backend: backend.name, ...more })}} ${value}\n`;
+      yield lines;
     }
   }
-  return out;
 }
 
 function gauge(name: string, help: string, of: (backend: BackendRuntime) => number): Family {
