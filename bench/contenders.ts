@@ -2,7 +2,8 @@
 // A benchmark says how they are set up and gets those that are installed; runs are taken in turns, so that all of them meet the
 // same noise, and ratios are medians of paired runs. Ours tells everything (`fairlead`): counters and histograms, a line of the access
 // log for each request, the context of a trace passed on with each and one trace in a hundred recorded; `bare` has only the counters.
-// The others log nothing, but for `nginx-log`, which writes a line of the same fields.
+// The others log nothing, but for `nginx-log`, which writes a line of the same fields. All keep as many connections to the backend as
+// there are requests at once, but for `nginx-64`, which keeps 64, as is usual.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -23,7 +24,7 @@ import {
   services,
 } from "./http1/rules.ts";
 
-export type Name = "fairlead" | "bare" | "nginx" | "nginx-log" | "haproxy" | "envoy";
+export type Name = "fairlead" | "bare" | "nginx" | "nginx-log" | "nginx-64" | "haproxy" | "envoy";
 
 export interface Contender<N extends string = Name> {
   readonly name: N;
@@ -129,7 +130,8 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       const file = join(folder, `${name}.${name === "envoy" ? "json" : "conf"}`);
       const { http2, grpc } = options;
       const log = name === "nginx-log" ? join(folder, "nginx-access.log") : undefined;
-      writeFileSync(file, write({ port, backend: originPort, folder, certificate, http2, grpc, log }));
+      const kept = name === "nginx-64" ? 64 : undefined;
+      writeFileSync(file, write({ port, backend: originPort, folder, certificate, http2, grpc, log, kept }));
       const child = Bun.spawn([program, ...args, file], {
         stdout: "ignore",
         stderr: "inherit",
@@ -139,7 +141,7 @@ export async function withContenders(options: Options, work: (bench: Bench) => P
       await accepts(port, name);
       contenders.push({ name, port, pid: child.pid });
     };
-    for (const name of ["nginx", "nginx-log"] as const)
+    for (const name of ["nginx", "nginx-log", "nginx-64"] as const)
       await start(name, Bun.which("nginx", { PATH }) ?? undefined, nginxConfiguration, "-p", folder, "-c");
     await start("haproxy", Bun.which("haproxy", { PATH }) ?? undefined, haproxyConfiguration, "-db", "-f");
     await start(

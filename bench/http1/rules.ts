@@ -40,6 +40,8 @@ export interface Setup {
   readonly grpc?: boolean | undefined;
   /** A file for a line a request, of the fields of our default format; none: no log. NGINX only. */
   readonly log?: string | undefined;
+  /** Connections to the backend that are kept; 512 unless given. */
+  readonly kept?: number | undefined;
 }
 
 /** What NGINX has of the fields of Istio's default format, where ours has them, too. */
@@ -49,7 +51,7 @@ const nginxLog =
   '"$http_host" "$upstream_addr" $proxy_host - $server_addr:$server_port $remote_addr:$remote_port - $uri';
 
 /** NGINX with the same rules, one process, keep-alive to the backend, the same headers added; a log, if asked for, in large writes. */
-export function nginxConfiguration({ port, backend, folder, certificate, http2, grpc, log }: Setup): string {
+export function nginxConfiguration({ port, backend, folder, certificate, http2, grpc, log, kept }: Setup): string {
   const pass = grpc ? "grpc_pass grpc" : "proxy_pass http";
   const set = grpc ? "grpc_set_header" : "proxy_set_header";
   const locations = Array.from(
@@ -75,8 +77,8 @@ http {
   http2_max_concurrent_streams 128;
   map $http_x_api_version $chosen { v2 two; default one; }
   map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
-  upstream one { server 127.0.0.1:${backend}; keepalive 128; keepalive_requests 1000000000; }
-  upstream two { server 127.0.0.1:${backend}; keepalive 128; keepalive_requests 1000000000; }
+  upstream one { server 127.0.0.1:${backend}; keepalive ${kept ?? 512}; keepalive_requests 1000000000; }
+  upstream two { server 127.0.0.1:${backend}; keepalive ${kept ?? 512}; keepalive_requests 1000000000; }
   server {
     listen 127.0.0.1:${port}${certificate ? " ssl http2" : http2 ? " http2" : ""} backlog=4096;
 ${certificate ? `    ssl_certificate ${certificate}.crt;\n    ssl_certificate_key ${certificate}.key;` : ""}
@@ -96,7 +98,7 @@ ${locations.join("\n")}
 
 /** HAProxy with the same rules as maps, one thread, the same headers added. The folder gets its maps: {@link haproxyMap}. */
 export function haproxyConfiguration({ port, backend, folder, certificate, grpc }: Setup): string {
-  const server = `server a 127.0.0.1:${backend} pool-max-conn 128${grpc ? " proto h2" : ""}`;
+  const server = `server a 127.0.0.1:${backend} pool-max-conn 512 pool-low-conn 512${grpc ? " proto h2" : ""}`;
   return `global
   nbthread 1
   maxconn 9990
