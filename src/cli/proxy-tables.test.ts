@@ -5,10 +5,12 @@ import type { ProxyStatus } from "../cluster/control-api.ts";
 import type { ClusterView, RouteView } from "../proxy/admin/views.ts";
 import {
   ageInWords,
+  bytesInWords,
   clusterTable,
   endpointTable,
   listenerTable,
   nameParts,
+  relayTable,
   routeTable,
   statsTable,
   statusTable,
@@ -70,10 +72,11 @@ test("a backend's name is a Service's, or is shown as it is", () => {
   expect(nameParts("one")).toEqual({ service: "one", port: "-", subset: "-" });
 });
 
-test("clusters name the policy that they are from; endpoints are bracketed where they are IPv6", () => {
+test("clusters name the DestinationRule that they are from, and how endpoints come; endpoints are bracketed where they are IPv6", () => {
   const cluster: ClusterView = {
     ...{
       name: "service/shop/cart/80",
+      type: "EDS",
       protocol: "http1",
       balance: "roundRobin",
       tls: false,
@@ -88,8 +91,18 @@ test("clusters name the policy that they are from; endpoints are bracketed where
       },
     ],
   };
-  const policy = { ...cluster, from: { ...from, kind: "BackendTrafficPolicy", name: "slow" } };
-  expect(clusterTable([cluster, policy]).rows.map((row) => row[5])).toEqual(["-", "slow"]);
+  const ruled = { ...cluster, from: { ...from, kind: "DestinationRule", name: "slow" } };
+  const written: ClusterView = {
+    ...cluster,
+    name: "one",
+    type: "STATIC",
+    from: { ...from, kind: "Backend", name: "one" },
+  };
+  expect(clusterTable([cluster, ruled, written]).rows).toEqual([
+    ["cart.shop.svc.cluster.local", "80", "-", "EDS", "-", "3", "1", "0"],
+    ["cart.shop.svc.cluster.local", "80", "-", "EDS", "slow.shop", "3", "1", "0"],
+    ["one", "-", "-", "STATIC", "-", "3", "1", "0"],
+  ]);
   expect(endpointTable([cluster]).rows).toEqual([
     ["[fd00::1]:8080", "UNHEALTHY", "FAILED", "service/shop/cart/80", "1", "1", "2"],
   ]);
@@ -149,6 +162,12 @@ test("routes show domains, conditions and shares in words", () => {
       ...["GET /cart/* x-version=v2* not (/cart/old)", "cart.shop", "one 90%, two 10%"],
     ],
   ]);
+});
+
+test("what was passed through is told by protocol and backend", () => {
+  const relay = { protocol: "TCP", backend: "one", opened: 3, open: 1, received: 17, sent: 3 * 1024 ** 3 } as const;
+  expect(relayTable([relay]).rows).toEqual([["TCP", "one", "3", "1", "17 B", "3.0 GiB"]]);
+  expect([1023, 1024, 1_048_570].map(bytesInWords)).toEqual(["1023 B", "1.0 KiB", "1.0 MiB"]);
 });
 
 test("latencies above all bounds are said so", () => {

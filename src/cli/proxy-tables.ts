@@ -4,7 +4,7 @@
 import { addressWithPort } from "../base/ip.ts";
 import type { PendingUpgrade, ProxyStatus } from "../cluster/control-api.ts";
 import type { FilterChain, HostPattern, Match, PathMatch, StringMatch } from "../model/model.ts";
-import type { ClusterView, ListenerView, RouteView, SeriesView } from "../proxy/admin/views.ts";
+import type { ClusterView, ListenerView, RelayView, RouteView, SeriesView } from "../proxy/admin/views.ts";
 
 export interface Table {
   readonly header: readonly string[];
@@ -51,23 +51,14 @@ export function upgradeInWords({ program, failures, reason, next }: PendingUpgra
   return `the present program (${program}) could not take over, tried ${times}: ${reason}. Next try in ${ageInWords(Math.max(0, next - now))}`;
 }
 
+/** istioctl's columns without DIRECTION: a backend here is neither of traffic that comes nor of traffic that goes. */
 export function clusterTable(clusters: readonly ClusterView[]): Table {
   return {
-    header: [
-      "SERVICE FQDN",
-      "PORT",
-      "SUBSET",
-      "DIRECTION",
-      "TYPE",
-      "DESTINATION RULE",
-      "CONNECTIONS",
-      "ACTIVE",
-      "PENDING",
-    ],
-    rows: clusters.map(({ name, connections, active, pending, from }) => {
+    header: ["SERVICE FQDN", "PORT", "SUBSET", "TYPE", "DESTINATION RULE", "CONNECTIONS", "ACTIVE", "PENDING"],
+    rows: clusters.map(({ name, type, connections, active, pending, from }) => {
       const { service, port, subset } = nameParts(name);
-      const policy = from.kind === "Service" || from.kind === "" ? "-" : from.name;
-      return [service, port, subset, "outbound", "EDS", policy, ...[connections, active, pending].map(String)];
+      const rule = from.kind === "DestinationRule" ? `${from.name}.${from.namespace}` : "-";
+      return [service, port, subset, type, rule, ...[connections, active, pending].map(String)];
     }),
   };
 }
@@ -139,6 +130,24 @@ export function statsTable(series: readonly SeriesView[]): Table {
       ...[one.p50, one.p90, one.p99].map(time),
     ]),
   };
+}
+
+/** What was passed through: it has no requests. */
+export function relayTable(relays: readonly RelayView[]): Table {
+  return {
+    header: ["PROTOCOL", "CLUSTER", "CONNECTIONS", "OPEN", "RECEIVED", "SENT"],
+    rows: relays.map(({ protocol, backend, opened, open, received, sent }) => [
+      ...[protocol, backend, String(opened), String(open), bytesInWords(received), bytesInWords(sent)],
+    ]),
+  };
+}
+
+/** `17 B`, `4.0 KiB`, … `2.5 GiB`. */
+export function bytesInWords(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let [size, unit] = [bytes, 0];
+  for (; size >= 1023.95 && unit < units.length - 1; unit++) size /= 1024;
+  return `${unit === 0 ? size : size.toFixed(1)} ${units[unit]}`;
 }
 
 /** What is in force, as `GET /config` has it. */

@@ -7,7 +7,7 @@ import { ControlClient, type PendingUpgrade, type ProxyStatus } from "../cluster
 import { checkProxyWorkers } from "../cluster/proxy-workers.ts";
 import { defaultStackName } from "../cluster/stack.ts";
 import { runningProxies } from "../cluster/static/running.ts";
-import type { ClusterView, ListenerView, RouteView, SeriesView } from "../proxy/admin/views.ts";
+import type { ClusterView, ListenerView, RouteView, StatsView } from "../proxy/admin/views.ts";
 import { type Command, nameOption, nearest, type Words } from "./command.ts";
 import {
   ageInWords,
@@ -16,6 +16,7 @@ import {
   configTable,
   endpointTable,
   listenerTable,
+  relayTable,
   routeTable,
   statsTable,
   statusTable,
@@ -54,7 +55,13 @@ const views: Readonly<Record<string, (asked: Asked) => Promise<number>>> = {
   endpoints: (asked) => shown(asked, "/clusters", (clusters: ClusterView[]) => endpointTable(clusters)),
   listeners: (asked) => shown(asked, "/listeners", (listeners: ListenerView[]) => listenerTable(listeners)),
   routes: (asked) => shown(asked, "/routes", (routes: RouteView[]) => routeTable(routes)),
-  stats: (asked) => shown(asked, "/stats", ({ routes }: { routes: SeriesView[] }) => statsTable(routes)),
+  stats: (asked) =>
+    shown(asked, "/stats", ({ routes, relays }: StatsView) => {
+      const requests = statsTable(routes);
+      // A proxy that passes nothing through has no such table; one that does nothing else, only that one.
+      if (relays.length === 0) return requests;
+      return routes.length === 0 ? relayTable(relays) : [requests, relayTable(relays)];
+    }),
   connections: (asked) =>
     shown(asked, "/connections", (all: { listener: string; source: string; protocol: string; age: number }[]) => ({
       header: ["LISTENER", "SOURCE", "PROTOCOL", "AGE"],
@@ -191,16 +198,16 @@ function namesOf(proxies: readonly ProxyStatus[]): string {
   return [...new Set(proxies.map(({ proxy }) => proxy))].join(", ");
 }
 
-async function shown<T>({ words, one }: Asked, path: string, table: (data: T) => Table): Promise<number> {
+async function shown<T>({ words, one }: Asked, path: string, table: (data: T) => Table | Table[]): Promise<number> {
   const data = (await (await ask(one(), "GET", path)).json()) as T;
   return show(words, data, () => table(data));
 }
 
-function show(words: Words, data: unknown, table: () => Table): number {
+function show(words: Words, data: unknown, table: () => Table | Table[]): number {
   if (words.text("output") === "json") print(JSON.stringify(data, undefined, 2));
   else {
-    const { header, rows } = table();
-    print(columns(header, rows));
+    const tables = [table()].flat();
+    print(tables.map(({ header, rows }) => columns(header, rows)).join("\n\n"));
   }
   return 0;
 }

@@ -240,8 +240,8 @@ describe.if(isRoot)("a stack's proxy", () => {
     expect((await rows("status"))[0]).toEqual(["NAME", "PID", "CDS", "EDS", "LDS", "RDS", "SDS", "VERSION"]);
     const [cell] = (await rows("status", name)).slice(1).map(([proxy, , cds]) => [proxy, cds]);
     expect(cell).toEqual([name, expect.stringMatching(/^SYNCED \(\d+[smh]\)$/)]);
-    expect((await rows("clusters", name))[1]!.slice(0, 6)).toEqual([
-      ...["cart.default.svc.cluster.local", "80", "-", "outbound", "EDS", "-"],
+    expect((await rows("clusters", name))[1]!.slice(0, 5)).toEqual([
+      ...["cart.default.svc.cluster.local", "80", "-", "EDS", "-"],
     ]);
     const shown = await rows("endpoints", name);
     expect(shown[0]!.slice(0, 4)).toEqual(["ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"]);

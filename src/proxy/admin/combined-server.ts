@@ -2,10 +2,10 @@
 // that is being started, or ends while it answers, is left out; without any the answer is 503.
 
 import { inSlices, otherTurn } from "../../base/steps.ts";
-import { combinedClusters, combinedListeners, combinedSeries, combinedStatus, summedMetrics } from "./combined.ts";
+import { combinedClusters, combinedListeners, combinedStats, combinedStatus, summedMetrics } from "./combined.ts";
 import { inPieces, listPieces, objectPieces, prometheusType } from "./in-pieces.ts";
 import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, Unavailable } from "./listen.ts";
-import type { ClusterView, ListenerView, SeriesView, StatusView } from "./views.ts";
+import type { ClusterView, ListenerView, StatsView, StatusView } from "./views.ts";
 
 export interface CombinedOptions {
   readonly path: string;
@@ -80,11 +80,12 @@ export function serveCombinedAdmin({ path, name, workers, drain }: CombinedOptio
       inPieces(listPieces(await inSlices(combinedClusters(await all<ClusterView[]>("/clusters"))))),
     "GET /connections": async () => inPieces(listPieces((await all<object[]>("/connections")).flat())),
     "GET /stats": async () => {
-      const stats = await all<StatusView & { routes: SeriesView[]; backends: ClusterView[] }>("/stats");
-      const routes = await inSlices(combinedSeries(stats.map(({ routes }) => routes)));
-      const backends = await inSlices(combinedClusters(stats.map(({ backends }) => backends)));
+      const stats = await all<StatsView>("/stats");
+      const { workers: shown, routes, backends, relays, ...fields } = await inSlices(combinedStats(own, stats));
       return inPieces(
-        objectPieces(combinedStatus(own, stats), [
+        objectPieces(fields, [
+          ["workers", listPieces(shown)],
+          ["relays", listPieces(relays)],
           ["routes", listPieces(routes)],
           ["backends", listPieces(backends)],
         ]),

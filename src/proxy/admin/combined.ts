@@ -7,7 +7,9 @@ import {
   type EndpointView,
   type ListenerView,
   quantiles,
+  type RelayView,
   type SeriesView,
+  type StatsView,
   type StatusView,
 } from "./views.ts";
 
@@ -125,6 +127,60 @@ export function combinedSeries(workers: readonly (readonly SeriesView[])[]): Ste
       };
     },
   );
+}
+
+function combinedRelays(workers: readonly (readonly RelayView[])[]): Steps<RelayView[]> {
+  return merged(
+    workers,
+    ({ protocol, backend }) => `${protocol} ${backend}`,
+    (a, b) => ({
+      ...a,
+      opened: a.opened + b.opened,
+      open: a.open + b.open,
+      received: a.received + b.received,
+      sent: a.sent + b.sent,
+    }),
+  );
+}
+
+/** Of at least one worker. */
+export function* combinedStats(
+  own: Pick<StatusView, "name" | "pid">,
+  workers: readonly StatsView[],
+): Steps<CombinedStatus & StatsView> {
+  const sum = (of: (view: StatsView) => number) => workers.reduce((total, view) => total + of(view), 0);
+  return {
+    ...combinedStatus(own, workers.map(statusOf)),
+    tls: {
+      handshakes: sum(({ tls }) => tls.handshakes),
+      failures: sum(({ tls }) => tls.failures),
+      unknownNames: sum(({ tls }) => tls.unknownNames),
+    },
+    listeners: yield* merged(
+      workers.map(({ listeners }) => listeners),
+      ({ name }) => name,
+      (a, b) => ({ ...a, connections: a.connections + b.connections }),
+    ),
+    reasons: workers.map(({ reasons }) => reasons).reduce(summed),
+    retries: sum(({ retries }) => retries),
+    relays: yield* combinedRelays(workers.map(({ relays }) => relays)),
+    routes: yield* combinedSeries(workers.map(({ routes }) => routes)),
+    backends: yield* combinedClusters(workers.map(({ backends }) => backends)),
+  };
+}
+
+/** Without the lists, which are told once. */
+function statusOf({
+  tls: _t,
+  listeners: _l,
+  reasons: _r,
+  retries: _n,
+  relays: _s,
+  routes: _o,
+  backends: _b,
+  ...status
+}: StatsView): StatusView {
+  return status;
 }
 
 function summed(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): Record<string, number> {

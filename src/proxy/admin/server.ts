@@ -8,7 +8,16 @@ import { prometheusText } from "../telemetry/prometheus.ts";
 import { inPieces, listPieces, objectPieces, prometheusType } from "./in-pieces.ts";
 import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, wholeNumber } from "./listen.ts";
 import { cpuProfile, longestProfile } from "./profile.ts";
-import { clusterViews, connectionViews, listenerViews, routeViews, seriesViews, statusView } from "./views.ts";
+import {
+  clusterViews,
+  connectionViews,
+  listenerViews,
+  relayViews,
+  routeViews,
+  type StatsView,
+  seriesViews,
+  statusView,
+} from "./views.ts";
 
 type Drain = (deadline: number, successors: number | undefined) => void;
 
@@ -68,7 +77,7 @@ function handlersOf(proxy: ProxyProcess, drain: Drain): AdminHandlers {
 
 function stats(proxy: ProxyProcess): Iterable<string> {
   const { runtime, listeners } = proxy;
-  const fields = {
+  const fields: Omit<StatsView, "relays" | "routes" | "backends"> = {
     ...statusView(proxy),
     tls: { ...listeners.tlsCounts },
     listeners: listeners.names().map((name) => ({ name, connections: listeners.connections(name) })),
@@ -76,6 +85,7 @@ function stats(proxy: ProxyProcess): Iterable<string> {
     retries: runtime.metrics.retries,
   };
   return objectPieces(fields, [
+    ["relays", listPieces(relayViews(proxy))],
     ["routes", listPieces(seriesViews(proxy))],
     ["backends", listPieces(clusterViews(proxy))],
   ]);

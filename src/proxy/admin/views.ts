@@ -3,8 +3,12 @@
 
 import { filterReferences } from "../../model/filter-references.ts";
 import type { Backend, Listener, ResourceType, RouteTable } from "../../model/model.ts";
+import type { Configuration } from "../configuration.ts";
+import type { TlsCounts } from "../listener/reception.ts";
 import type { LiveConnection } from "../listener/served.ts";
 import type { ProxyProcess } from "../proxy.ts";
+import type { ProxyRuntime } from "../runtime.ts";
+import { original } from "../tcp/counts.ts";
 import { bounds } from "../telemetry/metrics.ts";
 import type { BackendRuntime } from "../upstream/backend.ts";
 
@@ -51,6 +55,11 @@ export interface RouteView {
 
 export interface ClusterView {
   readonly name: string;
+  /**
+   * Envoy's word for where the endpoints are from: `STATIC` are those of files, `EDS` follow a cluster's objects, `ORIGINAL_DST` is to where
+   * each client wanted to go. None is of a name that is looked up: the model has addresses only.
+   */
+  readonly type: "EDS" | "STATIC" | "ORIGINAL_DST";
   readonly protocol: Backend["protocol"];
   readonly balance: string;
   readonly tls: boolean;
@@ -76,6 +85,29 @@ export interface EndpointView {
   readonly because?: string;
   readonly active: number;
   readonly idle: number;
+}
+
+/** What was passed through to one backend. */
+export interface RelayView {
+  readonly protocol: "TCP" | "UDP";
+  readonly backend: string;
+  /** Connections, or sessions: all so far, and those that are there. */
+  readonly opened: number;
+  readonly open: number;
+  /** Bytes from clients, and to them. */
+  readonly received: number;
+  readonly sent: number;
+}
+
+/** All counters. */
+export interface StatsView extends StatusView {
+  readonly tls: Readonly<TlsCounts>;
+  readonly listeners: readonly { readonly name: string; readonly connections: number }[];
+  readonly reasons: Readonly<Record<string, number>>;
+  readonly retries: number;
+  readonly relays: readonly RelayView[];
+  readonly routes: readonly SeriesView[];
+  readonly backends: readonly ClusterView[];
 }
 
 export interface SeriesView {
@@ -155,7 +187,10 @@ export function* routeViews({ configuration }: ProxyProcess): Generator<RouteVie
 export function* clusterViews({ configuration, runtime }: ProxyProcess): Generator<ClusterView> {
   for (const config of [...configuration.inForce("backends").values()]) {
     const backend = runtime.backends.get(config.name);
+    const endpoints = configuration.inForce("endpoints").get(config.name);
     yield {
+      // In files, endpoints are documents of their own.
+      type: endpoints?.from.kind === "Endpoints" ? "STATIC" : "EDS",
       ...{ name: config.name, protocol: config.protocol, balance: config.balance.kind, from: config.from },
       tls: config.tls !== undefined,
       connections: backend.connections,
@@ -166,6 +201,21 @@ export function* clusterViews({ configuration, runtime }: ProxyProcess): Generat
       endpoints: endpointViews(backend, runtime.deadlines.now()),
     };
   }
+  const original = originalView(configuration, runtime);
+  if (original) yield original;
+}
+
+/** Where a listener passes on to where clients wanted to go. */
+function originalView(configuration: Configuration, { relays }: ProxyRuntime): ClusterView | undefined {
+  for (const { chains, from } of configuration.inForce("listeners").values()) {
+    if (!chains.some(({ serve }) => "tcp" in serve && serve.original)) continue;
+    const open = (relays.tcp.get(original)?.open ?? 0) + (relays.udp.get(original)?.open ?? 0);
+    return {
+      ...{ name: original, type: "ORIGINAL_DST", protocol: "tcp", balance: "originalDestination", tls: false, from },
+      ...{ connections: open, active: 0, pending: 0, connectFailures: 0, overflows: 0, endpoints: [] },
+    };
+  }
+  return undefined;
 }
 
 function endpointViews(backend: BackendRuntime, now: number): EndpointView[] {
@@ -176,6 +226,15 @@ function endpointViews(backend: BackendRuntime, now: number): EndpointView[] {
     ...(health.outBecause === undefined ? {} : { because: String(health.outBecause) }),
     ...{ active, idle },
   }));
+}
+
+export function* relayViews({ runtime: { relays } }: ProxyProcess): Generator<RelayView> {
+  for (const protocol of ["tcp", "udp"] as const) {
+    for (const [backend, { opened, open, bytesIn, bytesOut }] of relays[protocol]) {
+      const word = protocol === "tcp" ? "TCP" : "UDP";
+      yield { protocol: word, backend, opened, open, received: bytesOut, sent: bytesIn };
+    }
+  }
 }
 
 /** Of requests by bucket. */

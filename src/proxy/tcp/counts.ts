@@ -9,6 +9,9 @@ export interface RelayCount {
   bytesIn: number;
 }
 
+/** What is counted as a backend where clients are passed on to where they wanted to go. */
+export const original = "original";
+
 /** Most backends that are told apart; further ones are counted together as `other`. */
 const maxBackends = 20_000;
 

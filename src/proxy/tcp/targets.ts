@@ -8,6 +8,7 @@ import type { BackendRuntime } from "../upstream/backend.ts";
 import { type SocketWay, speakingFor } from "../upstream/open-socket.ts";
 import type { Source } from "../upstream/original-source.ts";
 import type { EndpointPool } from "../upstream/pool.ts";
+import { original } from "./counts.ts";
 
 /** One attempt's goal. */
 export interface Target extends Omit<SocketWay, "allowHalfOpen"> {
@@ -75,7 +76,7 @@ export class BackendTargets implements Targets {
 }
 
 export class OriginalTarget implements Targets {
-  readonly name = "original";
+  readonly name = original;
   readonly #destination: Destination;
   readonly #namespace: string | undefined;
   readonly #source: Source | undefined;

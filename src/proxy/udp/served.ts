@@ -12,7 +12,7 @@ import type { Destination } from "../listener/original-destination.ts";
 import type { LiveConnection } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
-import type { RelayCount } from "../tcp/counts.ts";
+import { original, type RelayCount } from "../tcp/counts.ts";
 import type { OwnEnd } from "../tcp/own-ends.ts";
 import type { Original } from "../tcp/served.ts";
 import type { Shares } from "../tcp/shares.ts";
@@ -132,7 +132,7 @@ export class ServedUdp {
       const { originalSource } = this.#shares;
       const nothing = () => {};
       return {
-        name: "original",
+        name: original,
         place: destination,
         namespace,
         source: originalSource && { address: source, mark: originalSource.mark },
