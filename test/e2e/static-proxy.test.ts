@@ -3,7 +3,10 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import http2 from "node:http2";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { ProxyStatus } from "../../src/cluster/control-api.ts";
@@ -186,6 +189,79 @@ describe("fairlead proxy run", () => {
     two.process.kill("SIGKILL");
     await two.process.exited;
     expect(await codeOf("status", `${name}-b`)).not.toBe(0);
+  }, 60_000);
+
+  test("shows live connections of every protocol, what was passed through, and that endpoints are those of files", async () => {
+    const name = `fl-t-shown-${process.pid}`;
+    const server = net.createServer((socket) => void socket.pipe(socket));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const through = freePort();
+    const more = `---
+kind: Listener
+name: through
+port: ${through}
+chains: [{ serve: { tcp: [{ target: { backend: echo } }] } }]
+---
+kind: Backend
+name: echo
+protocol: tcp
+---
+kind: Endpoints
+backend: echo
+endpoints: [{ address: 127.0.0.1, port: ${(server.address() as net.AddressInfo).port} }]
+`;
+    writeFileSync(file, answering("one", more));
+    const proxy = new Running(["run", "-f", file, "--name", name]);
+    await proxy.says("ready: ");
+    const table = async (...words: string[]): Promise<string[][]> => {
+      const asked = new Running([...words, name]);
+      expect(await asked.process.exited).toBe(0);
+      await asked.says("\n");
+      return asked.printed
+        .trimEnd()
+        .split("\n")
+        .map((line) => line.split(/ {3,}/));
+    };
+    const http = net.connect(port, "127.0.0.1");
+    const passed = net.connect(through, "127.0.0.1");
+    const session = http2.connect(`http://127.0.0.1:${port}`);
+    try {
+      const echoed = once(passed, "data");
+      passed.write("x".repeat(2048));
+      await echoed;
+      const stream = session.request({ ":path": "/" });
+      await once(stream.resume(), "end");
+
+      const until = Date.now() + patience;
+      let live: string[][];
+      do live = (await table("connections")).slice(1);
+      while (live.length < 3 && Date.now() < until);
+      const age = expect.stringMatching(/^\d+s$/);
+      expect(live.sort()).toEqual([
+        ["through", "127.0.0.1", "TCP", age],
+        ["web", "127.0.0.1", "HTTP/1.1", age],
+        ["web", "127.0.0.1", "HTTP/2", age],
+      ]);
+      const asked = new Running(["connections", name, "-o", "json"]);
+      await asked.says("]\n");
+      const all = JSON.parse(asked.printed) as { listener: string; protocol: string; age: number }[];
+      expect(all.map(({ protocol }) => protocol).sort()).toEqual(["HTTP/1.1", "HTTP/2", "TCP"]);
+
+      const stats = await table("stats");
+      expect(stats.map(([first]) => first)).toEqual(["ROUTE", "all", "", "PROTOCOL", "TCP"]);
+      expect(stats[4]).toEqual(["TCP", "echo", "1", "1", "2.0 KiB", "2.0 KiB"]);
+      expect((await table("clusters"))[1]!.slice(0, 5)).toEqual(["echo", "-", "-", "STATIC", "-"]);
+
+      passed.destroy();
+      session.destroy();
+      http.destroy();
+      do live = (await table("connections")).slice(1);
+      while (live.length > 0 && Date.now() < until);
+      expect(live).toEqual([]);
+    } finally {
+      for (const one of [passed, session, http]) one.destroy();
+      server.close();
+    }
   }, 60_000);
 
   test("starts nothing when one resource is bad, or a port cannot be had", async () => {
