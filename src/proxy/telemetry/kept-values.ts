@@ -33,7 +33,8 @@ export class KeptValues {
   keep(place: number, line: Uint8Array, start: number, end: number): void {
     if (end - start > mostKept) return;
     while (this.#bytes.length < place) this.#bytes.push(undefined);
-    this.#bytes[place] = line.slice(start, end);
+    // A Buffer's own `slice` copies nothing, and the line's bytes are the next line's.
+    this.#bytes[place] = new Uint8Array(line.subarray(start, end));
   }
 }
 

@@ -262,6 +262,16 @@ test("what follows from a connection is written once, and anew when what it foll
   expect(of("e", "d", { headers: finished })).toStartWith("10.6.6.6 ");
 });
 
+test("what is kept is not what is written over the line", () => {
+  const line = lineFormat({ text: "%UPSTREAM_CLUSTER%" }, { fields: [], trailers: [], kept: 0 });
+  const upstreamValues = new KeptValues();
+  const to = Buffer.alloc(line.most);
+  upstreamValues.of(line, 1, 2, 3);
+  line.write(to, 0, { ...record, upstreamValues, backend: "one" });
+  to.fill("x");
+  expect(to.latin1Slice(0, line.write(to, 0, { ...record, upstreamValues, backend: "two" }))).toBe("one\n");
+});
+
 test("what is long is not kept", () => {
   const line = lineFormat({ text: "%REQUESTED_SERVER_NAME%" }, { fields: [], trailers: [], kept: 0 });
   const clientValues = new KeptValues();
