@@ -31,6 +31,9 @@ export interface ClientConnection {
   terminate(): void;
 }
 
+/** Who sent a request that could not be read, and when it began. Of what it said nothing is believed. */
+export type Unread = Pick<Downstream, "protocol" | "began" | "forwardingLines">;
+
 /** What a connection needs from its listener. */
 export interface ClientServer {
   readonly timeouts: ClientTimeouts;
@@ -38,8 +41,8 @@ export interface ClientServer {
   readonly draining: boolean;
   /** Takes a request: the handler is told of its body and may answer at any time, also before it returns. */
   request(downstream: Downstream, head: RequestHead): DownstreamEvents;
-  /** A request that could not be read and was answered with `reason`. */
-  refused(reason: Reason): void;
+  /** A request could not be read: it was answered with `reason`, or only its stream or connection was ended. */
+  refused(reason: Reason, request: Unread, answered: boolean): void;
   closed(connection: ClientConnection): void;
   /** The connection turned out to speak HTTP/2 (RFC 9113 §3.3), beginning with `bytes`. False: it may not. */
   turnedOut(connection: ClientConnection, bytes: Buffer): boolean;

@@ -207,7 +207,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     if (after < 0) {
       if (head.problem === "version_not_supported" && this.#becomesHttp2(bytes)) return false;
       // Another protocol, whose client would take an answer for anything but one (RFC 9113 §3.4).
-      if (this.#fresh && head.foreign) this.#closeGently(false);
+      if (this.#fresh && head.foreign) this.#refuse(head.problem, false);
       else this.#refuse(head.problem);
       return false;
     }
@@ -406,9 +406,10 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   }
 
   /** Answers a request that could not be read, and closes. */
-  #refuse(reason: Reason): void {
-    writeRefusal(this, reason);
-    this.#server.refused(reason);
+  #refuse(reason: Reason, answers = true): void {
+    if (answers) writeRefusal(this, reason);
+    this.began = this.#active;
+    this.#server.refused(reason, this, answers);
     this.#closeGently(false);
   }
 }

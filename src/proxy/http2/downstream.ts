@@ -4,7 +4,7 @@
 import type { Deadlines } from "../deadlines.ts";
 import type { ForwardingLines } from "../filters/forwarded.ts";
 import type { Reason } from "../reason.ts";
-import type { ClientConnection, ClientServer } from "../server.ts";
+import type { ClientConnection, ClientServer, Unread } from "../server.ts";
 import { beginTurn, endTurn, turn, type Wire } from "../wire.ts";
 import { giveBlock } from "./blocks.ts";
 import { Http2Connection, lingerMilliseconds } from "./connection.ts";
@@ -100,7 +100,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
     const problem = readRequest(this.section, endStream, head);
     if (problem === "malformed") {
       giveBlock(headers);
-      this.server.refused("bad_request");
+      this.server.refused("bad_request", this.#unread(turn.now), false);
       this.streamError(id, ErrorCode.protocolError);
       return;
     }
@@ -111,8 +111,12 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   }
 
   #refuse(stream: Http2DownstreamStream, endStream: boolean, reason: Reason): void {
-    this.server.refused(reason);
+    this.server.refused(reason, stream, true);
     stream.refuse(endStream, reason);
+  }
+
+  #unread(began: number): Unread {
+    return { protocol: "HTTP/2", began, forwardingLines: this.forwardingLines };
   }
 
   protected streamOver(): void {
@@ -180,7 +184,7 @@ export class Http2Downstream extends Http2Connection implements ClientConnection
   protected sweep(): number {
     const { timeouts } = this.server;
     if (this.insideFor >= timeouts.head) {
-      this.server.refused("request_slow");
+      this.server.refused("request_slow", this.#unread(turn.now - this.insideFor), false);
       this.connectionError(ErrorCode.enhanceYourCalm, "a frame does not arrive in time");
       return 0;
     }

@@ -9,7 +9,8 @@ import { Http1Downstream } from "../http1/downstream.ts";
 import { Http2Downstream } from "../http2/downstream.ts";
 import type { Reason } from "../reason.ts";
 import type { ProxyRuntime } from "../runtime.ts";
-import type { ClientConnection, ClientServer, ClientTimeouts } from "../server.ts";
+import type { ClientConnection, ClientServer, ClientTimeouts, Unread } from "../server.ts";
+import { tellUnread, unreadEnd } from "../telemetry/unread.ts";
 import { type ListenerTelemetry, Watched } from "../telemetry/watched.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
@@ -115,8 +116,12 @@ export class ServedChain implements ClientServer, Served {
     return forwarding;
   }
 
-  refused(reason: Reason): void {
-    this.#runtime.metrics.ended(reason);
+  refused(reason: Reason, request: Unread, answered: boolean): void {
+    const { metrics, unrouted } = this.#runtime;
+    const end = unreadEnd(reason, request, answered);
+    metrics.record(unrouted, end.status, end.milliseconds, 0, end.sent);
+    metrics.ended(reason, unrouted);
+    if (this.telemetry) tellUnread(this.telemetry, reason, request, end);
   }
 
   closed(connection: ClientConnection): void {

@@ -68,3 +68,21 @@ export interface AccessRecord {
   readonly clientValues?: KeptValues | undefined;
   readonly upstreamValues?: KeptValues | undefined;
 }
+
+/** Of what no head was read there is none of this. */
+export const headless = {
+  method: undefined,
+  scheme: undefined,
+  authority: undefined,
+  path: undefined,
+  query: undefined,
+  headers: undefined,
+  upstreamTime: -1,
+  route: undefined,
+  upstreamLocal: undefined,
+  trace: undefined,
+  answerFields: undefined,
+  trailers: undefined,
+  requestTime: -1,
+  upstreamProtocol: undefined,
+} satisfies Partial<AccessRecord>;

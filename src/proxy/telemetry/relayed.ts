@@ -3,7 +3,7 @@
 import type { ClientIdentity } from "../listener/client-identity.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import { type Reason, reasons } from "../reason.ts";
-import type { AccessRecord, Place } from "./access-record.ts";
+import { type AccessRecord, headless, type Place } from "./access-record.ts";
 import { type ListenerTelemetry, writeLines } from "./watched.ts";
 
 export interface Relay {
@@ -28,26 +28,18 @@ export interface Relay {
 export function tellRelayed(telemetry: ListenerTelemetry, now: number, relay: Relay): void {
   const { reason, addresses, milliseconds } = relay;
   const record: AccessRecord = {
+    ...headless,
     startTime: now - milliseconds,
     duration: milliseconds,
     protocol: relay.protocol,
-    method: undefined,
-    scheme: undefined,
-    authority: undefined,
-    path: undefined,
-    query: undefined,
-    headers: undefined,
     status: 0,
     flags: reason ? reasons[reason].flag : "-",
     details: reason,
     bytesReceived: relay.received,
     bytesSent: relay.sent,
-    upstreamTime: -1,
     attempts: relay.attempts,
-    route: undefined,
     backend: relay.backend,
     endpoint: relay.endpoint,
-    upstreamLocal: undefined,
     local: telemetry.local,
     addresses,
     source: addresses.source,
@@ -56,11 +48,6 @@ export function tellRelayed(telemetry: ListenerTelemetry, now: number, relay: Re
     peerUri: relay.client?.uris[0],
     peerSubject: relay.client?.subject,
     peer: relay.client,
-    trace: undefined,
-    answerFields: undefined,
-    trailers: undefined,
-    requestTime: -1,
-    upstreamProtocol: undefined,
   };
   writeLines(telemetry, record);
 }
