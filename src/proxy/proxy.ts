@@ -213,15 +213,16 @@ export class ProxyProcess {
     const { clock, connections } = this.runtime;
     await new Promise<void>((resolve) => {
       const patience = clock.after(deadline, () => finish());
+      const isOver = () => connections.open === 0 && this.listeners.leaving === 0;
       const check = clock.every(20, () => {
-        if (connections.open === 0) finish();
+        if (isOver()) finish();
       });
       const finish = () => {
         patience.dispose();
         check.dispose();
         resolve();
       };
-      if (connections.open === 0) finish();
+      if (isOver()) finish();
     });
     if (connections.open > 0)
       this.#log.warn("closing connections that did not finish", { connections: connections.open });

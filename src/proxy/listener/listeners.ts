@@ -155,11 +155,14 @@ export class Listeners {
       return { key, served: chain };
     });
     open.reception.set(receiving, listener);
-    for (const served of before.values()) this.#leave(served);
+    for (const served of before.values()) {
+      if (served instanceof ServedUdp) served.endFlows();
+      this.#leave(served);
+    }
   }
 
   async #listen(listener: Listener, open: Open): Promise<Accepting> {
-    const { reception, chains } = open;
+    const { reception } = open;
     const { address, port, namespace, transparent, originalDestination } = listener;
     if (originalDestination) checkOriginalDestination();
     for (const { serve } of listener.chains)
@@ -169,7 +172,7 @@ export class Listeners {
       switch (socketKind(listener)) {
         case "udp":
           if (transparent) return listenTaken(address, port, namespace, (...came) => this.#take(open, ...came));
-          return listenUdp(address, port, chains[0]!.served as ServedUdp);
+          return listenUdp(address, port, () => open.chains[0]!.served as ServedUdp);
         case "stream":
           return listenStream(listener, reception);
         case "plain":
@@ -217,7 +220,7 @@ export class Listeners {
     for (const name of [...this.#open.keys()]) this.remove(name);
   }
 
-  /** Connections that are still there after a drain. */
+  /** Connections and sessions that are still there after a drain. */
   get leaving(): number {
     let sum = 0;
     for (const served of this.#leaving) sum += served.size;

@@ -27,6 +27,9 @@ const defaultIdle = 60_000;
 const maxSessions = 4_096;
 /** Datagrams that wait for a session's socket. */
 const maxWaiting = 64;
+/** Milliseconds without a datagram after which a session ends whose listener is gone: an answer may be on its way. And the longest that it stays. */
+const finishingIdle = 1_000;
+const longestFinish = 30_000;
 
 /** What a session is asked to send its answers by. */
 export type Answer = (bytes: Buffer, port: number, address: string) => void;
@@ -61,6 +64,9 @@ export class ServedUdp {
   readonly #listener: Listener;
   /** In the order of their use. */
   readonly #sessions = new Map<string, Session>();
+  /** Those of sockets that hear nothing any more. */
+  readonly #finishing = new Set<Answer>();
+  #drains = false;
 
   constructor(runtime: ProxyRuntime, listener: Listener) {
     this.runtime = runtime;
@@ -119,7 +125,9 @@ export class ServedUdp {
       const [longestUnused] = this.#sessions.values();
       longestUnused?.end("overflow");
     }
-    return new Session(this, key, goal, client, answer, way);
+    const session = new Session(this, key, goal, client, answer, way);
+    if (this.#drains || this.#finishing.has(answer)) session.finish();
+    return session;
   }
 
   #goal(client: Destination, destination: Destination | undefined): Goal | Reason {
@@ -158,6 +166,22 @@ export class ServedUdp {
     };
   }
 
+  /**
+   * Nothing more is heard by a listener's socket: sessions whose answers leave by it end after a short silence, also those that begin
+   * with what is in its queue. `done` is called when there are none any more.
+   */
+  finish(answer: Answer, done: () => void): void {
+    this.#finishing.add(answer);
+    const theirs = () => [...this.#sessions.values()].filter((session) => session.answer === answer);
+    for (const session of theirs()) session.finish();
+    const check = this.runtime.clock.every(finishingIdle, () => {
+      if (theirs().length > 0) return;
+      check.dispose();
+      this.#finishing.delete(answer);
+      done();
+    });
+  }
+
   /** A session is over. */
   ended(session: Session, reason: Reason | undefined): void {
     this.#sessions.delete(session.key);
@@ -179,9 +203,15 @@ export class ServedUdp {
     });
   }
 
-  /** A session's answers leave by the listener's socket, which is gone: nothing is left to wait for. */
+  /** The listener is gone: its sessions go on until a short silence, as an answer may be on its way. */
   drain(): void {
-    this.terminate();
+    this.#drains = true;
+    for (const session of [...this.#sessions.values()]) session.finish();
+  }
+
+  /** What comes by a flow's own socket finds another chain from now on, and must find that socket unused. */
+  endFlows(): void {
+    for (const session of [...this.#sessions.values()]) if (session.way) session.end(undefined);
   }
 
   terminate(): void {
@@ -195,6 +225,7 @@ class Session extends Deadline {
   readonly key: string;
   readonly goal: Goal;
   readonly destination: Destination | undefined;
+  readonly answer: Answer;
   way: Way | undefined;
   readonly began = turn.source();
   received = 0;
@@ -205,6 +236,8 @@ class Session extends Deadline {
   #socket: udp.ConnectedSocket<"buffer"> | undefined = undefined;
   #waiting: Buffer[] = [];
   #active: number;
+  /** When it ends at the latest. */
+  #latest = Number.POSITIVE_INFINITY;
   #over = false;
 
   constructor(owner: ServedUdp, key: string, goal: Goal, client: Destination, answer: Answer, way: Way | undefined) {
@@ -213,6 +246,7 @@ class Session extends Deadline {
     this.key = key;
     this.goal = goal;
     this.way = way;
+    this.answer = answer;
     this.destination = way?.destination;
     this.client = client.address;
     this.port = client.port;
@@ -293,15 +327,28 @@ class Session extends Deadline {
     this.end("connect_failed");
   }
 
+  /** Ends after a short silence, and at the latest when a long time is over. */
+  finish(): void {
+    if (this.#latest < Number.POSITIVE_INFINITY) return;
+    this.#latest = this.#owner.runtime.deadlines.now() + longestFinish;
+    this.#arm();
+  }
+
+  /** When it is over unless something comes; infinite where it waits for ever. */
+  #end(): number {
+    const { idleTimeout } = this.#owner;
+    const finishes = this.#latest < Number.POSITIVE_INFINITY;
+    const idle = idleTimeout > 0 ? idleTimeout : Number.POSITIVE_INFINITY;
+    return Math.min(this.#latest, this.#active + (finishes ? Math.min(idle, finishingIdle) : idle));
+  }
+
   #arm(): void {
-    const { idleTimeout, runtime } = this.#owner;
-    const left = idleTimeout > 0 ? idleTimeout - (runtime.deadlines.now() - this.#active) : 3_600_000;
-    runtime.deadlines.arm(this, Math.max(1, left));
+    const { deadlines } = this.#owner.runtime;
+    deadlines.arm(this, Math.max(1, Math.min(3_600_000, this.#end() - deadlines.now())));
   }
 
   expired(): void {
-    const { idleTimeout, runtime } = this.#owner;
-    if (idleTimeout > 0 && runtime.deadlines.now() - this.#active >= idleTimeout) this.end(undefined);
+    if (this.#owner.runtime.deadlines.now() >= this.#end()) this.end(undefined);
     else this.#arm();
   }
 

@@ -14,6 +14,7 @@ import type { Destination } from "../listener/original-destination.ts";
 import type { Accepting } from "../listener/plain.ts";
 import { socketAddress, speakFrom, transparentSocket } from "../upstream/original-source.ts";
 import { inTurn } from "../wire.ts";
+import { hearNoMore } from "./hearing.ts";
 import type { Way } from "./served.ts";
 
 const { i32, u32, i64, ptr: pointer } = FFIType;
@@ -66,6 +67,7 @@ interface Flow {
 class TakenDatagrams implements Accepting {
   readonly #libc: NonNullable<typeof calls>;
   readonly #fd: number;
+  readonly #at: Destination;
   readonly #namespace: string | undefined;
   readonly #take: Take;
   readonly #flows = new Map<string, Flow>();
@@ -88,6 +90,7 @@ class TakenDatagrams implements Accepting {
     const fd = transparentSocket(ipFamily(address) ?? 4);
     if (fd === undefined) throw new UserError("a transparent listener needs CAP_NET_ADMIN (or root)");
     this.#fd = fd;
+    this.#at = { address, port };
     const one = new Uint32Array([1]);
     libc.setsockopt(fd, SOL_IP, IP_RECVORIGDSTADDR, ptr(one), 4);
     libc.setsockopt(fd, SOL_IPV6, IPV6_RECVORIGDSTADDR, ptr(one), 4);
@@ -159,7 +162,6 @@ class TakenDatagrams implements Accepting {
     ).then(
       (socket) => {
         try {
-          if (!listening.has(this)) throw new Error("closed");
           const source = { address: destination.address, port: destination.port };
           speakFrom((socket as { fd?: number }).fd ?? -1, source, client.address, client.port);
         } catch {
@@ -197,9 +199,14 @@ class TakenDatagrams implements Accepting {
     });
   }
 
-  /** Sessions go on by sockets of their own until they end. */
+  /** What has come is still taken. Sessions go on by sockets of their own until they end. */
   close(): void {
-    if (!listening.delete(this)) return;
+    if (!listening.has(this)) return;
+    if (hearNoMore(this.#fd, this.#at.address, this.#at.port))
+      inTurn(() => {
+        while (this.#next());
+      });
+    listening.delete(this);
     this.#libc.close(this.#fd);
   }
 }

@@ -1,0 +1,20 @@
+// A socket of datagrams that several processes listen by (SO_REUSEPORT) and that is to hear nothing more, while what is in its queue is
+// still read and answers still leave by it. The kernel gives nothing to a socket of such a group that has a peer
+// (net/core/sock_reuseport.c, reuseport_select_sock_by_hash), except what that peer sends: it gets itself as its peer.
+
+import { FFIType, ptr } from "bun:ffi";
+import { openLibc } from "../../base/libc.ts";
+import { socketAddress } from "../upstream/original-source.ts";
+
+const { i32, u32, ptr: pointer } = FFIType;
+const anywhere: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
+
+/**
+ * The socket is bound to `address` and `port`; one that is bound to all addresses can only be read from then on. False when the kernel
+ * refuses (a loopback interface that is down): it hears on.
+ */
+export function hearNoMore(fd: number, address: string, port: number): boolean {
+  const { connect } = openLibc({ connect: { args: [i32, pointer, u32], returns: i32 } }, "a listener cannot be left");
+  const itself = socketAddress(anywhere[address] ?? address, port);
+  return connect(fd, ptr(itself), itself.length) === 0;
+}
