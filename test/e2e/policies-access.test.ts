@@ -142,6 +142,14 @@ describe("who may come", () => {
     expect((await bearer(good, "/?access_token=not.a.token")).status).toBe(401);
     expect(issuer.seen.length).toBeLessThanOrEqual(2);
     expect(issuer.seen[0]!.headers["host"]).toBe("issuer.example");
+
+    // Optional: without any token a request passes, and says nothing of who it is; a bad token is never optional.
+    const table = routeTable([rule("all", { filters: [{ ...jwt, optional: true }] })]);
+    await proxy.control.update({ routeTables: [table] });
+    const { headers: anonymous } = await seenBy(await fetch(url(), { headers: { "x-sub": "forged" } }));
+    expect([anonymous["x-sub"], anonymous["x-payload"]]).toEqual([undefined, undefined]);
+    expect((await seenBy(await bearer(good))).headers["x-sub"]).toBe("ann");
+    for (const text of bad.filter((one) => one !== "")) expect((await bearer(text)).status).toBe(401);
   });
 
   test("external authorization as NGINX asks: yes with fields, no with its answer, redirect to sign in, failing", async () => {
