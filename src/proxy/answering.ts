@@ -2,7 +2,6 @@
 // what becomes of it when it cannot be completed. The tries are `trying.ts`, which is this with a backend, the way in `forwarding.ts`.
 
 import type { ResponseHead } from "./exchange.ts";
-import type { Filtering } from "./filtering.ts";
 import { grpcAnswer, grpcEnd, isGrpc, type LocalAnswer, reasonAnswer } from "./local-answer.ts";
 import { type Reason, reasons } from "./reason.ts";
 import { RequestAccount } from "./request-account.ts";
@@ -13,8 +12,6 @@ import { turn } from "./wire.ts";
 export const attemptHeader = "x-envoy-attempt-count";
 
 export abstract class Answering extends RequestAccount {
-  /** Only where the rule has filters. */
-  protected filtering: Filtering | undefined = undefined;
   /** Only where something is to end at a time. */
   protected times: RequestTimes | undefined = undefined;
   /** Of an answer that has begun: it says nowhere how long it is. */

@@ -43,6 +43,8 @@ export interface FilterExchange {
   readonly authority: string;
   /** Whether the answer in hand has no body, whatever its fields say (HEAD, 1xx, 204, 304). */
   readonly bodiless: boolean;
+  /** Set by who holds the request back on purpose: it is told of with it. */
+  delayed: boolean;
 
   /** What a filter knows from the request when the answer comes. `of` is what tells it from other filters. */
   keep(of: object, value: unknown): void;

@@ -39,6 +39,7 @@ export class Filtering implements FilterExchange, BodySink {
   readonly query: string | undefined;
   readonly authority: string;
   bodiless = false;
+  delayed = false;
   readonly #handlers: readonly Handlers[];
   readonly #exchange: FilteredExchange;
   readonly #down: Downstream;

@@ -4,6 +4,7 @@
 import type { Attempts } from "./attempts.ts";
 import type { CompiledRule, CompiledShare } from "./compile.ts";
 import type { Downstream } from "./exchange.ts";
+import type { Filtering } from "./filtering.ts";
 import { type Reason, reasons } from "./reason.ts";
 import type { ProxyRuntime } from "./runtime.ts";
 import type { Place } from "./telemetry/access-record.ts";
@@ -26,6 +27,8 @@ export abstract class RequestAccount implements RequestEnd {
   tries = 0;
   /** Only where a policy, or a failure, asks for it. */
   protected attempts: Attempts | undefined = undefined;
+  /** Only where the rule has filters. */
+  protected filtering: Filtering | undefined = undefined;
   /** Of the answer as the client gets it; 0 until it begins. */
   status = 0;
   /** Of bodies. */
@@ -51,12 +54,18 @@ export abstract class RequestAccount implements RequestEnd {
     const slot = this.share?.slot ?? this.rule?.slot ?? this.runtime.unrouted;
     metrics.record(slot, this.status, milliseconds, this.bytesReceived, this.bytesSent);
     if (reason) metrics.ended(reason, slot);
+    if (this.filtering?.delayed) metrics.flagged(slot, "DI");
+    if (this.attempts?.limited) metrics.flagged(slot, this.attempts.limited);
     this.reason = reason;
     this.watched?.finished(this);
   }
 
   get flags(): string {
-    return flagsOf(this.reason, this.attempts);
+    const flag: string = this.reason ? reasons[this.reason].flag : "-";
+    const limited = this.attempts?.limited;
+    if (limited === undefined && !this.filtering?.delayed) return flag;
+    // In the order in which they came about, as Envoy has them.
+    return [this.filtering?.delayed ? "DI" : "-", flag, limited ?? "-"].filter((one) => one !== "-").join(",");
   }
 
   get route(): string | undefined {
@@ -76,12 +85,4 @@ export abstract class RequestAccount implements RequestEnd {
   get endpoint(): Place | undefined {
     return this.pool;
   }
-}
-
-/** Response flags, separated by commas. */
-function flagsOf(reason: Reason | undefined, attempts: Attempts | undefined): string {
-  const flag: string = reason ? reasons[reason].flag : "-";
-  const limited = attempts?.limited;
-  if (limited === undefined) return flag;
-  return flag === "-" ? limited : `${flag},${limited}`;
 }

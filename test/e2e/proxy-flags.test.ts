@@ -4,9 +4,21 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Filter, Rule } from "../../src/model/model.ts";
+import type { Retry } from "../../src/model/upstream-policies.ts";
 import { ErrorCode } from "../../src/proxy/http2/frame.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
-import { exchange, RawClient } from "./proxy-raw.ts";
+import {
+  backend,
+  endpoints,
+  forwardTo,
+  freePort,
+  from,
+  ProxyUnderTest,
+  plainListener,
+  routeTable,
+  rule,
+} from "./proxy-harness.ts";
+import { exchange, RawClient, rawBackend } from "./proxy-raw.ts";
 import { RawHttp2 } from "./raw-http2.ts";
 import { eventually } from "./stack.ts";
 
@@ -18,21 +30,119 @@ const text =
   "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT% %BYTES_SENT%";
 const listener = { ...plainListener(port), accessLog: { path: log, format: { text } } };
 const ends: (() => unknown)[] = [];
+/** Requests for /held that came, and how they are let go. */
+let held = 0;
+let letGo = () => {};
+const gone = new Promise<void>((resolve) => {
+  letGo = resolve;
+});
+
+const to = (name: string, more: Partial<Rule> = {}): Partial<Rule> => ({
+  action: { kind: "forward", to: [forwardTo(name)] },
+  ...more,
+});
+const filtered = (filter: object): Partial<Rule> => ({ filters: [{ from, ...filter } as Filter] });
+const fault = (more: object) => filtered({ kind: "fault", ...more });
+const retry = (...on: Retry["on"][number][]): Partial<Rule> => ({
+  retry: { on, statuses: [], attempts: 1, backoff: { base: 1, max: 2 }, elsewhere: false },
+});
+const always = 1_000_000;
+const auth = {
+  ...{ kind: "externalAuth", sends: [], adds: [], toBackend: [], toClient: [], timeout: 500 },
+  ...{ protocol: { kind: "http", authority: "auth", path: "/no", prefix: false }, body: { bytes: 0, partial: false } },
+};
+const limit = {
+  ...{ kind: "localRateLimit", bucket: "b", key: [], requests: 1, per: 3_600_000, burst: 1, status: 429 },
+  ...{ tell: true, shared: false },
+};
+const asked = {
+  ...{ kind: "globalRateLimit", service: "dead", authority: "limits", domain: "d", timeout: 500, status: 429 },
+  ...{ descriptors: [[{ key: "k", value: { kind: "source" } }]], whenFailing: { status: 500 } },
+};
+
+/** What a rule of the path does, and the answer, the flags and the reason that this comes to. */
+const rows: readonly (readonly [path: string, rule: Partial<Rule>, status: number, flags: string, reason: string])[] = [
+  ["/ok", to("one"), 200, "-", "via_upstream"],
+  ["/uh", to("empty"), 503, "UH", "no_endpoints"],
+  ["/uf", to("dead"), 503, "UF", "connect_failed"],
+  ["/uc", to("closes"), 503, "UC", "upstream_closed"],
+  ["/upe", to("babbles"), 502, "UPE", "upstream_malformed"],
+  ["/nc", to("missing"), 503, "NC", "no_backend"],
+  ["/ut", to("slow", { timeouts: { request: 100 } }), 504, "UT", "request_timeout"],
+  ["/ut-try", to("slow", { timeouts: { perTry: 100 } }), 504, "UT", "try_timeout"],
+  ["/umsdr", to("slow", { timeouts: { stream: 100 } }), 504, "UMSDR", "stream_timeout"],
+  ["/rl", to("one", filtered(limit)), 429, "RL", "rate_limited"],
+  ["/rlse", to("one", filtered(asked)), 500, "RLSE", "rate_limit_failed"],
+  ["/fi", fault({ abort: { perMillion: always, status: 418 } }), 418, "FI", "fault_injected"],
+  ["/di", fault({ delay: { perMillion: always, time: 30 } }), 200, "DI", "via_upstream"],
+  [
+    "/di-fi",
+    fault({ delay: { perMillion: always, time: 30 }, abort: { perMillion: always, status: 500 } }),
+    ...([500, "DI,FI", "fault_injected"] as const),
+  ],
+  ["/di-uf", to("dead", fault({ delay: { perMillion: always, time: 30 } })), 503, "DI,UF", "connect_failed"],
+  ["/uaex", filtered({ ...auth, service: "one", whenFailing: "pass" }), 403, "UAEX", "refused_by_authorization"],
+  [
+    "/uaex-failing",
+    filtered({ ...auth, service: "dead", whenFailing: { status: 503 } }),
+    ...([503, "UAEX", "authorization_failed"] as const),
+  ],
+  ["/urx", to("failing", retry("5xx")), 503, "URX", "via_upstream"],
+  ["/uf-urx", to("dead", retry("connect-failure")), 503, "UF,URX", "connect_failed"],
+  ["/uo", to("spent", retry("5xx")), 503, "UO", "via_upstream"],
+  ["/nr", {}, 404, "NR", "no_route"],
+];
 
 beforeAll(async () => {
-  const origin = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("ok") });
-  ends.push(() => origin.stop(true));
-  await proxy.start();
+  const origin = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 0,
+    async fetch({ url }) {
+      const { pathname } = new URL(url);
+      if (pathname === "/no") return new Response("no", { status: 403 });
+      if (pathname === "/urx" || pathname === "/uo") return new Response("failing", { status: 503 });
+      if (pathname === "/held") {
+        held++;
+        await gone;
+      }
+      return new Response("ok");
+    },
+  });
+  const closes = rawBackend((socket) => socket.terminate());
+  const babbles = rawBackend((socket) => socket.write("NONSENSE\r\n\r\n"));
+  const slow = rawBackend(() => {});
+  ends.push(
+    () => origin.stop(true),
+    () => closes.stop(),
+    () => babbles.stop(),
+    () => slow.stop(),
+  );
+  const budget = { kind: "ratio", ratio: 0, minPerSecond: 0, ttl: 10_000 } as const;
+  const rules = rows
+    .filter(([path]) => path !== "/nr")
+    .map(([path, more]) => rule(path, { match: { path: { kind: "exact", value: path } }, ...more }));
+  await proxy.start("--max-requests", "4");
   const rejected = await proxy.control.update({
-    backends: [backend("one")],
-    endpoints: [endpoints("one", origin.port!)],
-    routeTables: [routeTable([rule("ok", { match: { path: { kind: "exact", value: "/ok" } } })], ["a.example"])],
+    backends: [
+      ...["one", "failing", "empty", "dead", "closes", "babbles", "slow"].map((name) => backend(name)),
+      backend("spent", { retryBudget: budget }),
+    ],
+    endpoints: [
+      ...["one", "failing", "spent"].map((name) => endpoints(name, origin.port!)),
+      ...[endpoints("empty"), endpoints("dead", freePort()), endpoints("closes", closes.port)],
+      ...[endpoints("babbles", babbles.port), endpoints("slow", slow.port)],
+    ],
+    routeTables: [
+      routeTable([...rules, rule("/held", { match: { path: { kind: "exact", value: "/held" } } })], ["a.example"]),
+    ],
     listeners: [listener],
   });
   expect(rejected).toEqual([]);
 });
 
 afterAll(async () => {
+  letGo();
   await proxy.stop();
   for (const end of ends) end();
 });
@@ -121,5 +231,70 @@ describe("what could not be read", () => {
       "- - HTTP/2 414 DPE target_too_long - 127.0.0.1",
       "GET /ok HTTP/2 200 - via_upstream one 127.0.0.1",
     ]);
+  }, 20_000);
+});
+
+const ask = (path: string, headers: Record<string, string> = {}) =>
+  fetch(`http://127.0.0.1:${port}${path}`, { headers: { host: "a.example", ...headers } });
+/** Of a line: what its path is told with. */
+const told = (line: string) => line.split(" ").slice(1, 6).join(" ");
+
+describe("what went wrong on its way", () => {
+  test("is a line with its flags and its reason, each of a real request", async () => {
+    expect((await ask("/rl")).status).toBe(200);
+    await lines(1);
+    // One after the other: they are told in the order in which they end.
+    for (const [path, , status, , reason] of rows) {
+      const answer = await ask(path);
+      await answer.text();
+      const said = reason === "via_upstream" ? null : reason;
+      expect([path, answer.status, answer.headers.get("x-fairlead-reason")]).toEqual([path, status, said]);
+    }
+    expect((await lines(rows.length)).map(told)).toEqual(
+      rows.map(([path, , status, flags, reason]) => `${path} HTTP/1.1 ${status} ${flags} ${reason}`),
+    );
+  }, 20_000);
+
+  test("a client that leaves is DC, one request too many OM", async () => {
+    const client = await RawClient.connect(port);
+    client.send("GET /held HTTP/1.1\r\nhost: a.example\r\n\r\n");
+    await eventually(
+      async () => held,
+      (count) => count === 1,
+    );
+    client.close();
+    expect((await lines(1)).map(told)).toEqual(["/held HTTP/1.1 0 DC client_closed"]);
+
+    const waiting = Array.from({ length: 4 }, () => ask("/held"));
+    await eventually(
+      async () => held,
+      (count) => count === 5,
+    );
+    expect((await ask("/ok")).status).toBe(503);
+    letGo();
+    for (const answer of waiting) expect((await answer).status).toBe(200);
+    const wanted = ["/ok HTTP/1.1 503 OM overloaded", ...Array(4).fill("/held HTTP/1.1 200 - via_upstream")];
+    expect((await lines(5)).map(told)).toEqual(wanted);
+  }, 20_000);
+
+  test("is counted as the lines say, flag by flag", async () => {
+    const flags: Record<string, number> = {};
+    const all = readFileSync(log, "latin1").trimEnd().split("\n");
+    for (const line of all)
+      for (const flag of line.split(" ")[4]!.split(",")) if (flag !== "-") flags[flag] = (flags[flag] ?? 0) + 1;
+    const counted: Record<string, number> = {};
+    for (const [labels, count] of Object.entries(await counts("response_flags_total"))) {
+      const [, flag] = /flag="(.*)"/.exec(labels)!;
+      counted[flag!] = (counted[flag!] ?? 0) + count;
+    }
+    expect(counted).toEqual(flags);
+    const requests = Object.values(await counts("requests_total")).reduce((sum, count) => sum + count, 0);
+    expect(requests).toBe(all.length);
+    expect(await counts("response_flags_total")).toMatchObject({
+      'route="/uf-urx",backend="dead",flag="UF"': 1,
+      'route="/uf-urx",backend="dead",flag="URX"': 1,
+      'route="/uo",backend="spent",flag="UO"': 1,
+      'route="/di",backend="one",flag="DI"': 1,
+    });
   }, 20_000);
 });

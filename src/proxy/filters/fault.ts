@@ -22,6 +22,7 @@ export const fault: Filter<"fault"> = {
         const then = () => (aborted ? exchange.answer(aborted) : exchange.goOn());
         const pause = new Pause(then);
         runtime.deadlines.arm(pause, delay.time);
+        exchange.delayed = true;
         exchange.wait(() => runtime.deadlines.disarm(pause));
         return waits;
       },

@@ -5,6 +5,7 @@ const names: Readonly<Record<string, string>> = {
   UF: "UpstreamConnectionFailure",
   UO: "UpstreamOverflow",
   NR: "NoRouteFound",
+  DI: "DelayInjected",
   URX: "UpstreamRetryLimitExceeded",
   NC: "NoClusterFound",
   DT: "DurationTimeout",

@@ -65,7 +65,11 @@ export class Metrics {
   ended(reason: Reason, slot?: number): void {
     this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1);
     const { flag } = reasons[reason];
-    if (slot === undefined || flag === "-") return;
+    if (slot !== undefined && flag !== "-") this.flagged(slot, flag);
+  }
+
+  /** A request has a response flag; it may have several, each of which is told of once. */
+  flagged(slot: number, flag: string): void {
     const flags = this.#flags.get(slot) ?? new Map<string, number>();
     this.#flags.set(slot, flags);
     flags.set(flag, (flags.get(flag) ?? 0) + 1);
