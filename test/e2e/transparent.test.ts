@@ -2,51 +2,36 @@
 // way and a server, each in a network namespace, with the routing that both need. Needs root, ip, iptables, nft and curl.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createSecureServer, createServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Subprocess } from "bun";
 import { addressWithPort } from "../../src/base/ip.ts";
-import type { Backend, FilterChain, Listener } from "../../src/model/model.ts";
+import type { FilterChain } from "../../src/model/model.ts";
 import { backend, forwardTo, freePort, from, ProxyUnderTest, routeTable, rule } from "./proxy-harness.ts";
 import { makeSecret } from "./proxy-secrets.ts";
+import {
+  client,
+  datagramPort,
+  four,
+  listener,
+  makeNetwork,
+  mark,
+  middle,
+  onPort,
+  otherPort,
+  removeNetwork,
+  serverPort,
+  six,
+  toServer,
+} from "./transparent-network.ts";
 
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.log("skipped: transparent sockets need root");
 
-const [client, middle, server] = ["c", "p", "s"].map((one) => `fl-t-tr-${process.pid}-${one}`) as [
-  string,
-  string,
-  string,
-];
-/** The client's, the proxy's on both sides, and the server's. */
-const four = {
-  client: "10.255.81.2",
-  other: "10.255.81.3",
-  near: "10.255.81.1",
-  far: "10.255.82.1",
-  server: "10.255.82.2",
-};
-const six = { client: "fd81::2", other: "fd81::3", near: "fd81::1", far: "fd82::1", server: "fd82::2" };
-const serverPort = 8080;
-const otherPort = 8081;
-const datagramPort = 5353;
-const onPort = 15_001;
-/** Of packets to backends, and of what is to be delivered here. */
-const mark = 1338;
-const here = 133;
-
 let folder: string;
 let proxy: ProxyUnderTest;
-let answering: Subprocess<"ignore", "pipe", "inherit">;
-
-function run(command: string): string {
-  const done = Bun.spawnSync(command.split(" "));
-  if (done.exitCode !== 0) throw new Error(`${command}: ${done.stderr}`);
-  return done.stdout.toString();
-}
 
 /** How curl calls a connection that was reset: in the middle, or before it looked. */
 const closed = /^(7|52|56)$/;
@@ -56,24 +41,6 @@ async function get(source: string, url: string, ...options: readonly string[]): 
   const command = ["ip", "netns", "exec", client, "curl", "-sg", "-m", "5", "--interface", source, ...options, url];
   return await new Response(Bun.spawn(command, { stdout: "pipe" }).stdout).text();
 }
-
-/** Tells each request who sent it, and each connection of the other port, too. */
-const program = `
-  for (const hostname of ["${four.server}", "${six.server}"]) {
-    Bun.serve({ hostname, port: ${serverPort}, fetch: (request, server) => {
-      const { address, port } = server.requestIP(request);
-      return new Response("from " + address + " " + new URL(request.url).pathname + " " + port);
-    } });
-    Bun.listen({ hostname, port: ${otherPort}, socket: { data(socket, bytes) {
-      const head = bytes.toString().split("\\r\\n")[0];
-      socket.end("HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\n" + head + " from " + socket.remoteAddress);
-    } } });
-  }
-  for (const hostname of ["${four.server}", "${six.server}"])
-    await Bun.udpSocket({ hostname, port: ${datagramPort}, socket: {
-      data: (socket, bytes, port, address) => socket.send(bytes + " from " + address, port, address) } });
-  console.log("up");
-`;
 
 /** What a client of this address hears from where it sends a datagram, asking until it hears something or has asked enough. */
 async function ask(source: string, address: string, port: number, times = 50): Promise<string> {
@@ -88,66 +55,8 @@ async function ask(source: string, address: string, port: number, times = 50): P
 
 beforeAll(async () => {
   if (!isRoot) return;
-  for (const name of [client, middle, server]) {
-    run(`ip netns add ${name}`);
-    run(`ip -n ${name} link set lo up`);
-  }
-  const link = (a: string, b: string, names: readonly [string, string]) => {
-    run(`ip link add ${a} netns ${names[0]} type veth peer name ${b} netns ${names[1]}`);
-    run(`ip -n ${names[0]} link set ${a} up`);
-    run(`ip -n ${names[1]} link set ${b} up`);
-  };
-  link("near", "there", [middle, client]);
-  link("far", "there", [middle, server]);
-  const address = (name: string, device: string, text: string) =>
-    run(`ip -n ${name} addr add ${text} dev ${device}${text.includes(":") ? " nodad" : ""}`);
-  for (const [family, size] of [
-    [four, 24],
-    [six, 64],
-  ] as const) {
-    address(client, "there", `${family.client}/${size}`);
-    address(client, "there", `${family.other}/${size}`);
-    address(middle, "near", `${family.near}/${size}`);
-    address(middle, "far", `${family.far}/${size}`);
-    address(server, "there", `${family.server}/${size}`);
-    const flag = family === six ? "-6" : "-4";
-    run(`ip -n ${client} ${flag} route add default via ${family.near}`);
-    run(`ip -n ${server} ${flag} route add default via ${family.far}`);
-    // What comes back to a client's address is delivered here, and so is what TPROXY has marked.
-    run(`ip -n ${middle} ${flag} rule add iif far fwmark ${mark} lookup ${here}`);
-    run(`ip -n ${middle} ${flag} rule add iif near fwmark 1 lookup ${here}`);
-    run(`ip -n ${middle} ${flag} route add local default dev lo table ${here}`);
-  }
   folder = mkdtempSync(join(tmpdir(), "fl-t-transparent-"));
-  // Connections that the proxy has marked stay its own, both ways; and nft's tproxy for IPv6, iptables' TPROXY for IPv4.
-  const rules = join(folder, "rules");
-  writeFileSync(
-    rules,
-    `table inet back {
-       chain out { type filter hook output priority mangle; meta mark ${mark} ct mark set meta mark; }
-       chain in { type filter hook prerouting priority mangle; ct mark ${mark} meta mark set ct mark; }
-     }
-     table ip6 taken {
-       chain in {
-         type filter hook prerouting priority mangle;
-         iifname near tcp dport 8000-9000 tproxy to :${onPort} meta mark set 1 accept
-         iifname near udp dport 5353-5354 tproxy to :${onPort} meta mark set 1 accept
-       }
-     }`,
-  );
-  run(`ip netns exec ${middle} nft -f ${rules}`);
-  run(
-    `ip netns exec ${middle} iptables -w -t mangle -A PREROUTING -i near -p tcp --dport 8000:9000 -j TPROXY --on-port ${onPort} --tproxy-mark 1`,
-  );
-  run(
-    `ip netns exec ${middle} iptables -w -t mangle -A PREROUTING -i near -p udp --dport 5353:5354 -j TPROXY --on-port ${onPort} --tproxy-mark 1`,
-  );
-  answering = Bun.spawn(["ip", "netns", "exec", server, process.execPath, "-e", program], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "inherit",
-  });
-  await answering.stdout.getReader().read();
+  await makeNetwork(folder);
   proxy = new ProxyUnderTest("ip", "netns", "exec", middle);
   await proxy.start("--access-log", join(folder, "access.log"));
 });
@@ -155,23 +64,9 @@ beforeAll(async () => {
 afterAll(async () => {
   if (!isRoot) return;
   await proxy?.stop();
-  answering?.kill("SIGKILL");
-  await answering?.exited;
-  for (const name of [client, middle, server]) Bun.spawnSync(["ip", "netns", "del", name]);
+  await removeNetwork();
   rmSync(folder, { recursive: true, force: true });
 });
-
-function listener(name: string, more: Partial<Listener>): Listener {
-  const chains: FilterChain[] = [{ from, when: { kind: "plain" }, serve: { routes: "main" } }];
-  return { name, from, scope: "gateway", address: four.near, port: 7000, transport: "tcp", chains, ...more };
-}
-
-function toServer(name: string, address: string, port: number, more: Partial<Backend> = {}) {
-  return {
-    backends: [backend(name, { originalSource: { mark }, ...more })],
-    endpoints: [{ backend: name, from, endpoints: [{ address, port, weight: 1 }] }],
-  };
-}
 
 for (const [family, addresses] of [
   ["IPv4", four],
