@@ -344,6 +344,34 @@ describe("a CONNECT that is passed on", () => {
     expect(gate.connections.map(({ text }) => text).join("")).not.toContain("smuggled");
   });
 
+  test("to HTTP/1.1: the backend may end first, and still hears the client", async () => {
+    const gate = byteServer((socket, text) => {
+      if (!text.endsWith("\r\n\r\n")) return;
+      socket.write("HTTP/1.1 200 Connection established\r\n\r\nthat is all");
+      socket.shutdown();
+    });
+    await serve(gate.port, [connectRule("pass")]);
+    const half = Promise.withResolvers<void>();
+    let seen = "";
+    const client = await Bun.connect({
+      ...{ hostname: "127.0.0.1", port, allowHalfOpen: true },
+      socket: {
+        data(_socket, bytes) {
+          seen += bytes.toString();
+        },
+        end: () => half.resolve(),
+        error() {},
+      },
+    });
+    client.write(connectTo("open:1"));
+    await half.promise;
+    expect(seen).toEndWith("\r\n\r\nthat is all");
+    client.write("I have more to say");
+    while (!gate.connections[0]!.text.endsWith("I have more to say")) await Bun.sleep(10);
+    client.end();
+    expect(await logLine("CONNECT")).toMatchObject({ received: 18, sent: 11, status: 200, reason: "via_upstream" });
+  });
+
   test("to HTTP/2, and ended there", async () => {
     const server = byteServer();
     const inner = freePort();

@@ -1,5 +1,5 @@
 // The two ends of a WebSocket through a proxy as raw bytes: clients over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441), and backends of
-// both. They make the handshake and know nothing of WebSocket's frames; what they sent and what came can be compared byte by byte.
+// both, plain or over TLS. Each has two halves, of which the other side's may end first. They make the handshake and know nothing of WebSocket's frames; what they sent and what came can be compared byte by byte.
 
 import type { Socket } from "bun";
 import { acceptOf, makeKey } from "../../src/proxy/http1/websocket.ts";
@@ -16,6 +16,8 @@ export abstract class End {
   /** Of the other side's handshake: its request, or its answer. */
   told: Fields = {};
   ended = false;
+  /** There is no connection any more, whoever closed it; of HTTP/2, no stream. */
+  gone = false;
   readonly #came: Buffer[] = [];
   #length = 0;
   #changed: (() => void)[] = [];
@@ -40,8 +42,10 @@ export abstract class End {
     this.change();
   }
 
-  protected close(): void {
+  /** The other side says no more; `all`: nor may we. */
+  protected close(all: boolean): void {
     this.ended = true;
+    this.gone ||= all;
     this.change();
   }
 
@@ -65,6 +69,13 @@ export abstract class End {
     await this.until(() => this.ended).catch((error) => {
       if (!this.ended) throw error;
     });
+  }
+
+  async untilGone(): Promise<void> {
+    for (let times = 0; !this.gone; times++) {
+      if (times > 2_000) throw new Error("it is still there");
+      await Bun.sleep(10);
+    }
   }
 }
 
@@ -93,7 +104,7 @@ class Outgoing {
       }
       this.#waiting.shift();
     }
-    if (this.#ends) this.socket.end();
+    if (this.#ends) this.socket.shutdown();
   }
 
   end(): void {
@@ -139,8 +150,8 @@ class Http1End extends End {
     else this.change();
   }
 
-  override close(): void {
-    super.close();
+  override close(all: boolean): void {
+    super.close(all);
   }
 
   send(bytes: Uint8Array): void {
@@ -184,10 +195,10 @@ class Http2Connection {
         for (const of of stream ? [0, id] : [0])
           this.outgoing.write(frame(FrameType.windowUpdate, 0, of, number(payload.length)));
         stream?.take(payload);
-      } else if (type === FrameType.rstStream) stream?.close();
+      } else if (type === FrameType.rstStream) stream?.close(true);
       else if (type === FrameType.ping && (flags & Flag.ack) === 0)
         this.outgoing.write(frame(FrameType.ping, Flag.ack, 0, payload));
-      if (type <= FrameType.headers && (flags & Flag.endStream) !== 0) stream?.close();
+      if (type <= FrameType.headers && (flags & Flag.endStream) !== 0) stream?.close(stream.saidAll);
     }
     for (const stream of this.streams.values()) stream.flush();
   }
@@ -209,14 +220,17 @@ class Http2Connection {
     this.greeted = true;
   }
 
+  /** A connection without the other half is of no use to HTTP/2. */
   close(): void {
-    for (const stream of this.streams.values()) stream.close();
+    for (const stream of this.streams.values()) stream.close(true);
+    this.outgoing.end();
   }
 }
 
 /** Over one stream of HTTP/2. */
 class Http2End extends End {
   window: number;
+  saidAll = false;
   readonly id: number;
   readonly connection: Http2Connection;
   #waiting: Buffer[] = [];
@@ -233,8 +247,8 @@ class Http2End extends End {
   override take(bytes: Buffer): void {
     super.take(bytes);
   }
-  override close(): void {
-    super.close();
+  override close(all: boolean): void {
+    super.close(all);
   }
 
   send(bytes: Uint8Array): void {
@@ -258,6 +272,8 @@ class Http2End extends End {
     }
     if (!this.#ends) return;
     this.#ends = false;
+    this.saidAll = true;
+    if (this.ended) this.gone = true;
     connection.outgoing.write(frame(FrameType.data, Flag.endStream, this.id));
   }
 
@@ -275,21 +291,50 @@ type Side = Http1End | Http2Connection;
 const handler = {
   data: (socket: Socket<Side>, bytes: Buffer) => socket.data.receive(bytes),
   drain: (socket: Socket<Side>) => socket.data.outgoing.drain(),
-  end: (socket: Socket<Side>) => socket.data.close(),
-  close: (socket: Socket<Side>) => socket.data.close(),
+  end: (socket: Socket<Side>) => socket.data.close(false),
+  close: (socket: Socket<Side>) => socket.data.close(true),
   error() {},
 };
 
-/** Who opens WebSockets at a port: resolves with the end and the status of the answer. */
-export type Opener = (port: number, fields: Fields) => Promise<{ readonly end: End; readonly status: number }>;
+/** What a client believes, where it speaks TLS. */
+export interface ClientTls {
+  readonly ca: string;
+  readonly serverName: string;
+}
 
-export const openHttp1: Opener = async (port, fields) => {
+/** Who opens WebSockets at a port: resolves with the end and the status of the answer. */
+export type Opener = (
+  port: number,
+  fields: Fields,
+  tls?: ClientTls,
+) => Promise<{ readonly end: End; readonly status: number }>;
+
+/** A connection to the port, once it can be written to. */
+async function connect<S extends Side>(port: number, side: S, tls: ClientTls | undefined, alpn: string): Promise<void> {
+  const where = { hostname: "127.0.0.1", port, allowHalfOpen: true, data: side as Side };
+  if (!tls) {
+    side.outgoing = new Outgoing(await Bun.connect<Side>({ ...where, socket: handler }));
+    return;
+  }
+  const shaken = Promise.withResolvers<void>();
+  const socket = await Bun.connect<Side>({
+    ...where,
+    tls: { ...tls, ALPNProtocols: Buffer.from(`${String.fromCharCode(alpn.length)}${alpn}`, "latin1") } as object,
+    socket: {
+      ...handler,
+      handshake: (_, done, error) => (done && !error ? shaken.resolve() : shaken.reject(error)),
+    },
+  });
+  side.outgoing = new Outgoing(socket);
+  await shaken.promise;
+}
+
+export const openHttp1: Opener = async (port, fields, tls) => {
   let status = 0;
   const end = new Http1End((start) => {
     status = Number(start.split(" ")[1]);
   });
-  const socket = await Bun.connect<Side>({ hostname: "127.0.0.1", port, data: end, socket: handler });
-  end.outgoing = new Outgoing(socket);
+  await connect(port, end, tls, "http/1.1");
   const key = makeKey();
   const all = {
     ...{ host: "example.com", connection: "Upgrade", upgrade: "websocket", "sec-websocket-version": "13" },
@@ -303,11 +348,10 @@ export const openHttp1: Opener = async (port, fields) => {
   return { end, status };
 };
 
-export const openHttp2: Opener = async (port, fields) => {
+export const openHttp2: Opener = async (port, fields, tls) => {
   const peer = new Peer();
   const connection = new Http2Connection(peer, () => {});
-  const socket = await Bun.connect<Side>({ hostname: "127.0.0.1", port, data: connection, socket: handler });
-  connection.outgoing = new Outgoing(socket);
+  await connect(port, connection, tls, "h2");
   connection.outgoing.write(Buffer.concat([preface, settings()]));
   // RFC 8441 §3: not before the server has said that it takes it.
   while (!connection.greeted) await Bun.sleep(1);
@@ -327,9 +371,12 @@ export class TunnelBackend {
   #open: End[] = [];
   #waiting: ((end: End) => void)[] = [];
 
-  constructor(protocol: "http1" | "h2c") {
+  /** `tls`: the certificate and its key. */
+  constructor(protocol: "http1" | "h2c", tls?: { readonly cert: string; readonly key: string }) {
+    const alpn = protocol === "http1" ? "\x08http/1.1" : "\x02h2";
+    const secured = tls && { tls: { ...tls, ALPNProtocols: Buffer.from(alpn, "latin1") } as object };
     this.#listener = Bun.listen<Side>({
-      ...{ hostname: "127.0.0.1", port: 0 },
+      ...{ hostname: "127.0.0.1", port: 0, allowHalfOpen: true, ...secured },
       socket: {
         ...handler,
         open: (socket) => {

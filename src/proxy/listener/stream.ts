@@ -152,7 +152,9 @@ class StreamWire implements ListenerWire {
   }
 
   end(): void {
-    this.#socket.end();
+    // Behind a `shutdown` another end would wait for the peer's.
+    if (this.#socket.writableEnded) this.#socket.destroySoon();
+    else this.#socket.end();
   }
 
   terminate(): void {
