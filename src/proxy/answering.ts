@@ -75,7 +75,7 @@ export abstract class Answering extends RequestAccount {
   protected reply(answer: LocalAnswer, reason?: Reason): void {
     const down = this.down;
     const failed = answer.head.status >= 400 && !down.head.tunnelOnly && isGrpc(down.head.headers);
-    const { head, body } = failed ? grpcAnswer(down.head.headers, answer, reason && reasons[reason].grpc) : answer;
+    const { head, body } = failed ? grpcAnswer(down.head.headers, answer, reason) : answer;
     const bodiless = down.head.method === "HEAD" || head.status === 204 || head.status === 304 || body.length === 0;
     if (bodiless) head.length = 0;
     if (this.filtering) {

@@ -53,24 +53,26 @@ const codes: Readonly<Record<number, number>> = {
   504: 14,
 };
 
-/** google.rpc.Code for a status of HTTP. */
+/** google.rpc.Code for a status of HTTP; UNKNOWN for those that gRPC does not name, as in Envoy. */
 export function statusOfHttp(status: number): number {
   return codes[status] ?? 2;
 }
 
 /**
- * The same answer for a caller of gRPC: status and message in the head, which is all there is ("Trailers-Only"). `code` is a
- * google.rpc.Code; absent, it follows from the status.
+ * google.rpc.Code of an answer of the proxy's own: the reason's, which knows more than its status. Where a policy has the reason answer
+ * with another status, whoever wrote that meant what the status says: 503 of an authorization that fails is an outage, which may be
+ * tried again, and no refusal.
  */
-export function grpcAnswer(
-  request: HeaderBlock,
-  { head, body }: LocalAnswer,
-  code = statusOfHttp(head.status),
-): LocalAnswer {
+export function codeOfAnswer(reason: Reason | undefined, status: number): number {
+  return reason !== undefined && reasons[reason].status === status ? reasons[reason].grpc : statusOfHttp(status);
+}
+
+/** The same answer for a caller of gRPC: status and message in the head, which is all there is ("Trailers-Only"). */
+export function grpcAnswer(request: HeaderBlock, { head, body }: LocalAnswer, reason: Reason | undefined): LocalAnswer {
   const block = new HeaderBlock();
   for (const [name, value] of head.headers.entries()) if (!name.startsWith("content-")) block.add(name, value);
   block.add("content-type", request.get("content-type") ?? "application/grpc");
-  addStatus(block, code, body.toString("utf8").trim().slice(0, 1024));
+  addStatus(block, codeOfAnswer(reason, head.status), body.toString("utf8").trim().slice(0, 1024));
   return { head: { status: 200, phrase: "", headers: block, length: 0 }, body: Buffer.alloc(0) };
 }
 

@@ -10,7 +10,12 @@ export interface ReasonRow {
   readonly status: number;
   /** Envoy's response flag, `-` where it has none. */
   readonly flag: string;
-  /** The gRPC code (google.rpc.Code) for gRPC callers. */
+  /**
+   * The gRPC code (google.rpc.Code) for gRPC callers, where the answer has the row's status (`local-answer.ts`). That of the status by
+   * gRPC's own mapping, which is Envoy's, but for what says more: what is too long, and limits, are RESOURCE_EXHAUSTED (8; for limits
+   * Envoy has an option), what is not spoken here UNIMPLEMENTED (12), a time that is over DEADLINE_EXCEEDED (4: UNAVAILABLE would have
+   * calls done again that the backend may have done), what may be well on another connection or later UNAVAILABLE (14).
+   */
   readonly grpc: number;
   /** The body of the answer. Says nothing of the inside: names of backends are in the access log. */
   readonly text: string;

@@ -255,6 +255,19 @@ describe("what went wrong on its way", () => {
     );
   }, 20_000);
 
+  test("is told to a caller of gRPC by the code of its status where a policy chose that, else by the reason's", async () => {
+    const codes: Record<string, string | null> = {};
+    for (const path of ["/fi", "/di-fi", "/uaex", "/uaex-failing", "/rl", "/rlse", "/ut", "/uf", "/nr"]) {
+      const answer = await ask(path, { "content-type": "application/grpc", te: "trailers" });
+      codes[path] = `${answer.status} ${answer.headers.get("grpc-status")}`;
+    }
+    expect(codes).toEqual({
+      ...{ "/fi": "200 2", "/di-fi": "200 2", "/uaex": "200 7", "/uaex-failing": "200 14", "/rl": "200 8" },
+      ...{ "/rlse": "200 14", "/ut": "200 4", "/uf": "200 14", "/nr": "200 12" },
+    });
+    await lines(9);
+  }, 20_000);
+
   test("a client that leaves is DC, one request too many OM", async () => {
     const client = await RawClient.connect(port);
     client.send("GET /held HTTP/1.1\r\nhost: a.example\r\n\r\n");
