@@ -1,8 +1,17 @@
 // A real proxy with one rule whose filters are under test, and servers that keep what they were asked. Needs no privileges.
 
 import { expect } from "bun:test";
-import type { Endpoints, Filter, Rule } from "../../src/model/model.ts";
-import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import type { Backend, Endpoint, Endpoints, Filter, Rule } from "../../src/model/model.ts";
+import {
+  backend,
+  endpoints,
+  freePort,
+  from,
+  ProxyUnderTest,
+  plainListener,
+  routeTable,
+  rule,
+} from "./proxy-harness.ts";
 
 export let proxy: ProxyUnderTest;
 export let port: number;
@@ -71,3 +80,37 @@ export async function serve(
 
 export const url = (path = "/") => `http://127.0.0.1:${port}${path}`;
 export const seenBy = async (answer: Response) => (await answer.json()) as Seen;
+
+/** Serves one rule in front of one backend, whose endpoints are given or are ports of 127.0.0.1. The listener believes `x-forwarded-for`. */
+export async function serveBackend(
+  to: readonly (number | Endpoint)[],
+  config: Partial<Backend> = {},
+  more: Partial<Rule> = {},
+  args: readonly string[] = [],
+): Promise<void> {
+  await proxy.start(...args);
+  const rejected = await proxy.control.update({
+    backends: [backend("one", config)],
+    endpoints: [endpointsOf(to)],
+    routeTables: [routeTable([rule("all", more)])],
+    listeners: [{ ...plainListener(port), trusted: ["127.0.0.1/32"] }],
+  });
+  expect(rejected).toEqual([]);
+}
+
+/** The endpoints of {@link serveBackend}. */
+export function endpointsOf(to: readonly (number | Endpoint)[]): Endpoints {
+  const all = to.map((one) => (typeof one === "number" ? { address: "127.0.0.1", port: one, weight: 1 } : one));
+  return { backend: "one", from, endpoints: all };
+}
+
+/** Waits for a condition, asking again and again. */
+export async function until<T>(what: () => Promise<T | undefined | false>): Promise<T> {
+  const end = performance.now() + 20_000;
+  for (;;) {
+    const result = await what();
+    if (result !== undefined && result !== false) return result as T;
+    if (performance.now() > end) throw new Error("it did not become true in 20 s");
+    await Bun.sleep(10);
+  }
+}
