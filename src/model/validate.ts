@@ -51,7 +51,7 @@ export function validateResource<T extends ResourceType>(type: T, resource: Reso
   return atOnce(validation(type, resource));
 }
 
-/** {@link validateResource} in steps: a rule of a table each. */
+/** {@link validateResource} in steps: a rule of a table each, or some endpoints. */
 export function* validation<T extends ResourceType>(type: T, resource: ResourceOf[T]): Steps<readonly Problem[]> {
   const problems = new Problems(resource.from);
   const name: unknown = resourceName(type, resource);
@@ -70,7 +70,7 @@ export function* validation<T extends ResourceType>(type: T, resource: ResourceO
       checkUpstream(problems, resource as Backend);
       break;
     case "endpoints":
-      checkEndpoints(problems, resource as Endpoints);
+      yield* checkEndpoints(problems, resource as Endpoints);
       break;
     case "secrets":
       checkSecret(problems, resource as Secret);
@@ -301,8 +301,9 @@ function checkRedirect(problems: Problems, field: string, redirect: Redirect, ru
 
 // ------------------------------------------------------------------------------------- Backend, Endpoints and Secret
 
-function checkEndpoints(problems: Problems, endpoints: Endpoints): void {
-  endpoints.endpoints.forEach((endpoint, i) => {
+function* checkEndpoints(problems: Problems, { endpoints }: Endpoints): Steps<void> {
+  for (const [i, endpoint] of endpoints.entries()) {
+    if (i % 16 === 15) yield;
     const field = `endpoints[${i}]`;
     if (ipFamily(endpoint.address) === undefined) {
       problems.add(`${field}.address`, `"${endpoint.address}" is no IP address`);
@@ -312,7 +313,7 @@ function checkEndpoints(problems: Problems, endpoints: Endpoints): void {
     if (!Number.isInteger(endpoint.weight) || endpoint.weight < 0 || endpoint.weight > maxWeight) {
       problems.add(`${field}.weight`, `${endpoint.weight} is no whole number of 0 to ${maxWeight}`);
     }
-  });
+  }
 }
 
 function checkSecret(problems: Problems, secret: Secret): void {

@@ -11,10 +11,12 @@ import { ProxyProcess } from "./proxy.ts";
 const folder = mkdtempSync(join(tmpdir(), "fl-t-configuration-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function configuration() {
+const configuration = () => process().configuration;
+
+function process() {
   const options = { name: "t", scopes: ["gateway"], control: join(folder, "none"), admin: join(folder, "admin") };
   const limits = { maxConnections: 10, maxRequests: 10, maxMemory: 0 };
-  return new ProxyProcess({ ...options, ...limits }, new FakeClock(), silentLogger).configuration;
+  return new ProxyProcess({ ...options, ...limits }, new FakeClock(), silentLogger);
 }
 
 const from = { kind: "Test", name: "t", field: "" };
@@ -73,6 +75,46 @@ test("while a large update is prepared the loop serves what was before, then all
   kinds.delete(JSON.stringify(["new-0", "other-0", 2]));
   expect([...kinds]).toEqual([JSON.stringify(["old-0", undefined, 1])]);
   expect(firstRule(one)).toBe("new-0");
+});
+
+test("thousands of endpoints are prepared while the loop serves by those before, and those that stay keep what is known of them", async () => {
+  const { runtime, configuration: one } = process();
+  const endpoints = (port: number) =>
+    wire({
+      ...{ backend: "b", from },
+      endpoints: [
+        { address: "10.1.0.0", port: 80, weight: 1 },
+        ...Array.from({ length: 10_000 }, (_, at) => ({ address: `10.0.${at >> 8}.${at & 255}`, port, weight: 1 })),
+      ],
+    });
+  const watched = {
+    ...backend("b"),
+    failureAccrual: { maxFailures: 1, minPenalty: 1_000, maxPenalty: 1_000, jitterRatio: 0 },
+  };
+  expect(
+    await one.apply({ version: 1, upsert: { backends: [watched], endpoints: [endpoints(80)] }, remove: {} }),
+  ).toEqual([]);
+  const [stays] = runtime.backends.get("b").pools;
+  const firstPort = () => [...runtime.backends.get("b").pools][1]?.port;
+  const update = { version: 2, upsert: { endpoints: [endpoints(81)] }, remove: {} };
+  const { result, seen } = await watching(one.apply(update), firstPort);
+  expect(result).toEqual([]);
+  expect(seen.filter((port) => port === 80).length).toBeGreaterThan(2);
+  expect([...runtime.backends.get("b").pools].length).toBe(10_001);
+  const [first, second] = runtime.backends.get("b").pools;
+  expect(first === stays).toBe(true);
+  expect(second).toMatchObject({ port: 81, removed: false });
+  // Also a new one has what the backend asks for.
+  expect(second!.health.breaker).not.toBe(undefined);
+
+  const last = endpoints(82) as { endpoints?: { port: number }[] };
+  last.endpoints![9_999]!.port = -1;
+  const [refused] = await one.apply({ version: 3, upsert: { endpoints: [last as WireResource] }, remove: {} });
+  expect(refused?.reason).toStartWith("endpoints[9999].port");
+  expect(firstPort()).toBe(81);
+  await one.apply({ version: 4, upsert: {}, remove: { endpoints: ["b"] } });
+  expect(firstPort()).toBe(undefined);
+  expect(second!.removed).toBe(true);
 });
 
 test("an update that comes while one is prepared is applied behind it, also as a patch of it", async () => {

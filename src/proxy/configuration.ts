@@ -47,6 +47,7 @@ export class Configuration {
       compiler: new RouteCompiler(runtime.backends, runtime.metrics, runtime.filters),
       contexts: this.#contexts,
       scopes: new Set(scopes),
+      backends: runtime.backends,
       inForce: this.#inForce,
       router: (table) => this.#tables.get(table)?.router,
     };
@@ -92,7 +93,10 @@ export class Configuration {
     return done;
   }
 
-  async #swap({ version, remove }: Change, { good, routers, tls, rejected }: Prepared): Promise<readonly Rejection[]> {
+  async #swap(
+    { version, remove }: Change,
+    { good, routers, tls, pools, rejected }: Prepared,
+  ): Promise<readonly Rejection[]> {
     // Swap, in one step. What is named comes before what names it; removals come last.
     for (const [name, secret] of good.secrets) {
       this.#set("secrets", name, secret);
@@ -103,10 +107,8 @@ export class Configuration {
       this.#runtime.backends.get(name).configure(backend, tls.get(name));
     }
     this.#renewTls(good);
-    for (const [name, endpoints] of good.endpoints) {
-      this.#set("endpoints", name, endpoints);
-      this.#runtime.backends.get(name).setEndpoints(endpoints);
-    }
+    for (const [name, endpoints] of good.endpoints) this.#set("endpoints", name, endpoints);
+    for (const [name, ready] of pools) this.#runtime.backends.get(name).setEndpoints(ready);
     for (const [name, table] of good.routeTables) {
       this.#set("routeTables", name, table);
       this.#broughtBy.set(name, version);
@@ -140,7 +142,7 @@ export class Configuration {
     this.#forgetTables();
     for (const name of remove.endpoints ?? []) {
       this.#unset("endpoints", name);
-      this.#runtime.backends.get(name).setEndpoints(undefined);
+      this.#runtime.backends.get(name).forgetEndpoints();
     }
     for (const name of remove.backends ?? []) {
       this.#unset("backends", name);

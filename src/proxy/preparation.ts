@@ -21,6 +21,8 @@ import { emptyTables, type Tables } from "./in-force.ts";
 import { loadAuthorities } from "./listener/tls-context.ts";
 import type { TlsContexts } from "./listener/tls-contexts.ts";
 import { unsupportedBackend } from "./unsupported.ts";
+import type { Backends } from "./upstream/backends.ts";
+import type { ReadyEndpoints } from "./upstream/ready-endpoints.ts";
 import { TlsClient } from "./upstream/tls.ts";
 
 /** What an update brings, without what it takes away. */
@@ -33,6 +35,8 @@ export interface Prepared {
   readonly routers: ReadonlyMap<string, CompiledTable>;
   /** What each backend among them connects with; undefined: without TLS. */
   readonly tls: ReadonlyMap<string, TlsClient | undefined>;
+  /** What runs the endpoints of each backend among them. */
+  readonly pools: ReadonlyMap<string, ReadyEndpoints>;
   readonly rejected: Rejection[];
 }
 
@@ -40,6 +44,7 @@ export interface Beside {
   readonly compiler: RouteCompiler;
   readonly contexts: TlsContexts;
   readonly scopes: ReadonlySet<string>;
+  readonly backends: Backends;
   readonly inForce: Tables;
   /** The compiled form that is in force. */
   readonly router: (table: string) => CompiledTable | undefined;
@@ -49,7 +54,8 @@ export interface Beside {
 export function* prepare(update: Brought, beside: Beside): Steps<Prepared> {
   const tls = new Map<string, TlsClient | undefined>();
   const routers = new Map<string, CompiledTable>();
-  const prepared = { good: emptyTables(), routers, tls, rejected: [] as Rejection[] };
+  const pools = new Map<string, ReadyEndpoints>();
+  const prepared = { good: emptyTables(), routers, tls, pools, rejected: [] as Rejection[] };
   const { good, rejected } = prepared;
   yield* each("secrets", (secret) => secretProblem(secret, beside.contexts));
   yield* each("backends", (backend) => {
@@ -68,6 +74,7 @@ export function* prepare(update: Brought, beside: Beside): Steps<Prepared> {
     beside.scopes.has(scope) ? undefined : `has scope ${scope}, which this proxy does not serve`,
   );
   for (const table of good.routeTables.values()) yield* compile(table);
+  for (const [name, endpoints] of good.endpoints) pools.set(name, yield* beside.backends.get(name).readied(endpoints));
   return prepared;
 
   function* each<T extends ResourceType>(

@@ -1,7 +1,8 @@
 // A backend of the model while it is in use: its endpoints' pools, its balancer, its limits. Route tables hold it by name
 // whether it is known or not, so that routes and endpoints change independently of each other.
 
-import type { Backend, BackendName, Endpoints } from "../../model/model.ts";
+import type { Steps } from "../../base/steps.ts";
+import type { Backend, BackendName, Endpoint, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import type { Reason } from "../reason.ts";
@@ -12,6 +13,7 @@ import { EndpointChoice } from "./endpoint-choice.ts";
 import { same } from "./endpoint-health.ts";
 import type { HealthWatch } from "./health-watch.ts";
 import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
+import { noEndpoints, place, type ReadyEndpoints, readyEndpoints } from "./ready-endpoints.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
 import type { Selection } from "./selection.ts";
 import { sharedOut } from "./shared-out.ts";
@@ -180,30 +182,27 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     if (this.isReferred) this.warming?.look();
   }
 
-  /** Pools of endpoints that stay are kept as they are. */
-  setEndpoints(endpoints: Endpoints | undefined): void {
-    const before = this.#pools;
-    const now = new Map<string, EndpointPool>();
-    for (const { address, port, weight, priority, zone } of endpoints?.endpoints ?? []) {
-      const key = `${address} ${port}`;
-      const pool = now.get(key) ?? before.get(key) ?? this.#newPool(address, port, weight);
-      pool.weight = weight;
-      pool.priority = priority ?? 0;
-      pool.zone = zone;
-      now.set(key, pool);
-    }
-    this.#pools = now;
-    for (const [key, pool] of before) if (!now.has(key)) pool.remove();
-    this.#choice = undefined;
-    this.#tokens = undefined;
-    this.#health.setEndpoints(() => now.values());
-    if (this.usable === 0) this.#line.fail("no_endpoints");
+  /** What {@link setEndpoints} is given next. */
+  readied(endpoints: Endpoints): Steps<ReadyEndpoints> {
+    const make = ({ address, port, weight }: Endpoint) => new EndpointPool(this, address, port, weight);
+    return readyEndpoints(endpoints, this.#pools, make);
   }
 
-  #newPool(address: string, port: number, weight: number): EndpointPool {
-    const pool = new EndpointPool(this, address, port, weight);
-    if (this.#config) pool.health.configure(this.#config, undefined, this.deadlines.now());
-    return pool;
+  setEndpoints({ pools, fresh, changed, gone }: ReadyEndpoints): void {
+    for (const [pool, endpoint] of changed) place(pool, endpoint);
+    const now = this.deadlines.now();
+    if (this.#config) for (const pool of fresh) pool.health.configure(this.#config, undefined, now);
+    this.#pools = pools;
+    for (const pool of gone) pool.remove();
+    this.#choice = undefined;
+    this.#tokens = undefined;
+    this.#health.setEndpoints(() => pools.values());
+    if (this.isAwaited && this.usable === 0) this.#line.fail("no_endpoints");
+  }
+
+  /** Its endpoints are not known any more. */
+  forgetEndpoints(): void {
+    this.setEndpoints(noEndpoints(this.#pools));
   }
 
   #endpointChoice(): EndpointChoice<EndpointPool> {
