@@ -36,6 +36,25 @@ export function isNumberOf(value: unknown, least: number, most: number): boolean
   return typeof value === "number" && value >= least && value <= most;
 }
 
+const tlsVersions: readonly unknown[] = [undefined, "1.2", "1.3"];
+
+/** Versions of TLS that are spoken, and some of them: a proxy that knows no such version must not speak another in its place. */
+export function checkTlsVersions(
+  problems: Problems,
+  field: string,
+  { minVersion, maxVersion }: { readonly minVersion?: string; readonly maxVersion?: string },
+  from?: Provenance,
+): void {
+  const check = (name: string, version: string | undefined, usual: string) => {
+    if (tlsVersions.includes(version)) return;
+    const what = `${JSON.stringify(version)} is no version of TLS that is spoken here`;
+    problems.add(`${field}.${name}`, `${what}: it is "1.2" or "1.3"; leave it out for ${usual}`, from);
+  };
+  check("minVersion", minVersion, "1.2");
+  check("maxVersion", maxVersion, "1.3");
+  if (minVersion === "1.3" && maxVersion === "1.2") problems.add(`${field}.minVersion`, "is above maxVersion", from);
+}
+
 /** One of the kinds that the model has: a proxy must not guess what another version means by a new one. */
 export function checkKind(
   problems: Problems,

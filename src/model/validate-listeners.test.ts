@@ -50,6 +50,10 @@ test("what TLS asks for is checked", () => {
   expect(inTls({})).toEqual([]);
   expect(inTls({ certificates: [] })[0]).toContain("lists no certificate");
   expect(inTls({ minVersion: "1.3", maxVersion: "1.2" })[0]).toContain("is above maxVersion");
+  expect(inTls({ minVersion: "1.1" as never })[0]).toEndWith(
+    'tls.minVersion "1.1" is no version of TLS that is spoken here: it is "1.2" or "1.3"; leave it out for 1.2',
+  );
+  expect(inTls({ maxVersion: 1.3 as never })[0]).toContain("tls.maxVersion 1.3 is no version of TLS");
   expect(inTls({ ciphers: [] })[0]).toContain("lists none");
   expect(inTls({ ciphers: ["ALL:!x"] })[0]).toContain("no OpenSSL name");
   const clients = { mode: "require", authorities: "secret/ca" } as const;

@@ -3,7 +3,7 @@
 import { ipFamily } from "../base/ip.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
 import type { ChainCondition, FilterChain, Listener, OriginalSource, TlsContext, WeightedBackend } from "./model.ts";
-import { checkPort, checkRange, checkStringMatch, type Problems } from "./problems.ts";
+import { checkPort, checkRange, checkStringMatch, checkTlsVersions, type Problems } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 
 const telling = ["hash", "subject", "uri", "dns", "cert"];
@@ -142,9 +142,9 @@ function checkConnection(problems: Problems, field: string, when: ChainCondition
 }
 
 function checkTls(problems: Problems, field: string, tls: TlsContext, from: Provenance): void {
-  const { certificates, minVersion, maxVersion, ciphers, clients } = tls;
+  const { certificates, ciphers, clients } = tls;
   if (certificates.length === 0) problems.add(`${field}.certificates`, "lists no certificate", from);
-  if (minVersion === "1.3" && maxVersion === "1.2") problems.add(`${field}.minVersion`, "is above maxVersion", from);
+  checkTlsVersions(problems, field, tls, from);
   if (ciphers?.length === 0) problems.add(`${field}.ciphers`, "lists none", from);
   ciphers?.forEach((name, i) => {
     if (!/^[A-Z0-9-]+$/.test(name)) {

@@ -95,6 +95,10 @@ test("numbers out of their range are named with it", () => {
       "healthCheck.check is of gRPC, which needs a backend of protocol h2c",
     ],
     [{ tls: { authorities: "system", serverName: "a b" } }, 'tls.serverName "a b" is no server name'],
+    [
+      { tls: { authorities: "system", maxVersion: "1.1" as never } },
+      'tls.maxVersion "1.1" is no version of TLS that is spoken here: it is "1.2" or "1.3"; leave it out for 1.3',
+    ],
     [{ tls: { authorities: "system", names: [] } }, "tls.names lists no name; leave it out for the server name"],
   ];
   for (const [more, expected] of cases) expect(problemsOf(more)).toEqual([expected]);

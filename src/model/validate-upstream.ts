@@ -2,7 +2,15 @@
 // persistence. Called by `validate.ts`; whether secrets that are named are there is asked there, too.
 
 import type { Backend, Endpoint, Rule } from "./model.ts";
-import { checkHeader, checkHeaderName, checkStringMatch, type Problems, pathProblem, token } from "./problems.ts";
+import {
+  checkHeader,
+  checkHeaderName,
+  checkStringMatch,
+  checkTlsVersions,
+  type Problems,
+  pathProblem,
+  token,
+} from "./problems.ts";
 import type {
   Balance,
   HashKey,
@@ -260,7 +268,7 @@ function checkUpstreamTls(problems: Problems, tls: UpstreamTls): void {
     problems.add("tls.serverName", `"${tls.serverName}" is no server name`);
   if (tls.authorities === "") problems.add("tls.authorities", "is empty");
   if (tls.certificate === "") problems.add("tls.certificate", "is empty");
-  if (tls.minVersion === "1.3" && tls.maxVersion === "1.2") problems.add("tls.minVersion", "is above maxVersion");
+  checkTlsVersions(problems, "tls", tls);
   tls.names?.forEach(({ match }, i) => {
     checkStringMatch(problems, `tls.names[${i}].match`, match, problems.from);
   });
