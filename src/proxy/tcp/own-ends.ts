@@ -1,6 +1,7 @@
 // Which addresses and ports are this process's own ends of what it relays: a client that speaks from one of them is the proxy itself, and
 // what it sends would go round in circles (a backend that is its listener, or one listener by way of another). Loops between several
-// workers end where one meets itself. A relay with other addresses than the proxy's own (original source) is not known by them.
+// workers end where one meets itself. A relay with its client's address (original source) has no end here: that
+// client may speak from the same port.
 
 import { unmapped } from "../../base/ip.ts";
 

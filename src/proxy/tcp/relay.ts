@@ -166,7 +166,7 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
     }
     this.#target!.connected(turn.now - this.#dialed);
     const { ownEnds } = this.#owner;
-    this.#ownEnd = ownEnds.add(socket.localAddress, socket.localPort);
+    if (!this.#target!.source) this.#ownEnd = ownEnds.add(socket.localAddress, socket.localPort);
     // Looked at here: when it was accepted, its other end may not have been told yet that it is connected.
     if (ownEnds.has(this.accepted.source, this.accepted.sourcePort)) {
       this.#end("loop_detected");

@@ -298,7 +298,7 @@ class Session extends Deadline {
       }
     }
     // Before it sends: what comes of that must be known.
-    this.#ownEnd = this.#owner.runtime.ownEnds.udp.add(socket.address.address, socket.address.port);
+    else this.#ownEnd = this.#owner.runtime.ownEnds.udp.add(socket.address.address, socket.address.port);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const bytes of waiting) this.#out(socket, bytes);

@@ -6,6 +6,7 @@
 import { FFIType, ptr } from "bun:ffi";
 import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
+import { lastErrorCode } from "../../base/errno.ts";
 import { UserError } from "../../base/errors.ts";
 import { addressWithPort, formatIPv4, formatIPv6, ipFamily, unmapped } from "../../base/ip.ts";
 import { openLibc } from "../../base/libc.ts";
@@ -88,7 +89,6 @@ class TakenDatagrams implements Accepting {
     this.#namespace = namespace;
     this.#take = take;
     const fd = transparentSocket(ipFamily(address) ?? 4);
-    if (fd === undefined) throw new UserError("a transparent listener needs CAP_NET_ADMIN (or root)");
     this.#fd = fd;
     this.#at = { address, port };
     const one = new Uint32Array([1]);
@@ -96,8 +96,9 @@ class TakenDatagrams implements Accepting {
     libc.setsockopt(fd, SOL_IPV6, IPV6_RECVORIGDSTADDR, ptr(one), 4);
     const name = socketAddress(address, port);
     if (libc.bind(fd, ptr(name), name.length) !== 0) {
+      const code = lastErrorCode();
       libc.close(fd);
-      throw Object.assign(new Error(`${addressWithPort(address, port)} cannot be had`), { code: "EADDRINUSE" });
+      throw Object.assign(new Error(`${addressWithPort(address, port)} cannot be had (${code})`), { code });
     }
     this.#vector.set([BigInt(ptr(this.#bytes)), BigInt(this.#bytes.length)]);
     // For good: a signal that is on its way when nobody waits for it any more ends the process.
