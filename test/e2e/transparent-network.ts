@@ -49,9 +49,13 @@ const program = `
       socket.end("HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\n" + head + " from " + socket.remoteAddress);
     } } });
   }
+  // A client that did not wait: the kernel says so at the next answer, whoever that is for, and does not send it.
+  const send = (socket, text, port, address) => {
+    for (let attempt = 0; attempt < 4; attempt++) try { return socket.send(text, port, address); } catch {}
+  };
   for (const hostname of ["${four.server}", "${six.server}"])
     await Bun.udpSocket({ hostname, port: ${datagramPort}, socket: {
-      data: (socket, bytes, port, address) => socket.send(bytes + " from " + address, port, address) } });
+      data: (socket, bytes, port, address) => send(socket, bytes + " from " + address, port, address), error() {} } });
   console.log("up");
 `;
 
@@ -92,6 +96,8 @@ export async function makeNetwork(folder: string): Promise<void> {
   writeFileSync(
     rules,
     `table inet back {
+       chain own-out { type filter hook output priority raw; meta mark ${mark} ct zone set 1; }
+       chain own-in { type filter hook prerouting priority raw; iifname far ct zone set 1; }
        chain out { type filter hook output priority mangle; meta mark ${mark} ct mark set meta mark; }
        chain in { type filter hook prerouting priority mangle; ct mark ${mark} meta mark set ct mark; }
      }
