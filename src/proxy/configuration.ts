@@ -16,6 +16,7 @@ import {
 import type { FromProxy, Rejection, Update } from "../model/wire.ts";
 import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
 import { emptyTables, haveOf, shownOf, storedOf, type Tables } from "./in-force.ts";
+import { listenProblem } from "./listener/listen-problem.ts";
 import type { Listeners, ResolvedChain, ResolvedListener } from "./listener/listeners.ts";
 import type { Termination } from "./listener/termination.ts";
 import { TlsContexts } from "./listener/tls-contexts.ts";
@@ -277,15 +278,4 @@ function namesOf(listener: Listener): string[] {
     ...(tls?.certificates ?? []),
     ...(tls?.clients ? [tls.clients.authorities] : []),
   ]);
-}
-
-function listenProblem(error: unknown, listener: Listener): string {
-  const code = (error as { code?: string }).code;
-  const where = `${listener.address}:${listener.port}`;
-  if (code === "EADDRINUSE") return `${where} is in use by another process`;
-  if (code === "EADDRNOTAVAIL") return `${listener.address} is no address of this machine`;
-  if (code === "ENOENT" && listener.namespace !== undefined)
-    return `network namespace ${listener.namespace} does not exist`;
-  if (code === "EACCES") return `${where} may not be opened by this user (ports below 1024 need privileges)`;
-  return messageOf(error);
 }

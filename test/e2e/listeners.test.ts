@@ -800,6 +800,45 @@ test("what a udp listener cannot do is said", async () => {
   expect(await reason({ port: taken.port })).toContain("is in use by another process");
 });
 
+test("why an address cannot be had is said with its remedy, whatever the listener is", async () => {
+  const secret = makeSecret(folder, "own", "own.example");
+  const kinds: readonly Partial<Listener>[] = [
+    {},
+    {
+      chains: [
+        {
+          ...{ from, when: { kind: "tls" }, serve: tcp(forwardTo("a")) },
+          tls: { certificates: [secret.name], alpn: [] },
+        },
+      ],
+    },
+    { transport: "udp" },
+  ];
+  await put({ secrets: [secret] });
+  const reason = async (more: Partial<Listener>) =>
+    (
+      await proxy.control.update({ listeners: [{ ...listener({ when: plain, serve: tcp(forwardTo("a")) }), ...more }] })
+    )[0]?.reason;
+  for (const kind of kinds) {
+    expect(await reason({ ...kind, address: "192.0.2.1" })).toStartWith("192.0.2.1 is no address of this machine: ");
+    expect(await reason({ ...kind, namespace: "/run/netns/fl-t-none" })).toContain("does not exist");
+  }
+  // As another user, who may not have ports below 1024.
+  await proxy.stop();
+  const [root, most] = [
+    process.getuid?.() === 0,
+    Number(readFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start")),
+  ];
+  if (most < 2) return;
+  proxy = new ProxyUnderTest(...(root ? ["setpriv", "--bounding-set=-net_bind_service"] : []));
+  await proxy.start();
+  await put({ secrets: [secret] });
+  for (const kind of kinds)
+    expect(await reason({ ...kind, port: most - 1 })).toStartWith(
+      `127.0.0.1:${most - 1} may not be opened by this user: `,
+    );
+}, 20_000);
+
 test("connections that come and go in every way leave nothing behind", async () => {
   let ways = 0;
   const server = await serve((socket) => {

@@ -8,7 +8,7 @@ import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
 import { lastErrorCode } from "../../base/errno.ts";
 import { UserError } from "../../base/errors.ts";
-import { addressWithPort, formatIPv4, formatIPv6, ipFamily, unmapped } from "../../base/ip.ts";
+import { addressWithPort, formatIPv4, formatIPv6, ipFamily } from "../../base/ip.ts";
 import { openLibc } from "../../base/libc.ts";
 import { inNetns } from "../../base/setns.ts";
 import type { Destination } from "../listener/original-destination.ts";
@@ -225,10 +225,11 @@ export function destinationIn(control: Buffer): Destination | undefined {
   return undefined;
 }
 
-/** Of struct sockaddr_in or sockaddr_in6. */
-function readAddress(bytes: Buffer): Destination {
+/** Of struct sockaddr_in or sockaddr_in6; of a socket for both families, IPv4 as such. */
+export function readAddress(bytes: Buffer): Destination {
   const port = bytes.readUInt16BE(2);
   if (bytes.readUInt16LE(0) === 2) return { address: formatIPv4(bytes.readUInt32BE(4)), port };
-  const address = formatIPv6((bytes.readBigUInt64BE(8) << 64n) | bytes.readBigUInt64BE(16));
-  return { address: unmapped(address), port };
+  const [high, low] = [bytes.readBigUInt64BE(8), bytes.readBigUInt64BE(16)];
+  const address = high === 0n && low >> 32n === 0xffffn ? formatIPv4(bytes.readUInt32BE(20)) : undefined;
+  return { address: address ?? formatIPv6((high << 64n) | low), port };
 }

@@ -4,6 +4,7 @@
 
 import { FFIType, ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
+import { lastErrorCode } from "../../base/errno.ts";
 import { UserError } from "../../base/errors.ts";
 import { ipFamily, parseIPv4, parseIPv6 } from "../../base/ip.ts";
 import { openLibc } from "../../base/libc.ts";
@@ -64,13 +65,17 @@ export function makeTransparent(fd: number, family: 4 | 6): boolean {
   return family === 6 ? set(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : set(fd, SOL_IP, IP_TRANSPARENT, 1);
 }
 
-/** For datagrams to other addresses, on a port that is shared; of IPv6 also those of IPv4. Undefined when it cannot be made. */
-export function transparentSocket(family: 4 | 6): number | undefined {
+/**
+ * For datagrams to other addresses, on a port that is shared; of IPv6 also those of IPv4. Throws a UserError when this process may not
+ * make it, an Error with `code` when it cannot be made.
+ */
+export function transparentSocket(family: 4 | 6): number {
   const fd = libc().socket(family === 6 ? AF_INET6 : AF_INET, datagramSocket, 0);
-  if (fd < 0) return undefined;
-  if (makeTransparent(fd, family) && set(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return fd;
-  closeSync(fd);
-  return undefined;
+  if (fd >= 0 && makeTransparent(fd, family) && set(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return fd;
+  const code = lastErrorCode();
+  if (fd >= 0) closeSync(fd);
+  if (code === "EPERM") throw new UserError("a transparent listener needs CAP_NET_ADMIN (or root)");
+  throw Object.assign(new Error(`a socket for datagrams to other addresses cannot be made (${code})`), { code });
 }
 
 /** Throws a UserError when this process may not make such sockets. */
