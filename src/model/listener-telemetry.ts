@@ -25,7 +25,7 @@ export interface TracingSettings {
   readonly service: string;
   /** The share of traces that begin here and are recorded, 0 to 1. What a caller decided about a trace stands. */
   readonly sample: number;
-  /** How the next hop is told, besides what it was told in; at least one. */
+  /** How the next hop is told, besides the formats in which the request told of its trace; at least one. */
   readonly formats: readonly TraceFormat[];
 }
 

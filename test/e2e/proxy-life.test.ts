@@ -349,7 +349,7 @@ describe("what a proxy tells of its requests", () => {
     const sent = /^00-([0-9a-f]{32})-([0-9a-f]{16})-01$/.exec(seen[0]!.get("traceparent") ?? "")!;
     expect(sent[1]).toBe(traceId);
     expect(sent[2]).not.toBe("00f067aa0ba902b7");
-    expect(seen[0]!.get("b3")).toBe(`${traceId}-${sent[2]}-1`);
+    expect(seen[0]!.get("b3")).toBe(`${traceId}-${sent[2]}-1-00f067aa0ba902b7`);
     const line = await eventually(
       async () => (existsSync(path) ? readFileSync(path, "utf8") : ""),
       (log) => log !== "",

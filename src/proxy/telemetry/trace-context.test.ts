@@ -62,9 +62,28 @@ test("B3 is read from one header and from several, short trace ids too", () => {
   const several = { "X-B3-TraceId": traceId, "X-B3-SpanId": parentId };
   expect(read({ ...several, "X-B3-Sampled": "0" }, 1)).toEqual({ traceId, parentId, sampled: false });
   expect(read({ ...several, "X-B3-Flags": "1" }).sampled).toBe(true);
-  expect(read({ b3: "0" }).parentId).toBe("");
+  expect(read({ ...several, b3: "1-2-3" }, 1)).toMatchObject({ parentId: "", sampled: true });
   expect(read({ b3: `${traceId}-${parentId.toUpperCase()}-1` }).parentId).toBe("");
 });
+
+test.each([
+  [{ b3: "0" }, false],
+  [{ b3: "1" }, true],
+  [{ b3: "d" }, true],
+  [{ "x-b3-sampled": "0" }, false],
+  [{ "x-b3-sampled": "true" }, true],
+  [{ "x-b3-flags": "1" }, true],
+])("%j is a decision about a trace that begins here", (fields, sampled) => {
+  expect(read(fields, sampled ? 0 : 1)).toMatchObject({ parentId: "", sampled });
+});
+
+/** What the backend is told, of what came in these fields. */
+function told(fields: Readonly<Record<string, string>>, formats: readonly TraceFormat[], last = false) {
+  const came = head(fields);
+  const context = new TraceContext(came, 0);
+  context.passOn(came, formats, last);
+  return { context, came, sent: Object.fromEntries([...came.entries(), ...lateField(came)]) };
+}
 
 test("what the backend is told is the same trace with another span, in each format, whether it is written late or not", () => {
   fc.assert(
@@ -73,17 +92,50 @@ test("what the backend is told is the same trace with another span, in each form
       fc.boolean(),
       fc.boolean(),
       (format, sampled, last) => {
-        const came = head({ traceparent: `00-${traceId}-${parentId}-0${sampled ? 1 : 0}`, tracestate: "a=1", x: "y" });
-        const context = new TraceContext(came, 0);
-        context.passOn(came, [format], last);
-        const sent = Object.fromEntries([...came.entries(), ...lateField(came)]);
+        const traceparent = `00-${traceId}-${parentId}-0${sampled ? 1 : 0}`;
+        const { context, came, sent } = told({ traceparent, tracestate: "a=1", x: "y" }, [format], last);
         expect(sent).toMatchObject({ tracestate: "a=1", x: "y" });
-        expect(came.last === undefined).toBe(!last || format !== "w3c");
+        expect(came.last !== undefined).toBe(last);
         expect(read(sent)).toEqual({ traceId, parentId: context.spanId, sampled });
+        const { traceparent: _, ...others } = sent;
+        if (format !== "w3c") expect(read(others)).toEqual({ traceId, parentId: context.spanId, sampled });
         expect(context.spanId).not.toBe(parentId);
       },
     ),
   );
+});
+
+test("the backend is told in what its listener says and in what the caller used, and of the caller's span", () => {
+  const several = { "x-b3-traceid": traceId, "x-b3-spanid": parentId, "x-b3-parentspanid": "00f067aa0ba902b7" };
+  const one = told({ ...several, "x-b3-sampled": "1" }, ["w3c"]);
+  const { spanId } = one.context;
+  expect(one.sent).toEqual({
+    traceparent: `00-${traceId}-${spanId}-01`,
+    "x-b3-traceid": traceId,
+    "x-b3-spanid": spanId,
+    "x-b3-parentspanid": parentId,
+    "x-b3-sampled": "1",
+  });
+  const both = told({ b3: `${traceId}-${parentId}-0`, traceparent: `00-${traceId}-${parentId}-01` }, ["b3"]);
+  expect(both.sent).toEqual({
+    b3: `${traceId}-${both.context.spanId}-1-${parentId}`,
+    traceparent: `00-${traceId}-${both.context.spanId}-01`,
+  });
+  expect(Object.keys(told({ b3: "not one" }, ["w3c"]).sent)).toEqual(["traceparent"]);
+});
+
+test("a decision without a trace is passed on with the trace that begins here, debug as debug", () => {
+  const denied = told({ b3: "0" }, ["b3multi"]);
+  const { traceId: trace, spanId: span } = denied.context;
+  expect(denied.sent).toEqual({
+    b3: `${trace}-${span}-0`,
+    "x-b3-traceid": trace,
+    "x-b3-spanid": span,
+    "x-b3-sampled": "0",
+  });
+  const debug = told({ "x-b3-flags": "1" }, ["b3"]);
+  expect(debug.sent).toMatchObject({ b3: expect.stringMatching(/-d$/), "x-b3-flags": "1" });
+  expect(debug.sent["x-b3-sampled"]).toBeUndefined();
 });
 
 test("a trace that begins here has ids of its own, and a share of them is recorded", () => {

@@ -6,16 +6,14 @@ import type { TraceFormat } from "../../model/listener-telemetry.ts";
 import { type FinishedLine, type HeaderBlock, Kind } from "../headers.ts";
 import { hexWord } from "../hex.ts";
 
-/** Fields that tell of traces; they are replaced as a whole. */
-const traceFields = [
-  "traceparent",
-  "b3",
-  "x-b3-traceid",
-  "x-b3-spanid",
-  "x-b3-parentspanid",
-  "x-b3-sampled",
-  "x-b3-flags",
-];
+/** Fields that tell of traces, by format; they are replaced as a whole. */
+const traceFields: Readonly<Record<TraceFormat, readonly string[]>> = {
+  w3c: ["traceparent"],
+  b3: ["b3"],
+  b3multi: ["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"],
+};
+const allFormats = Object.keys(traceFields) as TraceFormat[];
+const noFormats: readonly TraceFormat[] = [];
 
 /** `traceparent: ` and version 00, 32 digits of the trace, 16 of the span, and flags. */
 const line = Buffer.from(`traceparent: 00-${"0".repeat(32)}-${"0".repeat(16)}-00\r\n`);
@@ -39,6 +37,10 @@ function random(): number {
 export class TraceContext implements FinishedLine {
   /** Whether the span is recorded. */
   readonly sampled: boolean;
+  /** The caller said so for whoever comes behind, too (B3's debug). */
+  #debug = false;
+  /** What the caller told of the trace in. */
+  #told: readonly TraceFormat[] = noFormats;
   /** 128 bits, from the left. */
   #trace0 = 0;
   #trace1 = 0;
@@ -60,8 +62,10 @@ export class TraceContext implements FinishedLine {
       const traceparent = headers.get("traceparent");
       if (traceparent !== undefined) sampled = this.#readTraceparent(Buffer.from(traceparent, "latin1"));
       if (!this.#isTold) sampled = this.#readB3(headers);
+      if (this.#isTold || sampled !== undefined)
+        this.#told = allFormats.filter((format) => traceFields[format].some((name) => headers.get(name) !== undefined));
       // Malformed ones go, too: the next hop would take them for a trace of its own.
-      for (const name of traceFields) headers.remove(name);
+      for (const format of allFormats) for (const name of traceFields[format]) headers.remove(name);
       if (!this.#isTold) headers.remove("tracestate");
     }
     if (!this.#isTold) {
@@ -91,17 +95,23 @@ export class TraceContext implements FinishedLine {
     return this.#take(bytes, 3, 35, 36) ? (flags & 1) === 1 : undefined;
   }
 
-  /** What the caller decided, if it did; undefined also when it is malformed. */
+  /** What the caller decided, if it did; undefined also when it is malformed. A decision may stand alone, without ids. */
   #readB3(headers: HeaderBlock): boolean | undefined {
     const single = headers.get("b3")?.split("-");
-    const [trace = "", span = "", state] =
+    if (single?.length === 1) return this.#decided(single[0]);
+    const [trace, span, state] =
       single ?? ["x-b3-traceid", "x-b3-spanid", "x-b3-sampled"].map((name) => headers.get(name));
-    if ((trace.length !== 16 && trace.length !== 32) || span.length !== 16) return undefined;
-    const bytes = Buffer.from(`${trace.padStart(32, "0")}${span}`, "latin1");
-    if (!this.#take(bytes, 0, 32, 32)) return undefined;
     const decided = single === undefined && headers.get("x-b3-flags") === "1" ? "d" : state;
-    if (decided === "1" || decided === "d" || decided === "true") return true;
-    return decided === "0" || decided === "false" ? false : undefined;
+    if (trace === undefined && span === undefined) return this.#decided(decided);
+    if ((trace?.length !== 16 && trace?.length !== 32) || span?.length !== 16) return undefined;
+    const bytes = Buffer.from(`${trace.padStart(32, "0")}${span}`, "latin1");
+    return this.#take(bytes, 0, 32, 32) ? this.#decided(decided) : undefined;
+  }
+
+  #decided(state: string | undefined): boolean | undefined {
+    this.#debug = state === "d";
+    if (state === "1" || state === "d" || state === "true") return true;
+    return state === "0" || state === "false" ? false : undefined;
   }
 
   /** The ids of a caller. False when one is not hexadecimal or all zero. */
@@ -125,29 +135,36 @@ export class TraceContext implements FinishedLine {
   }
 
   /**
-   * Puts it into the head that the backend gets. With `last`, nothing looks at the head or changes it any more. `tracestate` is
-   * passed on by whoever passes on fields.
+   * Puts it into the head that the backend gets, in these formats and in those that the caller used: what is behind us may know no
+   * others. With `last`, nothing looks at the head or changes it any more. `tracestate` is passed on by whoever passes on fields.
    */
   passOn(headers: HeaderBlock, formats: readonly TraceFormat[], last: boolean): void {
-    for (const format of formats) {
-      if (format === "w3c" && last) headers.last = this;
-      else for (const [name, value] of this.#fields(format)) headers.add(name, value);
-    }
+    for (const format of formats) this.#add(headers, format, last);
+    for (const format of this.#told) if (!formats.includes(format)) this.#add(headers, format, last);
+  }
+
+  #add(headers: HeaderBlock, format: TraceFormat, last: boolean): void {
+    if (format === "w3c" && last) headers.last = this;
+    else for (const [name, value] of this.#fields(format)) headers.add(name, value);
   }
 
   #fields(format: TraceFormat): readonly (readonly [name: string, value: string])[] {
-    const { traceId, spanId } = this;
+    const { traceId, spanId, parentId } = this;
     const sampled = this.sampled ? "1" : "0";
     switch (format) {
       case "w3c":
         return [["traceparent", `00-${traceId}-${spanId}-0${sampled}`]];
-      case "b3":
-        return [["b3", `${traceId}-${spanId}-${sampled}`]];
+      case "b3": {
+        const parent = parentId === "" ? "" : `-${parentId}`;
+        return [["b3", `${traceId}-${spanId}-${this.#debug ? "d" : sampled}${parent}`]];
+      }
       case "b3multi":
         return [
           ["x-b3-traceid", traceId],
           ["x-b3-spanid", spanId],
-          ["x-b3-sampled", sampled],
+          ...(parentId === "" ? [] : ([["x-b3-parentspanid", parentId]] as const)),
+          // Debug says so by itself.
+          this.#debug ? ["x-b3-flags", "1"] : ["x-b3-sampled", sampled],
         ];
     }
   }
