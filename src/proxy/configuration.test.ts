@@ -117,6 +117,22 @@ test("thousands of endpoints are prepared while the loop serves by those before,
   expect(second!.removed).toBe(true);
 });
 
+test("endpoints that come with their backend have connections of what it speaks", async () => {
+  const { runtime, configuration: one } = process();
+  const shares = async (version: number, protocol: "http1" | "h2c", address: string) => {
+    const endpoints = wire({ backend: "b", from, endpoints: [{ address, port: 80, weight: 1 }] });
+    const brought = { backends: [{ ...backend("b"), protocol }], endpoints: [endpoints] };
+    expect(await one.apply({ version, upsert: brought, remove: {} })).toEqual([]);
+    const [pool] = runtime.backends.get("b").pools;
+    pool!.began();
+    pool!.began();
+    return pool!.needed === 1;
+  };
+  expect(await shares(1, "h2c", "10.0.0.1")).toBe(true);
+  expect(await shares(2, "http1", "10.0.0.2")).toBe(false);
+  expect(await shares(3, "h2c", "10.0.0.3")).toBe(true);
+});
+
 test("an update that comes while one is prepared is applied behind it, also as a patch of it", async () => {
   const one = configuration();
   const answered: number[] = [];

@@ -191,7 +191,10 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   setEndpoints({ pools, fresh, changed, gone }: ReadyEndpoints): void {
     for (const [pool, endpoint] of changed) place(pool, endpoint);
     const now = this.deadlines.now();
-    if (this.#config) for (const pool of fresh) pool.health.configure(this.#config, undefined, now);
+    for (const pool of fresh) {
+      pool.catchUp();
+      if (this.#config) pool.health.configure(this.#config, undefined, now);
+    }
     this.#pools = pools;
     for (const pool of gone) pool.remove();
     this.#choice = undefined;

@@ -56,6 +56,11 @@ export class ConnectionGroup implements ConnectionsOwner {
     this.#generation++;
   }
 
+  /** What its connections are for is not what the backend speaks now. */
+  get isOutdated(): boolean {
+    return (this.#connections.protocol === "h2c") !== (this.#pool.backend.protocol === "h2c");
+  }
+
   get scheme(): "http" | "https" {
     return this.#pool.backend.tls === undefined ? "http" : "https";
   }

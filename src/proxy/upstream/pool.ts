@@ -102,6 +102,11 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
     for (const lone of this.#lone.values()) lone.outdated = true;
   }
 
+  /** It may have been made before its backend was what it is now. */
+  catchUp(): void {
+    if (this.#shared.isOutdated) this.renew();
+  }
+
   get scheme(): "http" | "https" {
     return this.backend.tls === undefined ? "http" : "https";
   }
