@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { destinationIn } from "./taken.ts";
+import { destinationIn, readAddress } from "./taken.ts";
 
 /** struct cmsghdr with its body, padded to a multiple of 8. */
 function message(level: number, type: number, body: readonly number[]): Buffer {
@@ -24,4 +24,11 @@ test("no destination, or half of one, is none", () => {
   expect(destinationIn(Buffer.alloc(0))).toBeUndefined();
   expect(destinationIn(Buffer.alloc(64))).toBeUndefined();
   expect(destinationIn(message(0, 20, four.slice(0, 4)))).toBeUndefined();
+});
+
+test("a client of IPv4 is one at a socket for both families", () => {
+  const mapped = [10, 0, 0xe7, 0xba, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 255, 81, 2, 0, 0, 0, 0];
+  expect(readAddress(Buffer.from(mapped))).toEqual({ address: "10.255.81.2", port: 0xe7ba });
+  mapped[18] = 0;
+  expect(readAddress(Buffer.from(mapped)).address).toBe("::ff:aff:5102");
 });

@@ -7,7 +7,6 @@ import { FFIType, ptr } from "bun:ffi";
 import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
 import { lastErrorCode } from "../../base/errno.ts";
-import { UserError } from "../../base/errors.ts";
 import { addressWithPort, formatIPv4, formatIPv6, ipFamily } from "../../base/ip.ts";
 import { openLibc } from "../../base/libc.ts";
 import { inNetns } from "../../base/setns.ts";
