@@ -175,16 +175,26 @@ export type HashKey =
   | { readonly kind: "cookie"; readonly name: string; readonly path?: string; readonly ttl?: number }
   | { readonly kind: "source" };
 
+/** What a client is told with a cookie (RFC 6265 §4.1); scripts do not see it, and other sites do not send it along, unless told. */
+export interface SessionCookie {
+  readonly name: string;
+  /** Absent: `/`. */
+  readonly path?: string;
+  /** Seconds; absent or 0: as long as the browser. */
+  readonly ttl?: number;
+  /** It and all names below it; absent: the host that was asked, alone. */
+  readonly domain?: string;
+  /** Absent: where the request came over TLS, and with `sameSite` None. */
+  readonly secure?: boolean;
+  /** Absent: true. */
+  readonly httpOnly?: boolean;
+  /** Absent: Lax. */
+  readonly sameSite?: "Strict" | "Lax" | "None";
+}
+
 /** Keeps a client with what it got first. A cookie's value is opaque and says nothing of addresses. */
 export interface Persistence {
-  readonly carrier:
-    | {
-        readonly kind: "cookie";
-        readonly name: string;
-        readonly path?: string /** Seconds; absent: session. */;
-        readonly ttl?: number;
-      }
-    | { readonly kind: "header"; readonly name: string };
+  readonly carrier: ({ readonly kind: "cookie" } & SessionCookie) | { readonly kind: "header"; readonly name: string };
   /** With its backend among the weighted ones, and there with its endpoint too. */
   readonly keeps: "backend" | "endpoint";
   /** When what it had is gone: another (absent: true), or 503. */

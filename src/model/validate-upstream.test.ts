@@ -124,6 +124,18 @@ test("a rule's retries, hash and persistence", () => {
       { persistence: { carrier: { kind: "cookie", name: "s", path: "/;x" }, keeps: "backend" } },
       'persistence.carrier.path "/;x" is no path',
     ],
+    [
+      { persistence: { carrier: { kind: "cookie", name: "s", domain: "a.example; x" }, keeps: "backend" } },
+      'persistence.carrier.domain "a.example; x" is no domain',
+    ],
+    [
+      { persistence: { carrier: { kind: "cookie", name: "s", sameSite: "lax" as "Lax" }, keeps: "backend" } },
+      'persistence.carrier.sameSite "lax" is none of Strict, Lax, None',
+    ],
+    [
+      { persistence: { carrier: { kind: "cookie", name: "s", sameSite: "None", secure: false }, keeps: "backend" } },
+      "persistence.carrier.secure false with sameSite None is a cookie that browsers do not take",
+    ],
     [{ timeouts: { stream: 0.5 - 1 } }, "timeouts.stream -0.5 is no number of milliseconds of 0 to 2147483647"],
     [{ retry: { ...retry, hedge: true } }, "retry.hedge needs timeouts.perTry, the time after which a try is late"],
     [

@@ -18,6 +18,7 @@ import type {
   OutlierDetection,
   Persistence,
   Retry,
+  SessionCookie,
   UpstreamTls,
   Warm,
 } from "./upstream-policies.ts";
@@ -48,6 +49,8 @@ const conditions: ReadonlySet<string> = new Set<Retry["on"][number]>([
   "resource-exhausted",
   "unavailable",
 ]);
+
+const sites: ReadonlySet<string> = new Set<NonNullable<SessionCookie["sameSite"]>>(["Strict", "Lax", "None"]);
 
 /** The fields that an object must have. */
 type Needed<T> = { [K in keyof T]-?: undefined extends T[K] ? never : K }[keyof T] & string;
@@ -346,11 +349,17 @@ function checkPersistence(problems: Problems, field: string, { carrier }: Persis
 function checkCookie(
   problems: Problems,
   field: string,
-  { name, path, ttl }: { readonly name: string; readonly path?: string; readonly ttl?: number },
+  { name, path, ttl, domain, secure, sameSite }: SessionCookie,
   from: Rule["from"],
 ): void {
   if (!token.test(name)) problems.add(`${field}.name`, `"${name}" is no cookie name`, from);
   if (path !== undefined && !/^\/[!-:<-~]*$/.test(path)) problems.add(`${field}.path`, `"${path}" is no path`, from);
   if (ttl !== undefined && !(Number.isInteger(ttl) && ttl >= 0))
     problems.add(`${field}.ttl`, `${ttl} is no whole number of seconds`, from);
+  if (domain !== undefined && !/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(domain))
+    problems.add(`${field}.domain`, `"${domain}" is no domain`, from);
+  if (sameSite !== undefined && !sites.has(sameSite))
+    problems.add(`${field}.sameSite`, `"${sameSite}" is none of ${[...sites].join(", ")}`, from);
+  if (sameSite === "None" && secure === false)
+    problems.add(`${field}.secure`, "false with sameSite None is a cookie that browsers do not take", from);
 }

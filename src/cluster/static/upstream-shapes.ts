@@ -220,8 +220,19 @@ export const hashKey: Shape<policies.HashKey> = byKind<policies.HashKey>({
   source: object<{ kind: "source" }>({ kind: oneOf("source") }),
 });
 
+const sessionCookie = object<Kind<policies.Persistence["carrier"], "cookie">>({
+  kind: oneOf("cookie"),
+  name: text,
+  path: may(text),
+  ttl: may(number),
+  domain: may(text),
+  secure: may(flag),
+  httpOnly: may(flag),
+  sameSite: may(oneOf("Strict", "Lax", "None")),
+});
+
 export const persistence = object<policies.Persistence>({
-  carrier: byKind<policies.Persistence["carrier"]>({ cookie, header: namedHeader }),
+  carrier: byKind<policies.Persistence["carrier"]>({ cookie: sessionCookie, header: namedHeader }),
   keeps: or(oneOf("backend", "endpoint"), "endpoint"),
   fallback: may(flag),
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import type { SessionCookie } from "../../model/upstream-policies.ts";
 import type { RequestHead } from "../exchange.ts";
 import { HeaderBlock } from "../headers.ts";
 import { parseFields } from "../http1/fields.ts";
@@ -55,6 +56,16 @@ test("a token is given and taken back, by cookie and by header; others are none"
   const byCookie = { carrier: { kind: "cookie", name: "stick" }, keeps: "endpoint" } as const;
   expect(tokenHeader(byCookie, token, false)).toEqual(["set-cookie", `stick=${token}; Path=/; HttpOnly; SameSite=Lax`]);
   expect(carriedToken(byCookie, head({ cookie: `stick=${token}` }))).toBe(token);
+  const told = (more: Partial<SessionCookie>, https: boolean) =>
+    tokenHeader({ carrier: { ...byCookie.carrier, ...more }, keeps: "endpoint" }, token, https)[1]
+      .split("; ")
+      .slice(1);
+  expect(told({ domain: "shop.example", path: "/cart", ttl: 60, sameSite: "Strict" }, true)).toEqual([
+    ...["Path=/cart", "Domain=shop.example", "Max-Age=60", "HttpOnly", "SameSite=Strict", "Secure"],
+  ]);
+  expect(told({ secure: false, httpOnly: false }, true)).toEqual(["Path=/", "SameSite=Lax"]);
+  expect(told({ secure: true }, false)).toEqual(["Path=/", "HttpOnly", "SameSite=Lax", "Secure"]);
+  expect(told({ sameSite: "None" }, false)).toEqual(["Path=/", "HttpOnly", "SameSite=None", "Secure"]);
   const byHeader = { carrier: { kind: "header", name: "x-stick" }, keeps: "backend" } as const;
   expect(tokenHeader(byHeader, token, true)).toEqual(["x-stick", token]);
   expect(carriedToken(byHeader, head({ "x-stick": token }))).toBe(token);

@@ -2,7 +2,7 @@
 // with the backend or endpoint that it got first (`persistence`; Gateway API GEP-1619, ingress-nginx affinity, Istio's
 // consistentHash by cookie). Pure: from a request's head to numbers and words, and what an answer must set for the next time.
 
-import type { HashKey, Persistence } from "../../model/upstream-policies.ts";
+import type { HashKey, Persistence, SessionCookie } from "../../model/upstream-policies.ts";
 import { cookieValue, queryValue } from "../../model/value-match.ts";
 import type { RequestHead } from "../exchange.ts";
 import { cookies } from "../router/predicate.ts";
@@ -25,7 +25,7 @@ export function requestHash(
     if (value !== undefined) return { hash: hashOf(value) };
     if (key.kind === "cookie" && key.ttl !== undefined) {
       const made = newValue();
-      return { hash: hashOf(made), setCookie: cookieText(key.name, made, key.path, key.ttl, head.scheme === "https") };
+      return { hash: hashOf(made), setCookie: cookieText(key, made, head.scheme === "https") };
     }
   }
   return undefined;
@@ -44,16 +44,16 @@ function keyValue(key: HashKey, head: RequestHead): string | undefined {
   }
 }
 
-/** A `set-cookie` value. `ttl` in seconds; absent or 0 lasts as long as the browser. */
-export function cookieText(
-  name: string,
-  value: string,
-  path: string | undefined,
-  ttl: number | undefined,
-  secure: boolean,
-): string {
-  const age = ttl ? `; Max-Age=${ttl}` : "";
-  return `${name}=${value}; Path=${path ?? "/"}${age}; HttpOnly; SameSite=Lax${secure ? "; Secure" : ""}`;
+/** A `set-cookie` value. `https`: the request came over TLS. */
+function cookieText(cookie: SessionCookie, value: string, https: boolean): string {
+  const { name, path = "/", ttl, domain, httpOnly = true, sameSite = "Lax" } = cookie;
+  // Browsers drop a cookie for all sites that is not secure.
+  const { secure = https || sameSite === "None" } = cookie;
+  let text = `${name}=${value}; Path=${path}`;
+  if (domain !== undefined) text += `; Domain=${domain}`;
+  if (ttl) text += `; Max-Age=${ttl}`;
+  if (httpOnly) text += "; HttpOnly";
+  return `${text}; SameSite=${sameSite}${secure ? "; Secure" : ""}`;
 }
 
 /**
@@ -75,9 +75,7 @@ export function carriedToken({ carrier }: Persistence, head: RequestHead): strin
 export function tokenHeader(
   { carrier }: Persistence,
   token: string,
-  secure: boolean,
+  https: boolean,
 ): readonly [name: string, value: string] {
-  return carrier.kind === "header"
-    ? [carrier.name, token]
-    : ["set-cookie", cookieText(carrier.name, token, carrier.path, carrier.ttl, secure)];
+  return carrier.kind === "header" ? [carrier.name, token] : ["set-cookie", cookieText(carrier, token, https)];
 }
