@@ -4,8 +4,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Rule } from "../../src/model/model.ts";
 import { port, proxy, seenBy, serve, server, setUp, tearDown, url } from "./policy-stack.ts";
-import { forwardTo } from "./proxy-harness.ts";
+import { forwardTo, from } from "./proxy-harness.ts";
 import { exchange } from "./proxy-raw.ts";
+import { eventually } from "./stack.ts";
 
 beforeEach(setUp);
 afterEach(tearDown);
@@ -14,6 +15,21 @@ afterEach(tearDown);
 async function connections(): Promise<number> {
   const text = await (await proxy.get("/metrics")).text();
   return Number(/^fairlead_proxy_upstream_connections\{[^}]*\} (\d+)/m.exec(text)?.[1] ?? Number.NaN);
+}
+
+async function requests(): Promise<number> {
+  const text = await (await proxy.get("/metrics")).text();
+  return [...text.matchAll(/^fairlead_proxy_requests_total\{[^}]*\} (\d+)/gm)].reduce(
+    (sum, [, n]) => sum + Number(n),
+    0,
+  );
+}
+
+/** Copies by what became of them. */
+async function copies(): Promise<Record<string, number>> {
+  const text = await (await proxy.get("/metrics")).text();
+  const found = text.matchAll(/^fairlead_proxy_upstream_copies_total\{.*result="(\w+)"\} (\d+)/gm);
+  return Object.fromEntries([...found].map(([, result, count]) => [result!, Number(count)]));
 }
 
 describe("a proxy whose backend is itself", () => {
@@ -28,13 +44,6 @@ describe("a proxy whose backend is itself", () => {
 
   test.each(rules)("%s refuses after 32 rounds, and has its connections back", async (_name, more) => {
     await serve([], { port }, {}, more);
-    const requests = async () => {
-      const text = await (await proxy.get("/metrics")).text();
-      return [...text.matchAll(/^fairlead_proxy_requests_total\{[^}]*\} (\d+)/gm)].reduce(
-        (sum, [, n]) => sum + Number(n),
-        0,
-      );
-    };
     const before = await requests();
     const answer = await fetch(url());
     expect(answer.status).toBe(508);
@@ -47,6 +56,33 @@ describe("a proxy whose backend is itself", () => {
       expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(508));
     }
     expect(await connections()).toBeLessThanOrEqual(330);
+  });
+});
+
+describe("a proxy that forwards to itself and has itself as a mirror", () => {
+  const mirror = { kind: "mirror", from, backend: "one", perMillion: 1_000_000 } as const;
+
+  test("makes copies in the first rounds only, and refuses all of them after 32", async () => {
+    await serve([mirror], { port });
+    expect((await fetch(url())).status).toBe(508);
+    // Of one two, of two four; the other 31 rounds are those of four.
+    const ended = () => eventually(copies, ({ answered }) => answered === 3);
+    expect(await ended()).toEqual({ answered: 3, failed: 0, left_out: 4 * 30 });
+    expect(await requests()).toBe(1 + 2 + 4 * 31);
+    expect(await connections()).toBeLessThanOrEqual(1 + 2 + 4 * 31);
+  });
+
+  test("makes none of what has passed many hops already, and copies of others go on", async () => {
+    const main = server();
+    const copy = server();
+    await serve([{ ...mirror, backend: "copy" }], main, { copy });
+    const hops = (count: number) => Array.from({ length: count }, (_, index) => `192.0.2.${index}`).join(", ");
+    await fetch(url("/often"), { headers: { "x-forwarded-for": hops(7) } });
+    await fetch(url("/seldom"), { headers: { "x-forwarded-for": hops(6) } });
+    await eventually(copies, ({ answered }) => answered === 1);
+    expect(main.seen.map(({ path }) => path)).toEqual(["/often", "/seldom"]);
+    expect(copy.seen.map(({ path }) => path)).toEqual(["/seldom"]);
+    expect(copy.seen[0]!.headers["x-forwarded-for"]).toBe(`${hops(6)}, 127.0.0.1`);
   });
 });
 

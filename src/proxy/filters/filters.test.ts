@@ -12,7 +12,7 @@ import { addToList, valuesOf } from "./fields.ts";
 import { grpcMessage, grpcRequest, messages, wireHeader } from "./grpc-messages.ts";
 import { claimText } from "./jwt.ts";
 import { rateLimitFields, refusalFields } from "./local-rate-limit.ts";
-import { withSuffix } from "./mirror.ts";
+import { goesRound, withSuffix } from "./mirror.ts";
 import { keyPart } from "./request-key.ts";
 
 const from = { kind: "Test", name: "test", field: "" };
@@ -244,6 +244,19 @@ describe("gRPC calls", () => {
     ] as const)
       expect(header(key, value)).toBeUndefined();
   });
+});
+
+test.each([
+  [undefined, false],
+  ["10.0.0.1", false],
+  ["10.0.0.1, 10.0.0.2, 10.0.0.2", false],
+  ["10.0.0.1, 10.0.0.2, 10.0.0.2,10.0.0.2", true],
+  ["10.0.0.2, 10.0.0.1, 10.0.0.2, 10.0.0.1, 10.0.0.2", true],
+  ["10.0.0.1, 10.0.0.1, 10.0.0.1, 10.0.0.2", false],
+  ["1, 2, 3, 4, 5, 6, 7", false],
+  ["1, 2, 3, 4, 5, 6, 7, 8", true],
+])("no copy is made of what has passed %s: %p", (hops, round) => {
+  expect(goesRound(hops)).toBe(round);
 });
 
 test("a mirror's host keeps its port", () => {

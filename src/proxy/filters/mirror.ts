@@ -1,5 +1,6 @@
 // Copies of requests that nobody waits for: sent when the request has been read whole, answered into nothing. Bounded, so that a
-// slow mirror costs the client and the proxy nothing: of long bodies and of too many at a time no copies are made.
+// slow mirror costs the client and the proxy nothing: of long bodies and of too many at a time no copies are made. Nor of requests that
+// go round in circles: each round would double them, until there are more than the proxy can have, long before they are refused.
 
 import { BodyStage } from "../body-stage.ts";
 import { type CallRequest, call } from "../call.ts";
@@ -11,6 +12,12 @@ const maxBody = 1024 * 1024;
 const maxBytes = 32 * 1024 * 1024;
 const maxUnderWay = 256;
 const timeout = 15_000;
+/**
+ * Addresses in x-forwarded-for at which no copy is made: of all hops, and of the one that was the last. Where rounds are not refused
+ * before the 32nd (`forwarded.ts`), that is at most 8 and 256 requests at once for each that came.
+ */
+const maxSameHops = 3;
+const maxHops = 8;
 
 export const mirror: Filter<"mirror"> = {
   kind: "mirror",
@@ -32,7 +39,7 @@ export const mirror: Filter<"mirror"> = {
       request(head, exchange) {
         if (head.upgrade !== undefined) return undefined;
         if (perMillion < 1_000_000 && runtime.random() * 1_000_000 >= perMillion) return undefined;
-        if (head.length > maxBody || underWay >= maxUnderWay) {
+        if (head.length > maxBody || underWay >= maxUnderWay || goesRound(head.headers.get("x-forwarded-for"))) {
           counts().left_out++;
           return undefined;
         }
@@ -68,6 +75,14 @@ export const mirror: Filter<"mirror"> = {
     };
   },
 };
+
+/** Whether a request that has passed these hops may have been here before, and more than once. */
+export function goesRound(hops: string | undefined): boolean {
+  if (hops === undefined) return false;
+  const addresses = hops.split(",", maxHops).map((address) => address.trim());
+  const last = addresses.at(-1);
+  return addresses.length >= maxHops || addresses.filter((address) => address === last).length >= maxSameHops;
+}
 
 /** `shop.example.com:8080` with `-shadow`: `shop.example.com-shadow:8080`. */
 export function withSuffix(authority: string, suffix: string): string {
