@@ -1,5 +1,5 @@
 // Which outcomes each condition of a retry takes, and what bounds retries, through a real proxy: resets and refused streams, statuses of
-// gRPC, the kept body's length, limits and budgets. Back-off and statuses are in `upstreams.test.ts`. Needs no privileges.
+// gRPC, the kept body's length, limits and budgets. Back-off and statuses are in `upstreams-retries.test.ts`. Needs no privileges.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Backend, Rule } from "../../src/model/model.ts";
