@@ -2,7 +2,7 @@
 // (shared by all routes) and of Rule. Names and defaults are Envoy's or Linkerd's where those have the policy
 // (research: Istio DestinationRule and VirtualService, Linkerd's failure accrual). Milliseconds, bytes, per cent.
 
-import type { HeaderValue, SecretName, StringMatch } from "./model.ts";
+import type { HeaderValue, SecretName, StringMatch, ValueMatch } from "./model.ts";
 
 // ------------------------------------------------------------------------------------------------------ Of a Backend
 
@@ -136,7 +136,7 @@ export interface UpstreamTls {
 
 // --------------------------------------------------------------------------------------------------------- Of a Rule
 
-/** Envoy's words (`x-envoy-retry-on`, `x-envoy-retry-grpc-on`); `statuses` for `retriable-status-codes`. */
+/** Envoy's words (`x-envoy-retry-on`, `x-envoy-retry-grpc-on`); `statuses` for `retriable-status-codes`, `headers` for `retriable-headers`. */
 export type RetryCondition =
   | "5xx"
   | "gateway-error"
@@ -144,6 +144,8 @@ export type RetryCondition =
   | "reset-before-request"
   | "connect-failure"
   | "retriable-4xx"
+  /** An answer with `x-envoy-ratelimited`, which no other condition takes. */
+  | "envoy-ratelimited"
   | "refused-stream"
   | "cancelled"
   | "deadline-exceeded"
@@ -156,6 +158,8 @@ export interface Retry {
   readonly attempts: number;
   readonly on: readonly RetryCondition[];
   readonly statuses: readonly number[];
+  /** Answers with one of these headers. */
+  readonly headers?: readonly ValueMatch[];
   /** Uniform in 0 … (2^n − 1) × base, at most `max` (Envoy: 25, 250). */
   readonly backoff: { readonly base: number; readonly max: number };
   /** An answer's Retry-After, up to so long, stands instead of the back-off; absent: it is not looked at. */

@@ -118,6 +118,10 @@ test("a rule's retries, hash and persistence", () => {
     [{ retry: { ...retry, attempts: 101 } }, "retry.attempts 101 is no whole number of 0 to 100"],
     [{ retry: { ...retry, statuses: [99] } }, "retry.statuses[0] 99 is no HTTP status (100 to 599)"],
     [{ retry: { ...retry, backoff: { base: 2, max: 1 } } }, "retry.backoff.base is above max"],
+    [
+      { retry: { ...retry, headers: [{ name: "X-Again", match: { kind: "present" } }] } },
+      'retry.headers[0].name header name "X-Again" must be in lower case',
+    ],
     [{ retry: { ...retry, methods: ["GET "] } }, 'retry.methods[0] "GET " is no method'],
     [{ hash: [{ kind: "header", name: "X-User" }] }, 'hash[0].name header name "X-User" must be in lower case'],
     [
@@ -140,7 +144,7 @@ test("a rule's retries, hash and persistence", () => {
     [{ retry: { ...retry, hedge: true } }, "retry.hedge needs timeouts.perTry, the time after which a try is late"],
     [
       { retry: { ...retry, on: [], statuses: [], hedge: true }, timeouts: { perTry: 1 } },
-      "retry.hedge needs a condition in retry.on or a status in retry.statuses: without one there are no other tries",
+      "retry.hedge needs a condition in retry.on, a status in retry.statuses or a header in retry.headers: without one there are no other tries",
     ],
     [{ timeouts: { idle: -1 } }, "timeouts.idle -1 is no number of milliseconds of 0 to 2147483647"],
   ];

@@ -42,6 +42,7 @@ const conditions: ReadonlySet<string> = new Set<Retry["on"][number]>([
   "reset-before-request",
   "connect-failure",
   "retriable-4xx",
+  "envoy-ratelimited",
   "refused-stream",
   "cancelled",
   "deadline-exceeded",
@@ -291,10 +292,11 @@ export function checkRulePolicies(problems: Problems, prefix: string, rule: Rule
   if (rule.retry?.hedge && !rule.timeouts?.perTry)
     problems.add(`${prefix}retry.hedge`, "needs timeouts.perTry, the time after which a try is late");
   // Envoy does not hedge where its policy names no condition (its router keeps no state of retries then).
-  if (rule.retry?.hedge && rule.retry.on.length === 0 && rule.retry.statuses.length === 0)
+  const { hedge, on, statuses, headers = [] } = rule.retry ?? { on: [], statuses: [] };
+  if (hedge && on.length + statuses.length + headers.length === 0)
     problems.add(
       `${prefix}retry.hedge`,
-      "needs a condition in retry.on or a status in retry.statuses: without one there are no other tries",
+      "needs a condition in retry.on, a status in retry.statuses or a header in retry.headers: without one there are no other tries",
     );
   rule.hash?.forEach((key, i) => {
     checkHashKey(problems, `${prefix}hash[${i}]`, key, rule);
@@ -313,6 +315,10 @@ function checkRetry(problems: Problems, field: string, retry: Retry): void {
   });
   retry.statuses.forEach((status, i) => {
     if (!isStatus(status)) problems.add(`${field}statuses[${i}]`, `${status} is no HTTP status (100 to 599)`);
+  });
+  retry.headers?.forEach((header, i) => {
+    checkHeaderName(problems, `${field}headers[${i}].name`, header.name, problems.from);
+    checkStringMatch(problems, `${field}headers[${i}].match`, header.match, problems.from);
   });
   const backoff = new Numbers(problems, `${field}backoff.`, retry.backoff);
   backoff.needed("base", "max");

@@ -33,8 +33,9 @@ export const lateTry: FailedTry = { outcome: { kind: "timeout" }, repeat: "never
 /** A try that has an answer, which may not be the one that is wanted. */
 export function answeredTry({ status, headers }: ResponseHead): FailedTry {
   const grpc = headers.get("grpc-status");
-  const outcome = { kind: "status", status, ...(grpc === undefined ? {} : { grpcStatus: Number(grpc) }) } as const;
-  return { outcome, repeat: "never", retryAfter: headers.get("retry-after") };
+  const outcome = { kind: "status", status, fields: headers } as const;
+  const told = grpc === undefined ? outcome : { ...outcome, grpcStatus: Number(grpc) };
+  return { outcome: told, repeat: "never", retryAfter: headers.get("retry-after") };
 }
 
 /** A try that the codec gave up; undefined where there is never another after it. */

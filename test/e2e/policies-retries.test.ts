@@ -117,6 +117,27 @@ describe("a condition takes", () => {
   });
 });
 
+test("answers with a header that is named are tried again, and those that are limited only where that is said", async () => {
+  const one = server((seen) => {
+    if (attemptOf(seen) > 1) return new Response("again");
+    const [status, name, value] = seen.path.slice(1).split("/");
+    return new Response("first", { status: Number(status), headers: { [name!]: value! } });
+  });
+  const ask = async (path: string) => await (await fetch(url(path))).text();
+  const headers = [{ name: "x-again", match: { kind: "exact", value: "yes" } }] as const;
+  const more = { ...on("5xx"), attemptCount: { request: true } };
+  await serveBackend([one.port], {}, { ...more, retry: { ...more.retry!, headers } });
+  expect(await ask("/200/x-again/yes")).toBe("again");
+  expect(await ask("/404/x-again/yes")).toBe("again");
+  expect(await ask("/404/x-again/no")).toBe("first");
+  expect(await ask("/503/x-again/no")).toBe("again");
+  expect(await ask("/503/x-envoy-ratelimited/true")).toBe("first");
+  const limited = rule("all", { ...on("envoy-ratelimited"), attemptCount: { request: true } });
+  await proxy.control.update({ routeTables: [routeTable([limited])] });
+  expect(await ask("/429/x-envoy-ratelimited/true")).toBe("again");
+  expect(await ask("/429/x-other/true")).toBe("first");
+});
+
 test("a body is sent again while it is kept: 64 KiB and no more", async () => {
   const one = server((seen) => new Response("", { status: attemptOf(seen) === 1 ? 503 : 200 }));
   await serveBackend([one.port], {}, { ...on("5xx"), attemptCount: { request: true } });

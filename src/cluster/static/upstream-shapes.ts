@@ -2,7 +2,7 @@
 
 import type { Backend, Endpoint, Endpoints, OriginalSource, Rule, StringMatch, Timeouts } from "../../model/model.ts";
 import type * as policies from "../../model/upstream-policies.ts";
-import { header, statusRange, stringMatch } from "./filter-shapes.ts";
+import { header, statusRange, stringMatch, valueMatch } from "./filter-shapes.ts";
 import {
   byKind,
   flag,
@@ -195,6 +195,7 @@ export const retry = object<policies.Retry>({
   attempts: or(number, 1),
   on: listOrNone(text as Shape<policies.RetryCondition>),
   statuses: listOrNone(number),
+  headers: may(list(valueMatch)),
   backoff: or(object<{ base: number; max: number }>({ base: number, max: number }), { base: 25, max: 250 }),
   retryAfter: may(number),
   elsewhere: or(flag, false),

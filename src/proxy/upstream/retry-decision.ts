@@ -2,6 +2,7 @@
 // `x-envoy-retry-grpc-on` (router filter); the pause is its fully jittered exponential back-off; Retry-After is RFC 9110 §10.2.3.
 
 import type { Retry, RetryCondition } from "../../model/upstream-policies.ts";
+import { stringMatches } from "../../model/value-match.ts";
 
 /** What came of a try. */
 export type TryOutcome =
@@ -9,6 +10,8 @@ export type TryOutcome =
       readonly kind: "status";
       readonly status: number /** Of an answer that is all headers. */;
       readonly grpcStatus?: number;
+      /** The answer's; by lower-case name. */
+      readonly fields?: { get(name: string): string | undefined };
     }
   /** No connection could be made. */
   | { readonly kind: "connect-failure" }
@@ -27,19 +30,19 @@ const grpcConditions: Readonly<Record<number, RetryCondition>> = {
   14: "unavailable",
 };
 
+/** What an answer is retried for beside conditions: Envoy's `retriable-status-codes` and `retriable-headers`. */
+export type RetryReason = RetryCondition | "status" | "header";
+
 /** The condition under which an outcome is retried; undefined when it is not. */
-export function retryReason(retry: Retry, outcome: TryOutcome): RetryCondition | "status" | undefined {
+export function retryReason(retry: Retry, outcome: TryOutcome): RetryReason | undefined {
   const on = (condition: RetryCondition) => (retry.on.includes(condition) ? condition : undefined);
   switch (outcome.kind) {
     case "status": {
-      const { status, grpcStatus } = outcome;
-      const grpc = grpcStatus === undefined ? undefined : grpcConditions[grpcStatus];
-      if (grpc && retry.on.includes(grpc)) return grpc;
-      if (retry.statuses.includes(status)) return "status";
-      // Who goes round in circles (RFC 5842 §7.2) would do so twice as often with every hop.
-      if (status >= 500 && status <= 599 && status !== 508 && on("5xx")) return "5xx";
-      if (status >= 502 && status <= 504 && on("gateway-error")) return "gateway-error";
-      return status === 409 ? on("retriable-4xx") : undefined;
+      const reason = answerReason(retry, outcome);
+      const limited = on("envoy-ratelimited");
+      if (reason === undefined && limited === undefined) return undefined;
+      // Who has been refused for asking too often is not asked again, unless just that is said (Envoy: wouldRetryFromHeaders).
+      return outcome.fields?.get("x-envoy-ratelimited") === undefined ? reason : limited;
     }
     case "connect-failure":
       return on("connect-failure") ?? on("gateway-error") ?? on("5xx") ?? on("reset") ?? on("reset-before-request");
@@ -51,6 +54,20 @@ export function retryReason(retry: Retry, outcome: TryOutcome): RetryCondition |
       // Envoy answers a try's timeout with 504 itself, which 5xx and gateway-error take; "reset" takes it too.
       return on("5xx") ?? on("gateway-error") ?? on("reset");
   }
+}
+
+function answerReason(
+  { on, statuses, headers }: Retry,
+  { status, grpcStatus, fields }: Extract<TryOutcome, { kind: "status" }>,
+): RetryReason | undefined {
+  const grpc = grpcStatus === undefined ? undefined : grpcConditions[grpcStatus];
+  if (grpc && on.includes(grpc)) return grpc;
+  if (statuses.includes(status)) return "status";
+  if (headers?.some(({ name, match }) => stringMatches(match, fields?.get(name)))) return "header";
+  // Who goes round in circles (RFC 5842 §7.2) would do so twice as often with every hop.
+  if (status >= 500 && status <= 599 && status !== 508 && on.includes("5xx")) return "5xx";
+  if (status >= 502 && status <= 504 && on.includes("gateway-error")) return "gateway-error";
+  return status === 409 && on.includes("retriable-4xx") ? "retriable-4xx" : undefined;
 }
 
 /** Milliseconds before retry number `attempt` (from 1): uniform in 0 … (2^attempt − 1) × base, at most `max`. */

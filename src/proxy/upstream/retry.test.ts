@@ -19,6 +19,25 @@ const status = (code: number, grpcStatus?: number): TryOutcome => ({
   ...(grpcStatus === undefined ? {} : { grpcStatus }),
 });
 
+test("answers with a header that is named, and those that were refused for asking too often", () => {
+  const answer = (code: number, fields: Record<string, string>): TryOutcome => ({
+    ...{ kind: "status", status: code },
+    fields: { get: (name) => fields[name] },
+  });
+  const headers = [{ name: "x-again", match: { kind: "prefix", value: "yes" } } as const];
+  const policy = { ...retry("5xx"), statuses: [429], headers };
+  expect(retryReason(policy, answer(200, { "x-again": "yes, please" }))).toBe("header");
+  expect(retryReason(policy, answer(200, { "x-again": "no" }))).toBeUndefined();
+  expect(retryReason(policy, answer(200, {}))).toBeUndefined();
+  expect(retryReason(policy, answer(500, { "x-again": "no" }))).toBe("5xx");
+  const limited = { "x-envoy-ratelimited": "true", "x-again": "yes" };
+  expect(retryReason(policy, answer(429, {}))).toBe("status");
+  for (const code of [200, 429, 503]) expect(retryReason(policy, answer(code, limited))).toBeUndefined();
+  const asked = retry("envoy-ratelimited");
+  expect(retryReason(asked, answer(429, limited))).toBe("envoy-ratelimited");
+  expect(retryReason(asked, answer(429, {}))).toBeUndefined();
+});
+
 test.each([
   ["5xx", status(500), "5xx"],
   ["5xx", status(499), undefined],
