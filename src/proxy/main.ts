@@ -5,6 +5,7 @@ import { systemClock } from "../base/clock.ts";
 import { messageOf, UserError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
 import { parseArguments } from "./arguments.ts";
+import { type ClaimAnswer, WorkerClaims } from "./listener/worker-claims.ts";
 import { ProxyProcess } from "./proxy.ts";
 import { type DrainMessage, handedOver, runWorkers } from "./workers.ts";
 
@@ -28,7 +29,12 @@ async function main(): Promise<void> {
     await runWorkers([process.execPath, import.meta.path], args, options, context);
     process.exit(0);
   }
-  const proxy = new ProxyProcess(options, systemClock, log, level);
+  const { worker } = options;
+  const claims = new WorkerClaims((message) => {
+    if (process.connected) process.send?.(message);
+    return process.connected;
+  });
+  const proxy = new ProxyProcess(options, systemClock, log, level, worker && claims);
   // A fault in one exchange's timer must not cost all the others: it is told, and the rest goes on.
   process.on("uncaughtException", (error) => log.error("fault", { error, stack: error.stack }));
   process.on("unhandledRejection", (error) => log.error("fault", { error, stack: (error as Error).stack }));
@@ -39,13 +45,16 @@ async function main(): Promise<void> {
   // The clock's timers do not keep the process alive; a proxy without configuration must wait all the same.
   setInterval(() => {}, 1 << 30);
   const drain = (deadline: number, successors?: number) => void proxy.drain(deadline, successors).then(ended);
-  const { worker } = options;
   if (worker === undefined) for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => drain(options.drain));
   else {
     // A terminal's Ctrl-C comes to all of its processes: the first one says what is to be done.
     process.on("SIGINT", () => {});
     process.on("SIGTERM", () => drain(options.drain, 0));
-    process.on("message", (message: DrainMessage) => drain(message.drain, message.successors));
+    process.on("message", (message: DrainMessage | ClaimAnswer) => {
+      if ("claim" in message) claims.answered(message);
+      else drain(message.drain, message.successors);
+    });
+    process.on("disconnect", () => claims.leftAlone());
     process.on("disconnect", () => setTimeout(() => drain(options.drain, worker.composition.workers), orphaned));
   }
   const tell = () => {

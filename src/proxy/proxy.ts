@@ -7,6 +7,7 @@ import type { Logger, LogLevel } from "../base/log.ts";
 import type { AccessLogSettings } from "../model/listener-telemetry.ts";
 import type { Composition } from "../model/wire.ts";
 import type { AdminSocket } from "./admin/listen.ts";
+import { type Predecessors, predecessorsAt } from "./admin/predecessor.ts";
 import { serveAdmin } from "./admin/server.ts";
 import { Configuration } from "./configuration.ts";
 import { ControlConnection } from "./control.ts";
@@ -14,6 +15,7 @@ import { Deadlines } from "./deadlines.ts";
 import { FilterRuntime } from "./filters/runtime.ts";
 import { limitsFile } from "./filters/shared-table.ts";
 import { BucketSets } from "./filters/token-bucket.ts";
+import { AddressClaims, type Claims } from "./listener/claims.ts";
 import { Listeners } from "./listener/listeners.ts";
 import { PortGroups } from "./listener/port-groups.ts";
 import { Overload } from "./overload.ts";
@@ -88,9 +90,17 @@ export class ProxyProcess {
   readonly #state: StateFile | undefined;
   #control: ControlConnection | undefined;
   #admin: AdminSocket | undefined;
+  #predecessors: Predecessors | undefined;
   #drained: Promise<void> | undefined;
 
-  constructor(options: ProxyOptions, clock: Clock, log: Logger, logLevel: CurrentLogLevel = { current: "info" }) {
+  /** `claims`: of a worker; otherwise the process claims its addresses for itself. */
+  constructor(
+    options: ProxyOptions,
+    clock: Clock,
+    log: Logger,
+    logLevel: CurrentLogLevel = { current: "info" },
+    claims?: Claims,
+  ) {
     this.options = options;
     this.logLevel = logLevel;
     this.#log = log;
@@ -127,7 +137,8 @@ export class ProxyProcess {
       connections,
       overload: new Overload(limits, connections, clock, log.child("overload")),
     };
-    this.listeners = new Listeners(this.runtime);
+    const handsOver = () => this.#predecessors?.present === true || this.#admin?.isOwn() === false;
+    this.listeners = new Listeners(this.runtime, claims ?? new AddressClaims(handsOver).alone());
     this.configuration = new Configuration(this.runtime, this.listeners, options.scopes);
     const ports = () => new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port));
     this.#ports = new PortGroups(ports, clock, log);
@@ -147,6 +158,7 @@ export class ProxyProcess {
    */
   async start(ended: () => void, handedOver: () => void): Promise<void> {
     const { worker } = this.options;
+    if (worker === undefined) this.#predecessors = await predecessorsAt(this.options.admin);
     // The fellows of a worker that is asked by itself stay, and it will be started anew.
     const alone = worker === undefined ? undefined : 0;
     this.#admin = serveAdmin(this, (deadline, successors = alone) => void this.drain(deadline, successors).then(ended));

@@ -10,8 +10,11 @@ import type { Clock } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { serveCombinedAdmin } from "./admin/combined-server.ts";
+import { predecessorsAt } from "./admin/predecessor.ts";
 import { type Arguments, workerAdmin } from "./arguments.ts";
 import { limitsFile } from "./filters/shared-table.ts";
+import { AddressClaims } from "./listener/claims.ts";
+import { answerClaim } from "./listener/worker-claims.ts";
 
 /** To a worker: finish within `deadline` milliseconds; see {@link ProxyProcess.drain}. */
 export interface DrainMessage {
@@ -45,6 +48,9 @@ export async function runWorkers(
   const workers: readonly Worker[] = Array.from({ length: options.workers }, (_, index) => ({
     ...{ number: index + 1, admin: workerAdmin(options.admin, index + 1), process: undefined, failures: 0 },
   }));
+  // They share their addresses, which are asked for once, here.
+  const predecessors = await predecessorsAt(options.admin);
+  const claims = new AddressClaims(() => predecessors.present || !server.isOwn());
   let ending = false;
   const done = Promise.withResolvers<void>();
   const end = () => {
@@ -55,13 +61,16 @@ export async function runWorkers(
     const began = clock.now();
     const child = Bun.spawn([...program, ...args, ...shareOf(one, options)], {
       ...{ stdin: "ignore", stdout: "inherit", stderr: "inherit" },
-      ipc(message) {
+      ipc(message, worker) {
         if (message === handedOver) end();
+        const answer = answerClaim(claims, one.number, message);
+        if (answer && one.process === worker) worker.send(answer);
       },
     });
     one.process = child;
     void child.exited.then(() => {
       one.process = undefined;
+      claims.gone(one.number);
       if (ending) {
         end();
         return;

@@ -839,6 +839,39 @@ test("why an address cannot be had is said with its remedy, whatever the listene
     );
 }, 20_000);
 
+test("an address goes from one listener to another of another name or kind in one update, also while it has connections", async () => {
+  const secret = makeSecret(folder, "own", "own.example");
+  const serving = { when: plain, serve: tcp(forwardTo("a")) };
+  const secured = { when: { kind: "tls" }, serve: routes, tls: { certificates: [secret.name], alpn: [] } } as const;
+  await put({
+    secrets: [secret],
+    backends: [backend("a", { protocol: "tcp" })],
+    endpoints: [endpoints("a", await serve((socket) => void socket.pipe(socket)))],
+  });
+  const kinds: readonly Listener[] = [
+    listener(serving),
+    listener(serving, secured),
+    listener(serving),
+    { ...listener(serving), transport: "udp" },
+    { ...listener(serving), transport: "udp" },
+  ];
+  const held: net.Socket[] = [];
+  let before: string | undefined;
+  for (const [at, kind] of kinds.entries()) {
+    const name = `port-${at}`;
+    const remove = before === undefined ? {} : { listeners: [before] };
+    expect(await proxy.control.update({ listeners: [{ ...kind, name }] }, remove)).toEqual([]);
+    before = name;
+    if (kind.transport === "udp") continue;
+    const socket = connect();
+    held.push(socket);
+    const echoed = new Promise<string>((resolve) => socket.once("data", (bytes) => resolve(String(bytes))));
+    socket.write(name);
+    expect(await echoed).toBe(name);
+  }
+  for (const socket of held) socket.destroy();
+});
+
 test("connections that come and go in every way leave nothing behind", async () => {
   let ways = 0;
   const server = await serve((socket) => {

@@ -282,6 +282,62 @@ endpoints: [{ address: 127.0.0.1, port: ${(server.address() as net.AddressInfo).
     }
   }, 60_000);
 
+  test("has its ports for itself: another proxy of the same user is refused them, whatever the workers of either", async () => {
+    const udp = `---
+kind: Listener
+name: datagrams
+transport: udp
+port: ${port}
+chains: [{ serve: { tcp: [{ target: { backend: none } }] } }]
+---
+kind: Backend
+name: none
+protocol: tcp
+---
+kind: Endpoints
+backend: none
+endpoints: []
+`;
+    const start = (name: string, text: string, workers: number) => {
+      writeFileSync(join(folder, `${name}.yaml`), text);
+      return new Running([
+        "run",
+        "-f",
+        `${name}.yaml`,
+        "--name",
+        `fl-t-${name}-${process.pid}`,
+        "--workers",
+        `${workers}`,
+      ]);
+    };
+    for (const [name, workers] of [
+      ["alone", 1],
+      ["both", 2],
+    ] as const) {
+      const one = start(name, answering("one", udp), workers);
+      await one.says("ready: ");
+      const web = start(`${name}-web`, answering("two"), workers);
+      const datagrams = start(`${name}-udp`, udp, 3 - workers);
+      await Promise.all([
+        web.says(`Listener web: 127.0.0.1:${port} is in use by another process`),
+        datagrams.says(`Listener datagrams: 127.0.0.1:${port} is in use by another process`),
+      ]);
+      expect(await Promise.all([web.process.exited, datagrams.process.exited])).toEqual([1, 1]);
+      expect(new Set(await Promise.all(Array.from({ length: 16 }, get)))).toEqual(new Set(["one"]));
+      // One that comes later: what is served stays.
+      const other = freePort();
+      const free = start(`${name}-free`, answering("three").replace(String(port), String(other)), workers);
+      await free.says("ready: ");
+      writeFileSync(join(folder, `${name}-free.yaml`), answering("three"));
+      await free.says(`127.0.0.1:${port} is in use by another process`);
+      expect(await (await fetch(`http://127.0.0.1:${other}/`)).text()).toBe("three");
+      for (const running of [one, free]) {
+        running.process.kill("SIGTERM");
+        expect(await running.process.exited).toBe(0);
+      }
+    }
+  }, 60_000);
+
   test("reads standard input, only checks with --check, and explains by the same files", async () => {
     writeFileSync(file, answering("one"));
     const check = new Running(["run", "-f", file, "--check"]);

@@ -11,6 +11,8 @@ export type AdminHandlers = Readonly<Record<string, (url: URL, request: Request)
 export class Unavailable extends Error {}
 
 export interface AdminSocket {
+  /** Whether the name is still this process's, and not its successor's. */
+  isOwn(): boolean;
   /** Returns whether the name was still this process's, and not its successor's. */
   stop(): boolean;
 }
@@ -46,10 +48,12 @@ export function listenAdmin(path: string, handlers: AdminHandlers, help: string)
   linkSync(beside, `${beside}.new`);
   renameSync(`${beside}.new`, path);
   rmSync(beside, { force: true });
+  const isOwn = () => statSync(path, { throwIfNoEntry: false })?.ino === ino;
   return {
+    isOwn,
     stop() {
       void server.stop(true);
-      const owned = statSync(path, { throwIfNoEntry: false })?.ino === ino;
+      const owned = isOwn();
       if (owned) rmSync(path, { force: true });
       return owned;
     },

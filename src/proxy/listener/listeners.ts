@@ -13,6 +13,7 @@ import { ServedUdp, type Way } from "../udp/served.ts";
 import { listenTaken } from "../udp/taken.ts";
 import { checkOriginalSource } from "../upstream/original-source.ts";
 import { compileCondition } from "./chains.ts";
+import type { Claims } from "./claims.ts";
 import { misdirection } from "./misdirected.ts";
 import { checkOriginalDestination, type Destination } from "./original-destination.ts";
 import { type Accepting, listenPlain } from "./plain.ts";
@@ -51,12 +52,14 @@ interface Open {
 export class Listeners {
   readonly tlsCounts: TlsCounts = { handshakes: 0, failures: 0, unknownNames: 0 };
   readonly #runtime: ProxyRuntime;
+  readonly #claims: Claims;
   readonly #open = new Map<ListenerName, Open>();
   /** Chains that no listener has any more, until their last connection is gone. */
   readonly #leaving = new Set<Kept>();
 
-  constructor(runtime: ProxyRuntime) {
+  constructor(runtime: ProxyRuntime, claims: Claims) {
     this.#runtime = runtime;
+    this.#claims = claims;
   }
 
   names(): string[] {
@@ -100,7 +103,13 @@ export class Listeners {
       accepting: undefined,
     };
     this.#setChains(open, resolved);
-    open.accepting = await this.#listen(listener, open);
+    await this.#claims.take(listener);
+    try {
+      open.accepting = await this.#listen(listener, open);
+    } catch (error) {
+      this.#claims.release(listener);
+      throw error;
+    }
     if (before) this.remove(listener.name);
     this.#open.set(listener.name, open);
   }
@@ -197,6 +206,7 @@ export class Listeners {
     this.#open.delete(name);
     this.#runtime.telemetry.forget(name);
     open.accepting?.close();
+    this.#claims.release(open.resolved.listener);
     open.reception.close();
     for (const { served } of open.chains) this.#leave(served);
   }
