@@ -1,8 +1,8 @@
-// What is told of requests that go wrong: the access log's response flags, each of a real request, and the same in the counters.
-// Over loopback, no privileges.
+// What is told of requests that go wrong: the access log's response flags, each of a real request, and the same in the counters. A log
+// that is sampled, or put aside; traces in B3's several headers; more connections than there may be. Over loopback, no privileges.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { Filter, Rule } from "../../src/model/model.ts";
 import type { Retry } from "../../src/model/upstream-policies.ts";
@@ -10,6 +10,7 @@ import { ErrorCode } from "../../src/proxy/http2/frame.ts";
 import {
   backend,
   endpoints,
+  forwardAll,
   forwardTo,
   freePort,
   from,
@@ -32,6 +33,8 @@ const listener = { ...plainListener(port), accessLog: { path: log, format: { tex
 const ends: (() => unknown)[] = [];
 /** Requests for /held that came, and how they are let go. */
 let held = 0;
+/** Fields of the last request that came to /ok. */
+let fields: Record<string, string> = {};
 let letGo = () => {};
 const gone = new Promise<void>((resolve) => {
   letGo = resolve;
@@ -98,8 +101,9 @@ beforeAll(async () => {
     port: 0,
     hostname: "127.0.0.1",
     idleTimeout: 0,
-    async fetch({ url }) {
+    async fetch({ url, headers }) {
       const { pathname } = new URL(url);
+      if (pathname === "/ok") fields = Object.fromEntries(headers);
       if (pathname === "/no") return new Response("no", { status: 403 });
       if (pathname === "/urx" || pathname === "/uo") return new Response("failing", { status: 503 });
       if (pathname === "/held") {
@@ -311,3 +315,109 @@ describe("what went wrong on its way", () => {
     });
   }, 20_000);
 });
+
+describe("a log", () => {
+  test("that was put aside goes on in a new file when it is asked to", async () => {
+    const before = readFileSync(log, "latin1");
+    renameSync(log, `${log}.1`);
+    await (await ask("/ok")).text();
+    const reopened = await fetch("http://proxy/reopen-logs", { unix: proxy.admin, method: "POST" });
+    expect(reopened.status).toBe(200);
+    expect(existsSync(log)).toBe(true);
+    await ask("/nr");
+    seen = 0;
+    expect((await lines(1)).map(told)).toEqual(["/nr HTTP/1.1 404 NR no_route"]);
+    // What was told before that is in the old one.
+    expect(readFileSync(`${log}.1`, "latin1")).toBe(
+      `${before}${before.split("\n").find((line) => line.startsWith("GET /ok HTTP/1.1 200"))}\n`,
+    );
+  }, 20_000);
+
+  test("that is sampled has about that share of the requests", async () => {
+    const sampled = join(proxy.folder, "sampled.log");
+    const at = freePort();
+    const accessLog = {
+      path: sampled,
+      format: { json: { path: "%REQ(:PATH)%", status: "%RESPONSE_CODE%" } },
+      sample: 0.5,
+    };
+    const more = { ...plainListener(at, { name: "sampled" }), accessLog };
+    expect(await proxy.control.update({ listeners: [more] })).toEqual([]);
+    const count = 400;
+    for (let index = 0; index < count; index++)
+      await (await fetch(`http://127.0.0.1:${at}/ok`, { headers: { host: "a.example" } })).text();
+    await fetch("http://proxy/reopen-logs", { unix: proxy.admin, method: "POST" });
+    const written = readFileSync(sampled, "utf8").trimEnd().split("\n");
+    expect(written[0]).toBe('{"path":"/ok","status":200}');
+    expect(new Set(written).size).toBe(1);
+    // Six standard deviations of what chance does.
+    expect(Math.abs(written.length - count / 2)).toBeLessThanOrEqual(60);
+  }, 20_000);
+});
+
+test("a trace in B3's several headers is passed on in them, with another span", async () => {
+  const at = freePort();
+  const tracing = { backend: "one", service: "edge", sample: 0, formats: ["b3multi"] };
+  expect(await proxy.control.update({ listeners: [{ ...plainListener(at, { name: "traced" }), tracing }] })).toEqual(
+    [],
+  );
+  const traced = async (headers: Record<string, string>) => {
+    await (await fetch(`http://127.0.0.1:${at}/ok`, { headers: { host: "a.example", ...headers } })).text();
+    return Object.fromEntries(Object.entries(fields).filter(([name]) => /b3|trace/.test(name)));
+  };
+  const trace = "463ac35c9f6413ad48485a3953bb6124";
+  const span = "a2fb4a1d1a96d312";
+  const came = {
+    "X-B3-TraceId": trace,
+    "X-B3-SpanId": span,
+    "X-B3-ParentSpanId": "0020000000000001",
+    "X-B3-Sampled": "1",
+  };
+  const passed = await traced(came);
+  expect(passed).toEqual({
+    ...{ "x-b3-traceid": trace, "x-b3-parentspanid": span, "x-b3-sampled": "1" },
+    "x-b3-spanid": expect.stringMatching(/^[0-9a-f]{16}$/),
+  });
+  expect(passed["x-b3-spanid"]).not.toBe(span);
+  const { b3, "x-b3-sampled": sampled } = await traced({ b3: "0" });
+  expect([b3, sampled]).toEqual([expect.stringMatching(/^[0-9a-f]{32}-[0-9a-f]{16}-0$/), "0"]);
+  expect(Object.keys(await traced({})).sort()).toEqual(["x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
+}, 20_000);
+
+test("connections above --max-connections are closed, health answers, and there is room when others are gone", async () => {
+  const small = new ProxyUnderTest();
+  const at = freePort();
+  const origin = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("ok") });
+  try {
+    await small.start("--max-connections", "5");
+    await forwardAll(small, at, origin.port!);
+    // The end may be there before the client knows that it is connected.
+    const connect = () => RawClient.connect(at).catch(() => undefined);
+    const clients = await Promise.all(Array.from({ length: 8 }, connect));
+    const refused = () => clients.filter((client) => client?.closed ?? true).length;
+    expect(
+      await eventually(
+        async () => refused(),
+        (count) => count === 3,
+      ),
+    ).toBe(3);
+    expect(await (await small.get("/healthz")).text()).toContain("ok");
+    const metrics = await (await small.get("/metrics")).text();
+    expect(metrics).toContain("\nfairlead_proxy_connections 5\n");
+    expect(metrics).toContain("\nfairlead_proxy_connections_refused_total 3\n");
+    // Those that were let in are served, others still are not.
+    const served = clients.find((client) => client?.closed === false)!;
+    served.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    expect(await served.read((all) => all.endsWith("\r\n\r\nok"))).toStartWith("HTTP/1.1 200");
+    const late = await connect();
+    late?.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    expect((await late?.read(() => false)) ?? "").toBe("");
+    for (const client of clients) client?.close();
+    const open = async () => /\nfairlead_proxy_connections (\d+)/.exec(await (await small.get("/metrics")).text())![1];
+    expect(await eventually(open, (count) => count === "0")).toBe("0");
+    expect((await fetch(`http://127.0.0.1:${at}/`)).status).toBe(200);
+  } finally {
+    await small.stop();
+    origin.stop(true);
+  }
+}, 20_000);
