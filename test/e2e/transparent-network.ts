@@ -64,6 +64,8 @@ export async function makeNetwork(folder: string): Promise<void> {
   for (const name of [client, middle, server]) {
     run(`ip netns add ${name}`);
     run(`ip -n ${name} link set lo up`);
+    // Neighbours of a client's address are asked for from a link-local one, which would not be there for the first two seconds.
+    for (const on of ["all", "default"]) run(`ip netns exec ${name} sysctl -qw net.ipv6.conf.${on}.accept_dad=0`);
   }
   const link = (a: string, b: string, names: readonly [string, string]) => {
     run(`ip link add ${a} netns ${names[0]} type veth peer name ${b} netns ${names[1]}`);
@@ -91,7 +93,7 @@ export async function makeNetwork(folder: string): Promise<void> {
     run(`ip -n ${middle} ${flag} rule add iif near fwmark 1 lookup ${here}`);
     run(`ip -n ${middle} ${flag} route add local default dev lo table ${here}`);
   }
-  // Connections that the proxy has marked stay its own, both ways; and nft's tproxy for IPv6, iptables' TPROXY for IPv4.
+  // Connections that the proxy has marked stay its own, both ways, and are not taken for a client's from the same port (zones); and nft's tproxy for IPv6, iptables' TPROXY for IPv4.
   const rules = join(folder, "rules");
   writeFileSync(
     rules,

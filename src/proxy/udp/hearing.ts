@@ -4,17 +4,33 @@
 
 import { FFIType, ptr } from "bun:ffi";
 import { openLibc } from "../../base/libc.ts";
+import { SOL_SOCKET } from "../../base/own-sockets.ts";
 import { socketAddress } from "../upstream/original-source.ts";
 
 const { i32, u32, ptr: pointer } = FFIType;
+const SO_REUSEADDR = 2;
 const anywhere: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
 
+function openCalls() {
+  return openLibc(
+    {
+      connect: { args: [i32, pointer, u32], returns: i32 },
+      setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 },
+    },
+    "a listener cannot be left",
+  );
+}
+
+let calls: ReturnType<typeof openCalls> | undefined;
+
 /**
- * The socket is bound to `address` and `port`; one that is bound to all addresses can only be read from then on. False when the kernel
- * refuses (a loopback interface that is down): it hears on.
+ * The socket is bound to `address` and `port`; one that is bound to all addresses can only be read from then on. Nobody is kept from
+ * the port by it any more. False when the kernel refuses (a loopback interface that is down): it hears on.
  */
 export function hearNoMore(fd: number, address: string, port: number): boolean {
-  const { connect } = openLibc({ connect: { args: [i32, pointer, u32], returns: i32 } }, "a listener cannot be left");
+  calls ??= openCalls();
+  const { connect, setsockopt } = calls;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ptr(new Uint32Array([1])), 4);
   const itself = socketAddress(anywhere[address] ?? address, port);
   return connect(fd, ptr(itself), itself.length) === 0;
 }

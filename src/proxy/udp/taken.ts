@@ -31,6 +31,8 @@ const batch = 128;
 /** Flows whose socket is being made, or that have one; and what waits for one. */
 const maxFlows = 8_192;
 const maxWaiting = 64;
+/** Milliseconds for what is in the queue of a flow's socket when the flow ends. */
+const unreadFor = 20;
 
 export type Take = (bytes: Buffer, client: Destination, way: Way) => void;
 
@@ -154,7 +156,11 @@ class TakenDatagrams implements Accepting {
         binaryType: "buffer",
         socket: {
           data: (_socket, more) =>
-            inTurn(() => void (flow.socket && this.#hand(more, client, destination, key, flow.socket))),
+            inTurn(() => {
+              if (!flow.socket) return;
+              if (this.#flows.get(key) === flow) this.#hand(more, client, destination, key, flow.socket);
+              else this.#came(Buffer.from(more), client, destination);
+            }),
           // A client that did not wait for its answer.
           error() {},
         },
@@ -193,8 +199,11 @@ class TakenDatagrams implements Accepting {
         }
       },
       gone: () => {
-        if (this.#flows.get(key)?.socket === socket) this.#flows.delete(key);
-        socket.close();
+        if (this.#flows.get(key)?.socket !== socket) return;
+        this.#flows.delete(key);
+        // What has come meanwhile begins another flow.
+        hearNoMore((socket as { fd?: number }).fd ?? -1, destination.address, destination.port);
+        setTimeout(() => socket.close(), unreadFor);
       },
     });
   }
