@@ -4,18 +4,24 @@
 import type { Filter } from "../../src/model/filters.ts";
 import type { Backend, Endpoints, HeaderChange, Match, RouteTable, Rule, StringMatch } from "../../src/model/model.ts";
 import type { OutlierDetection, Retry } from "../../src/model/upstream-policies.ts";
+import {
+  endpointPolicies,
+  hashPolicy,
+  type Json,
+  policyFilters,
+  seconds,
+  share,
+  switchedOn,
+  type,
+} from "./envoy-policies.ts";
 
-type Json = Record<string, unknown>;
-
-const type = (name: string): Json => ({ "@type": `type.googleapis.com/envoy.${name}` });
-const seconds = (milliseconds: number) => `${milliseconds / 1000}s`;
-const share = (perMillion: number) => ({ numerator: perMillion, denominator: "MILLION" });
-
+/** `accessLog`: a file and the line of a request; every answer is written there. */
 export function envoyFromModel(
   port: number,
   table: RouteTable,
   backends: readonly Backend[],
   endpoints: readonly Endpoints[],
+  accessLog?: { readonly path: string; readonly text: string },
 ): Json {
   const filter = (name: string, kind: string, more: Json = {}) => ({
     name: `envoy.filters.http.${name}`,
@@ -36,6 +42,7 @@ export function envoyFromModel(
                     ...type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
                     stat_prefix: "main",
                     use_remote_address: true,
+                    ...(accessLog && { access_log: [fileLog(accessLog)] }),
                     upgrade_configs: [{ upgrade_type: "CONNECT" }],
                     http_filters: [
                       filter("cors", "extensions.filters.http.cors.v3.Cors"),
@@ -43,7 +50,8 @@ export function envoyFromModel(
                       filter("local_ratelimit", "extensions.filters.http.local_ratelimit.v3.LocalRateLimit", {
                         stat_prefix: "limit",
                       }),
-                      filter("router", "extensions.filters.http.router.v3.Router", { suppress_envoy_headers: true }),
+                      ...policyFilters(table.hosts.flatMap(({ rules }) => rules)),
+                      filter("router", "extensions.filters.http.router.v3.Router"),
                     ],
                     route_config: {
                       virtual_hosts: table.hosts.map(({ names, rules }, index) => ({
@@ -65,6 +73,17 @@ export function envoyFromModel(
           endpoints.find(({ backend: name }) => name === backend.name),
         ),
       ),
+    },
+  };
+}
+
+function fileLog({ path, text }: { readonly path: string; readonly text: string }): Json {
+  return {
+    name: "file",
+    typed_config: {
+      ...type("extensions.access_loggers.file.v3.FileAccessLog"),
+      path,
+      log_format: { text_format_source: { inline_string: `${text}\n` } },
     },
   };
 }
@@ -121,7 +140,7 @@ function headerOptions(change: HeaderChange, direction: "request" | "response"):
 function route(rule: Rule): Json {
   let top: Json = { name: rule.name, match: matchOf(rule.match) };
   let action: Json = {};
-  const perFilter: Json = {};
+  const perFilter: Json = switchedOn(rule);
   for (const one of rule.filters) {
     if (one.kind === "requestHeaders") top = { ...top, ...headerOptions(one.change, "request") };
     else if (one.kind === "responseHeaders") top = { ...top, ...headerOptions(one.change, "response") };
@@ -131,10 +150,10 @@ function route(rule: Rule): Json {
         {
           cluster: one.backend,
           runtime_fraction: { default_value: share(one.perMillion) },
-          disable_shadow_host_suffix_append: true,
+          disable_shadow_host_suffix_append: one.hostSuffix === undefined,
         },
       ];
-    else Object.assign(perFilter, filterConfiguration(one));
+    else if (!(`${rule.name}.${one.kind}` in perFilter)) Object.assign(perFilter, filterConfiguration(one));
   }
   if (Object.keys(perFilter).length > 0) top["typed_per_filter_config"] = perFilter;
   const does = rule.action;
@@ -186,6 +205,7 @@ function route(rule: Rule): Json {
         max_stream_duration: { max_stream_duration: seconds(rule.timeouts.stream) },
       }),
       ...(rule.retry?.hedge && { hedge_policy: { hedge_on_per_try_timeout: true } }),
+      ...(rule.hash && { hash_policy: hashPolicy(rule.hash) }),
       ...(rule.retry && { retry_policy: retryPolicy(rule.retry, rule.timeouts?.perTry) }),
     },
   };
@@ -226,10 +246,12 @@ function filterConfiguration(one: Filter): Json {
           headers: one.when.map(({ name, match }) => ({ name, string_match: stringMatch(match as never) })),
         }),
         ...(one.delay && { delay: { fixed_delay: seconds(one.delay.time), percentage: share(one.delay.perMillion) } }),
-        ...(one.abort &&
-          "status" in one.abort && {
-            abort: { http_status: one.abort.status, percentage: share(one.abort.perMillion) },
-          }),
+        ...(one.abort && {
+          abort: {
+            ...("status" in one.abort ? { http_status: one.abort.status } : { grpc_status: one.abort.grpcStatus }),
+            percentage: share(one.abort.perMillion),
+          },
+        }),
       },
     };
   }
@@ -243,6 +265,9 @@ function filterConfiguration(one: Filter): Json {
         token_bucket: { max_tokens: one.burst, tokens_per_fill: one.requests, fill_interval: seconds(one.per) },
         filter_enabled: all,
         filter_enforced: all,
+        // Ours always is.
+        rate_limited_as_resource_exhausted: true,
+        ...(one.tell && { enable_x_ratelimit_headers: "DRAFT_VERSION_03" }),
       },
     };
   }
@@ -273,19 +298,7 @@ function cluster(backend: Backend, endpoints: Endpoints | undefined): Json {
     name: backend.name,
     type: "STATIC",
     connect_timeout: seconds(backend.connectTimeout),
-    lb_policy: "ROUND_ROBIN",
-    common_lb_config: { healthy_panic_threshold: { value: backend.panicPercent ?? 0 } },
-    load_assignment: {
-      cluster_name: backend.name,
-      endpoints: [
-        {
-          lb_endpoints: (endpoints?.endpoints ?? []).map(({ address, port, weight }) => ({
-            endpoint: { address: { socket_address: { address, port_value: port } } },
-            load_balancing_weight: weight,
-          })),
-        },
-      ],
-    },
+    ...endpointPolicies(backend, endpoints),
     ...(backend.outlierDetection && { outlier_detection: outlier(backend.outlierDetection) }),
   };
 }
