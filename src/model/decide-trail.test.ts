@@ -73,8 +73,9 @@ describe("the trail of a decision", () => {
         rule(7, { cookies: exact("c", "2") }, found),
         rule(8, { source: ["10.0.0.0/8"] }, found),
         rule(9, { not: [{ path: { kind: "segments", value: "/users" }, method: "GET" }] }, found),
-        rule(10, {}, found),
+        rule(10, { scheme: "https" }, found),
         rule(11, {}, found),
+        rule(12, {}, found),
       ]),
       get("/users?q=1", { headers: [["X-A", "1"]], source: "192.0.2.1" }),
     );
@@ -89,7 +90,8 @@ describe("the trail of a decision", () => {
       'spec.rules[7]: cookie c is absent, wanted "2"',
       "spec.rules[8]: source 192.0.2.1 is not in 10.0.0.0/8",
       "spec.rules[9]: excluded: path under /users, method GET",
-      "spec.rules[10]: takes every request",
+      "spec.rules[10]: scheme http is not https",
+      "spec.rules[11]: takes every request",
     ]);
   });
 

@@ -81,7 +81,7 @@ export function decide(model: Model, request: DecideRequest): Decision {
   switch (rule.action.kind) {
     case "redirect": {
       const location = redirectLocation(rule.action, {
-        scheme: request.tls ? "https" : "http",
+        scheme: schemeOf(request),
         authority,
         path: target.path,
         query: target.query,
@@ -109,7 +109,12 @@ export function decide(model: Model, request: DecideRequest): Decision {
 function partsOf(request: DecideRequest, authority: string): RequestParts {
   const { method, target, headers, source } = request;
   const { path, query } = asksForTunnel(request) ? { path: "", query: undefined } : parseTarget(target);
-  return { method, authority, path, query, headers, source };
+  return { method, scheme: schemeOf(request), authority, path, query, headers, source };
+}
+
+/** Of hops in front that are believed nothing is known here. */
+function schemeOf({ tls }: DecideRequest): "http" | "https" {
+  return tls ? "https" : "http";
 }
 
 /** A CONNECT to a place; one with a path (RFC 8441) is for a protocol. */

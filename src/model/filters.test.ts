@@ -168,6 +168,7 @@ test("address lists say why, and know mapped addresses", () => {
 describe("what decide says of filters", () => {
   const request = (more: Partial<RequestParts> = {}): RequestParts => ({
     method: "GET",
+    scheme: "http",
     authority: "a",
     path: "/p",
     query: undefined,

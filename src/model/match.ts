@@ -8,6 +8,7 @@ import { cookieHeader, cookieValue, headerValue, queryValue, stringMatches } fro
 /** A request as matches see it. */
 export interface RequestParts {
   readonly method: string;
+  readonly scheme: "http" | "https";
   /** What a match on the header `host` compares with. */
   readonly authority: string;
   readonly path: string;
@@ -23,6 +24,9 @@ export function matchProblem(match: Match, request: RequestParts): string | unde
   }
   if (match.method !== undefined && match.method !== request.method) {
     return `method ${request.method} is not ${match.method}`;
+  }
+  if (match.scheme !== undefined && match.scheme !== request.scheme) {
+    return `scheme ${request.scheme} is not ${match.scheme}`;
   }
   for (const wanted of match.headers ?? []) {
     const value = wanted.name === "host" ? request.authority : headerValue(request.headers, wanted.name);
@@ -90,6 +94,7 @@ export function describeMatch(match: Match): string {
     words.push(`path ${kinds[match.path.kind]}${match.path.value}`);
   }
   if (match.method !== undefined) words.push(`method ${match.method}`);
+  if (match.scheme !== undefined) words.push(`scheme ${match.scheme}`);
   const named = [
     ["header", match.headers] as const,
     ["query parameter", match.query] as const,

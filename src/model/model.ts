@@ -160,6 +160,8 @@ export interface Match {
   readonly from?: Provenance;
   readonly path?: PathMatch;
   readonly method?: string;
+  /** How the client's request came, to us or to a trusted hop in front. */
+  readonly scheme?: "http" | "https";
   readonly headers?: readonly ValueMatch[];
   readonly query?: readonly ValueMatch[];
   readonly cookies?: readonly ValueMatch[];

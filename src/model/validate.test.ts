@@ -51,6 +51,7 @@ describe("a rule", () => {
     expect(inMatch({ path: { kind: "prefix", value: "/a?b" } })[0]).toContain('has "?" in it');
     expect(inMatch({ path: { kind: "regex", value: "[" } })[0]).toContain("no RE2 expression");
     expect(inMatch({ method: "GET /" })).toEqual(['match.method: "GET /" is no method']);
+    expect(inMatch({ scheme: "HTTPS" as "https" })).toEqual(['match.scheme: "HTTPS" is none of http, https']);
     expect(inMatch({ headers: [{ name: "X-A", match: { kind: "present" } }] })[0]).toContain("lower case");
     expect(inMatch({ headers: [{ name: "a b", match: { kind: "present" } }] })[0]).toContain("no header name");
     expect(inMatch({ query: [{ name: "", match: { kind: "regex", value: ")" } }] })).toHaveLength(2);

@@ -257,6 +257,9 @@ function checkMatch(problems: Problems, field: string, match: Match, from: Prove
   if (match.method !== undefined && !token.test(match.method)) {
     problems.add(`${field}.method`, `"${match.method}" is no method`, at);
   }
+  if (match.scheme !== undefined && match.scheme !== "http" && match.scheme !== "https") {
+    problems.add(`${field}.scheme`, `${JSON.stringify(match.scheme)} is none of http, https`, at);
+  }
   match.headers?.forEach((value, i) => {
     const name = `${field}.headers[${i}]`;
     checkHeaderName(problems, `${name}.name`, value.name, value.from ?? at);

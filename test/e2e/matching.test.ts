@@ -150,6 +150,21 @@ describe("a rule takes a request", () => {
     asker.close();
   });
 
+  test("by its scheme, which is the connection's, or what a hop in front says that is believed", async () => {
+    await ruled({ safe: { scheme: "https" }, plain: { scheme: "http", path: { kind: "segments", value: "/open" } } });
+    const asker = await Asker.connect();
+    expect(await asker.ask("/open")).toBe("plain");
+    expect(await asker.ask("/")).toBe("404");
+    expect(await asker.ask("/", { fields: ["x-forwarded-proto: https"] })).toBe("safe");
+    // Of the next request on the connection nothing is said.
+    expect(await asker.ask("/")).toBe("404");
+    await proxy.control.update({ listeners: [plainListener(port)] });
+    const other = await Asker.connect();
+    expect(await other.ask("/open", { fields: ["x-forwarded-proto: https"] })).toBe("plain");
+    other.close();
+    asker.close();
+  });
+
   test("by its host as it came, port and all, which hosts of a table do not look at", async () => {
     await ruled({
       port: { headers: [{ name: "host", match: { kind: "exact", value: "a.example:8443" } }] },

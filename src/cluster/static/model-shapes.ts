@@ -149,6 +149,7 @@ const match: Shape<Match> = object<Match>({
   from,
   path: may(path),
   method: may(text),
+  scheme: may(oneOf("http", "https")),
   headers: may(list(valueMatch)),
   query: may(list(valueMatch)),
   cookies: may(list(valueMatch)),

@@ -74,6 +74,7 @@ const simpleMatch: fc.Arbitrary<Match> = fc.record(
   {
     path: arbitraryPathMatch,
     method: fc.constantFrom("GET", "POST", "get", "CONNECT", "TRACE"),
+    scheme: fc.constantFrom("http", "https"),
     headers: valueMatches("x-a", "x-b"),
     query: valueMatches("x", "y"),
     cookies: valueMatches("c"),
@@ -86,7 +87,7 @@ const simpleMatch: fc.Arbitrary<Match> = fc.record(
 export const arbitraryMatch: fc.Arbitrary<Match> = fc
   .record({
     match: simpleMatch,
-    keep: fc.array(fc.constantFrom("path", "path", "method", "headers", "query", "cookies", "source"), {
+    keep: fc.array(fc.constantFrom("path", "path", "method", "scheme", "headers", "query", "cookies", "source"), {
       maxLength: 3,
     }),
     not: fc.option(fc.array(simpleMatch, { minLength: 1, maxLength: 2 }), { freq: 5, nil: undefined }),

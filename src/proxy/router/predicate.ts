@@ -17,8 +17,9 @@ export type Predicate = (head: RequestHead) => boolean;
 /** All conditions of a match but, with `withPath` false, its path. Cheap ones first; none is an empty list. */
 export function compileMatch(match: Match, withPath: boolean): Predicate[] {
   const predicates: Predicate[] = [];
-  const { method, path } = match;
+  const { method, path, scheme } = match;
   if (method !== undefined) predicates.push((head) => head.method === method);
+  if (scheme !== undefined) predicates.push((head) => head.scheme === scheme);
   if (withPath && path) predicates.push(pathPredicate(path));
   for (const { name, match: wanted } of match.headers ?? []) {
     if (wanted.kind === "exact" && !wanted.ignoreCase && name !== "host") {
