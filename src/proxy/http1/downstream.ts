@@ -10,7 +10,7 @@ import type { Reason } from "../reason.ts";
 import type { ClientConnection, ClientServer } from "../server.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
 import { Framing, writeChunk, writeHead, writeHeadEnd, writeInterim, writeLastChunk, writeRefusal } from "./answer.ts";
-import { Chunk, ChunkedDecoder } from "./chunked.ts";
+import { Body, BodyReader, type BodyTaker, Unread } from "./body.ts";
 import { more } from "./fields.ts";
 import { Http1RequestHead, parseRequestHead } from "./request.ts";
 
@@ -21,21 +21,18 @@ const maxPipelined = 64 * 1024;
 
 const State = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4 } as const;
 
-export class Http1Downstream extends Outlet implements Downstream, ClientConnection {
+export class Http1Downstream extends Outlet implements Downstream, ClientConnection, BodyTaker {
   readonly head = new Http1RequestHead();
   readonly forwardingLines: ForwardingLines = { source: "", scheme: "", authority: "", lines: "" };
   began = 0;
   readonly #server: ClientServer;
   readonly #deadlines: Deadlines;
   #state: number = State.head;
-  /** Bytes that were read, and from where on they are not yet used. */
-  #input: Buffer | undefined;
-  #at = 0;
+  readonly #unread = new Unread();
+  readonly #body = new BodyReader();
   /** It has no other exchange meanwhile. */
   readonly crowded = false;
   #exchange: DownstreamEvents | undefined;
-  #remaining = 0;
-  #chunked: ChunkedDecoder | undefined;
   /** The exchange holds the body; the socket is not read. */
   #held = false;
   #paused = false;
@@ -69,26 +66,10 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
 
   onData(bytes: Buffer): void {
     if (this.#state === State.linger) return;
-    if (this.#input === undefined) {
-      this.#input = bytes;
-      this.#at = 0;
-      this.#active = turn.now;
-    } else {
-      this.#input = Buffer.concat([this.#at > 0 ? this.#input.subarray(this.#at) : this.#input, bytes]);
-      this.#at = 0;
-    }
+    if (this.#unread.bytes === undefined) this.#active = turn.now;
+    this.#unread.add(bytes);
     this.#consume();
-    if (this.#state === State.waiting && this.#unused() > maxPipelined) this.#pause();
-  }
-
-  #unused(): number {
-    return this.#input === undefined ? 0 : this.#input.length - this.#at;
-  }
-
-  /** Everything before `at` is used. */
-  #use(at: number): void {
-    if (at < this.#input!.length) this.#at = at;
-    else this.#input = undefined;
+    if (this.#state === State.waiting && this.#unread.length > maxPipelined) this.#pause();
   }
 
   /** The client sends no more. A complete request still gets its answer, if that comes soon. */
@@ -145,7 +126,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
       this.#fail("request_slow");
       return;
     }
-    if (this.#input !== undefined) {
+    if (this.#unread.bytes !== undefined) {
       this.#refuse("request_slow");
       return;
     }
@@ -158,7 +139,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     const timeouts = this.#server.timeouts;
     if (this.#state === State.linger || (this.#halfClosed && this.#state !== State.tunnel)) return lingerMilliseconds;
     if (this.queued > 0) return timeouts.write;
-    if (this.#state === State.head) return this.#input === undefined ? timeouts.idle : timeouts.head;
+    if (this.#state === State.head) return this.#unread.bytes === undefined ? timeouts.idle : timeouts.head;
     if (this.#state === State.body && !this.#held) return timeouts.body;
     // While the answer is awaited, and in a tunnel, the exchange's own timeouts count.
     return Number.POSITIVE_INFINITY;
@@ -167,7 +148,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   /** Drain: an idle connection closes now, another one after its answer. */
   closeWhenIdle(): void {
     this.#closeAfter = true;
-    if (this.#state === State.head && this.#input === undefined && !this.closed) {
+    if (this.#state === State.head && this.#unread.bytes === undefined && !this.closed) {
       this.#state = State.linger;
       this.#active = turn.now;
       this.endAfterFlush();
@@ -181,14 +162,14 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     // Answers given at once come back in here through `end`; the loop below goes on with what follows.
     if (this.#consuming) return;
     this.#consuming = true;
-    while (this.#input !== undefined && !this.closed) {
+    while (this.#unread.bytes !== undefined && !this.closed) {
       if (this.#state === State.head) {
-        if (!this.#readHead(this.#input)) break;
-      } else if (this.#state === State.body && !this.#held) this.#readBody(this.#input);
+        if (!this.#readHead(this.#unread.bytes)) break;
+      } else if (this.#state === State.body && !this.#held) this.#readBody();
       else if (this.#state === State.tunnel && !this.#held) {
-        const bytes = this.#input;
-        this.#input = undefined;
-        if (!this.#exchange!.requestData(bytes, this.#at, bytes.length)) this.pauseBody();
+        const { bytes, at } = this.#unread;
+        this.#unread.drop();
+        if (!this.#exchange!.requestData(bytes!, at, bytes!.length)) this.pauseBody();
       } else break;
     }
     this.#consuming = false;
@@ -197,7 +178,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   /** False when more bytes are needed, or no more are wanted. */
   #readHead(bytes: Buffer): boolean {
     const head = this.head;
-    const after = parseRequestHead(bytes, this.#at, head);
+    const after = parseRequestHead(bytes, this.#unread.at, head);
     if (after === more) {
       if (this.wheel === undefined || this.due > this.#active + this.#server.timeouts.head) {
         this.#deadlines.arm(this, this.#server.timeouts.head);
@@ -212,7 +193,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
       return false;
     }
     this.#fresh = false;
-    this.#use(after);
+    this.#unread.use(after);
     this.began = turn.now;
     this.#answerChunked = false;
     // What follows a CONNECT is the tunnel's, or nobody's: never another request.
@@ -220,11 +201,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     if (head.length === 0) this.#state = State.waiting;
     else {
       this.#state = State.body;
-      this.#remaining = head.length;
-      if (head.length < 0) {
-        this.#chunked ??= new ChunkedDecoder();
-        this.#chunked.reset();
-      }
+      this.#body.begin(head.length);
       this.#deadlines.arm(this, this.#server.timeouts.body);
     }
     const exchange = this.#server.request(this, head);
@@ -238,52 +215,35 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
 
   /** The preface of HTTP/2 looks like a request of version 2.0, so that looking for it costs HTTP/1 nothing. */
   #becomesHttp2(bytes: Buffer): boolean {
-    if (!this.#fresh || this.#at !== 0 || bytes.latin1Slice(0, 16) !== "PRI * HTTP/2.0\r\n") return false;
+    if (!this.#fresh || this.#unread.at !== 0 || bytes.latin1Slice(0, 16) !== "PRI * HTTP/2.0\r\n") return false;
     if (!this.#server.turnedOut(this, bytes)) return false;
     // The socket is another's now.
     this.#left = true;
     this.discard();
-    this.#input = undefined;
+    this.#unread.drop();
     this.#deadlines.disarm(this);
     return true;
   }
 
-  #readBody(bytes: Buffer): void {
-    const exchange = this.#exchange!;
-    const start = this.#at;
-    if (this.#remaining > 0) {
-      const take = Math.min(this.#remaining, bytes.length - start);
-      this.#use(start + take);
-      this.#remaining -= take;
-      const goOn = exchange.requestData(bytes, start, start + take);
-      if (this.#exchange !== exchange) return;
-      if (this.#remaining === 0) this.#bodyRead(exchange);
-      else if (!goOn) this.pauseBody();
-      return;
-    }
-    const chunked = this.#chunked!;
-    let position = start;
-    for (;;) {
-      const event = chunked.next(bytes, position);
-      position = chunked.position;
-      if (event === Chunk.data) {
-        const goOn = exchange.requestData(bytes, chunked.start, chunked.stop);
-        if (this.#exchange !== exchange) return;
-        if (goOn) continue;
-        this.#use(position);
+  #readBody(): void {
+    switch (this.#body.read(this.#unread, this)) {
+      case Body.held:
         this.pauseBody();
-        return;
-      }
-      this.#use(position);
-      if (event === Chunk.malformed) this.#fail("bad_chunk");
-      else if (event === Chunk.end) this.#bodyRead(exchange, chunked.trailers);
-      return;
+        break;
+      case Body.whole:
+        this.#state = State.waiting;
+        this.#exchange!.requestEnd(this.#body.trailers);
+        break;
+      case Body.malformed:
+        this.#fail("bad_chunk");
     }
   }
 
-  #bodyRead(exchange: DownstreamEvents, trailers?: HeaderBlock): void {
-    this.#state = State.waiting;
-    exchange.requestEnd(trailers);
+  bodyPiece(bytes: Buffer, start: number, end: number): number {
+    const exchange = this.#exchange!;
+    const goOn = exchange.requestData(bytes, start, end);
+    if (this.#exchange !== exchange) return Body.gone;
+    return goOn ? Body.more : Body.held;
   }
 
   /** The body cannot be read to its end. */
@@ -338,18 +298,11 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     }
     this.#answerChunked = framing === Framing.chunked;
     if (framing === Framing.close) this.#closeAfter = true;
-    this.#skipBodyInHand();
+    // A body that was read from the socket already need not cost the connection when nobody wants it.
+    if (this.#state === State.body && this.#body.skip(this.#unread)) this.#state = State.waiting;
     // An answer before the end of the request's body: what else comes is read and thrown away for a moment, then we close.
     if (this.#state === State.body || this.#server.draining) this.#closeAfter = true;
     writeHeadEnd(this, this.#closeAfter, this.head.minor);
-  }
-
-  /** A body that was read from the socket already need not cost the connection when nobody wants it. */
-  #skipBodyInHand(): void {
-    if (this.#state !== State.body || this.#remaining <= 0 || this.#input === undefined) return;
-    if (this.#unused() < this.#remaining) return;
-    this.#use(this.#at + this.#remaining);
-    this.#state = State.waiting;
   }
 
   write(chunk: Buffer, start: number, end: number): boolean {
@@ -379,13 +332,13 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
     }
     this.#state = State.head;
     this.head.headers.release();
-    if (this.#input === undefined) {
+    if (this.#unread.bytes === undefined) {
       if (this.#paused) this.#resume();
       return;
     }
     this.#active = turn.now;
     this.#consume();
-    if (this.#paused && this.#unused() <= maxPipelined) this.#resume();
+    if (this.#paused && this.#unread.length <= maxPipelined) this.#resume();
   }
 
   abort(): void {
@@ -398,7 +351,7 @@ export class Http1Downstream extends Outlet implements Downstream, ClientConnect
   /** Closes so that the client can still read the answer: a reset for unread input would take it away (RFC 9112 §9.6). */
   #closeGently(tunnel: boolean): void {
     this.#state = State.linger;
-    this.#input = undefined;
+    this.#unread.drop();
     this.#resume();
     this.#active = turn.now;
     this.#deadlines.arm(this, tunnel ? this.#server.timeouts.write : lingerMilliseconds);

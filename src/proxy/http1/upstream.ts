@@ -6,7 +6,7 @@ import type { RequestHead, Upstream, UpstreamEvents } from "../exchange.ts";
 import type { HeaderBlock } from "../headers.ts";
 import type { Reason } from "../reason.ts";
 import { Outlet, turn, type Wire } from "../wire.ts";
-import { Chunk, ChunkedDecoder } from "./chunked.ts";
+import { Body, BodyReader, type BodyTaker, Unread } from "./body.ts";
 import { more } from "./fields.ts";
 import { hopByHop, keyFor, writeRequest } from "./request-out.ts";
 import { Http1ResponseHead, parseResponseHead } from "./response.ts";
@@ -31,7 +31,7 @@ const State = { idle: 0, head: 1, body: 2, untilClose: 3, tunnel: 4, over: 5 } a
 /** 1xx answers that are passed on before one exchange is given up. */
 const maxInformational = 8;
 
-export class Http1Upstream extends Outlet implements Upstream {
+export class Http1Upstream extends Outlet implements Upstream, BodyTaker {
   /** Exchanges that it has served to their end. */
   served = 0;
   /** Of the pool: when it became idle. */
@@ -42,11 +42,8 @@ export class Http1Upstream extends Outlet implements Upstream {
   readonly #head = new Http1ResponseHead();
   #events: UpstreamEvents | undefined;
   #state: number = State.idle;
-  /** Bytes that were read, and from where on they are not yet used. */
-  #input: Buffer | undefined;
-  #at = 0;
-  #remaining = 0;
-  #chunked: ChunkedDecoder | undefined;
+  readonly #unread = new Unread();
+  readonly #body = new BodyReader();
   #requestChunked = false;
   #requestDone = true;
   #toHead = false;
@@ -153,7 +150,7 @@ export class Http1Upstream extends Outlet implements Upstream {
     if (!this.#held || this.closed) return;
     this.#held = false;
     this.#active = turn.now;
-    const waited = this.#input !== undefined;
+    const waited = this.#unread.bytes !== undefined;
     this.#consume();
     if (this.#held || this.closed) return;
     if (waited && this.#backendEnded) this.#afterLast();
@@ -175,15 +172,14 @@ export class Http1Upstream extends Outlet implements Upstream {
       return;
     }
     this.#received = true;
-    this.#input = this.#input === undefined ? bytes : Buffer.concat([this.#input.subarray(this.#at), bytes]);
-    this.#at = 0;
+    this.#unread.add(bytes);
     this.#consume();
   }
 
   /** The backend sends no more. What came and is held back is passed on first. */
   onEnd(): void {
     this.#backendEnded = true;
-    if (this.#input === undefined || !this.#held) this.#afterLast();
+    if (this.#unread.bytes === undefined || !this.#held) this.#afterLast();
   }
 
   /** In a tunnel the backend is told what the client still says, until that ends, too; else there is nothing more for it. */
@@ -227,23 +223,23 @@ export class Http1Upstream extends Outlet implements Upstream {
   }
 
   #consume(): void {
-    while (this.#input !== undefined && !this.#held && !this.closed) {
-      const bytes = this.#input;
+    while (this.#unread.bytes !== undefined && !this.#held && !this.closed) {
+      const { bytes, at } = this.#unread;
       switch (this.#state) {
         case State.head:
           if (!this.#readHead(bytes)) return;
           break;
         case State.body:
-          this.#readBody(bytes);
+          this.#readBody();
           break;
         case State.untilClose:
         case State.tunnel:
-          this.#input = undefined;
-          if (!this.#events!.responseData(bytes, this.#at, bytes.length)) this.pauseBody();
+          this.#unread.drop();
+          if (!this.#events!.responseData(bytes, at, bytes.length)) this.pauseBody();
           break;
         default:
           // Bytes behind the end of the answer: the next one was not asked for (response splitting).
-          this.#input = undefined;
+          this.#unread.drop();
           this.#close(true);
           return;
       }
@@ -252,13 +248,13 @@ export class Http1Upstream extends Outlet implements Upstream {
 
   #readHead(bytes: Buffer): boolean {
     const head = this.#head;
-    const after = parseResponseHead(bytes, this.#at, this.#toHead, head);
+    const after = parseResponseHead(bytes, this.#unread.at, this.#toHead, head);
     if (after === more) return false;
     if (after < 0) {
       this.#fail("upstream_malformed");
       return false;
     }
-    this.#use(after);
+    this.#unread.use(after);
     const events = this.#events!;
     if (head.status < 200) {
       if (head.status === 101) {
@@ -291,11 +287,7 @@ export class Http1Upstream extends Outlet implements Upstream {
     if (head.untilClose) this.#state = State.untilClose;
     else if (head.chunked || head.length > 0) {
       this.#state = State.body;
-      this.#remaining = head.length;
-      if (head.chunked) {
-        this.#chunked ??= new ChunkedDecoder();
-        this.#chunked.reset();
-      }
+      this.#body.begin(head.chunked ? -1 : head.length);
     } else this.#state = State.over;
     events.responded(head);
     // The exchange may have been given up meanwhile.
@@ -310,41 +302,24 @@ export class Http1Upstream extends Outlet implements Upstream {
     return key === undefined || headers.get("sec-websocket-accept") === acceptOf(key);
   }
 
-  #readBody(bytes: Buffer): void {
-    const events = this.#events!;
-    const start = this.#at;
-    if (this.#remaining > 0) {
-      const take = Math.min(this.#remaining, bytes.length - start);
-      this.#use(start + take);
-      this.#remaining -= take;
-      const goOn = events.responseData(bytes, start, start + take);
-      if (this.#events !== events) return;
-      if (this.#remaining === 0) this.#answered(undefined);
-      else if (!goOn) this.pauseBody();
-      return;
-    }
-    const chunked = this.#chunked!;
-    let position = start;
-    for (;;) {
-      const event = chunked.next(bytes, position);
-      position = chunked.position;
-      this.#use(position);
-      if (event === Chunk.data) {
-        const goOn = events.responseData(bytes, chunked.start, chunked.stop);
-        if (this.#events !== events) return;
-        if (goOn) continue;
+  #readBody(): void {
+    switch (this.#body.read(this.#unread, this)) {
+      case Body.held:
         this.pauseBody();
-      } else if (event === Chunk.malformed) this.#fail("upstream_malformed");
-      else if (event === Chunk.end) this.#answered(chunked.trailers);
-      return;
+        break;
+      case Body.whole:
+        this.#answered(this.#body.trailers);
+        break;
+      case Body.malformed:
+        this.#fail("upstream_malformed");
     }
   }
 
-  /** Everything before `at` is used. */
-  #use(at: number): void {
-    if (this.#input === undefined) return;
-    if (at < this.#input.length) this.#at = at;
-    else this.#input = undefined;
+  bodyPiece(bytes: Buffer, start: number, end: number): number {
+    const events = this.#events!;
+    const goOn = events.responseData(bytes, start, end);
+    if (this.#events !== events) return Body.gone;
+    return goOn ? Body.more : Body.held;
   }
 
   /** The whole answer has come. The connection is free when the whole request has gone, too. */
@@ -358,7 +333,7 @@ export class Http1Upstream extends Outlet implements Upstream {
 
   #finish(): void {
     this.#events = undefined;
-    if (!this.#head.keepAlive || this.#input !== undefined || this.#backendEnded || this.closed) {
+    if (!this.#head.keepAlive || this.#unread.bytes !== undefined || this.#backendEnded || this.closed) {
       this.#close(true);
       return;
     }
