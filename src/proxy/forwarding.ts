@@ -12,7 +12,7 @@ import type { HeaderBlock } from "./headers.ts";
 import { localAnswer, respondAnswer } from "./local-answer.ts";
 import { spendForward } from "./max-forwards.ts";
 import { keptBy } from "./persistence.ts";
-import type { Reason } from "./reason.ts";
+import { type Reason, reasons } from "./reason.ts";
 import { noBytes, Trying } from "./trying.ts";
 import { requestHash } from "./upstream/stickiness.ts";
 import { turn } from "./wire.ts";
@@ -168,11 +168,9 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
   requestFailed(reason: Reason): void {
     if (this.over) return;
     this.giveUp();
-    if (reason !== "client_closed") {
-      this.answer(reason);
-      return;
-    }
-    this.finish(reason);
+    // Some leave nobody to answer.
+    if (reasons[reason].status === 0) this.finish(reason);
+    else this.answer(reason);
   }
 
   downstreamDrained(): void {

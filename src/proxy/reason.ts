@@ -25,8 +25,10 @@ export const reasons = {
   // What the client sent.
   bad_request: row(400, "DPE", 13, "the request is malformed"),
   bad_host: row(400, "DPE", 13, "the Host header is missing, repeated or no host"),
+  bad_path: row(400, "DPE", 13, "the path leads above the root, or has a zero byte in it"),
   bad_framing: row(400, "DPE", 13, "Content-Length and Transfer-Encoding do not say where the request ends"),
   bad_chunk: row(400, "DPE", 13, "the chunked body is malformed"),
+  bad_stream: row(0, "DPE", 13, "the request's stream is malformed"),
   head_too_large: row(431, "DPE", 8, "the request's header is larger than 64 KiB or has more than 100 fields"),
   target_too_long: row(414, "DPE", 8, "the request target is longer than 16 KiB"),
   version_not_supported: row(505, "DPE", 12, "only HTTP/1.0 and HTTP/1.1 are spoken here"),

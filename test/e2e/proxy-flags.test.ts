@@ -6,7 +6,8 @@ import { existsSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { Filter, Rule } from "../../src/model/model.ts";
 import type { Retry } from "../../src/model/upstream-policies.ts";
-import { ErrorCode } from "../../src/proxy/http2/frame.ts";
+import { ErrorCode, FrameType } from "../../src/proxy/http2/frame.ts";
+import { frame } from "../../src/proxy/http2/peer.ts";
 import {
   backend,
   endpoints,
@@ -234,6 +235,23 @@ describe("what could not be read", () => {
       "- - HTTP/2 0 DPE bad_request - 127.0.0.1",
       "- - HTTP/2 414 DPE target_too_long - 127.0.0.1",
       "GET /ok HTTP/2 200 - via_upstream one 127.0.0.1",
+    ]);
+  }, 20_000);
+
+  test("over HTTP/2 behind a head that could be is a line of that request, and of no answer", async () => {
+    const client = await RawHttp2.connect(port);
+    const post = {
+      ":method": "POST",
+      ":scheme": "http",
+      ":authority": "a.example",
+      ":path": "/ut",
+      "content-length": "2",
+    };
+    client.send(client.headers(1, post, false), frame(FrameType.data, 0, 1, "more than two"));
+    await client.until(() => client.reset(1) === ErrorCode.protocolError);
+    client.close();
+    expect((await lines(1)).map((line) => line.split(" ").slice(0, 6).join(" "))).toEqual([
+      "POST /ut HTTP/2 0 DPE bad_stream",
     ]);
   }, 20_000);
 });

@@ -96,7 +96,7 @@ export class Http2DownstreamStream extends Http2Stream implements Downstream {
     const exchange = this.#exchange;
     this.#exchange = undefined;
     this.#over = true;
-    exchange?.requestFailed(byPeer ? "client_closed" : "bad_request");
+    exchange?.requestFailed(byPeer ? "client_closed" : "bad_stream");
     this.#release();
   }
 

@@ -330,7 +330,7 @@ describe("malformed requests are errors of their stream", () => {
       const { server, peer, send } = connect();
       send(peer.headers(1, { ...post, "content-length": "4" }, false), frame(FrameType.data, flags, 1, content));
       expect(peer.reset(1)).toBe(ErrorCode.protocolError);
-      expect(server.seen[0]!.failed).toBe("bad_request");
+      expect(server.seen[0]!.failed).toBe("bad_stream");
     }
   });
 
@@ -460,7 +460,7 @@ describe("flow control", () => {
     send(peer.headers(1, post, false));
     for (let sent = 0; sent <= streamWindow; sent += 16_384) send(frame(FrameType.data, 0, 1, Buffer.alloc(16_384)));
     expect(peer.reset(1)).toBe(ErrorCode.flowControlError);
-    expect(server.seen[0]!.failed).toBe("bad_request");
+    expect(server.seen[0]!.failed).toBe("bad_stream");
   });
 
   test("the connection's window opens again for content that nobody takes any more", () => {
