@@ -1,0 +1,165 @@
+// Scenarios of `side-by-side-policies.test.ts`: limits of a backend, checks, priorities, consistent hashing and sessions.
+
+import type { Rule } from "../../src/model/model.ts";
+import type { Difference } from "./beside.ts";
+import {
+  type Answer,
+  type Checked,
+  forward,
+  origins,
+  type Scenario,
+  type Side,
+  seen,
+  well,
+} from "./beside-scenario.ts";
+import { eventually } from "./stack.ts";
+
+/** Requests that the origin holds until one of the others is refused or all that can be seen are there. */
+const crowd = (sent: number, held: number) => async (side: Side) => {
+  const keys: string[] = [];
+  const all: Promise<Answer>[] = [];
+  for (let count = 0; count < sent; count++) {
+    keys.push(side.nextKey());
+    all.push(side.ask({ headers: { "x-hold": "1" } }));
+    // The others come when the first is there; that they wait cannot be seen from outside.
+    if (count === 0) await eventually(async () => seen.has(keys[0]!), Boolean);
+    else await Bun.sleep(100);
+  }
+  const atOnce = keys.filter((key) => seen.has(key)).length;
+  for (const key of keys) origins.one.release(key);
+  const answers = await Promise.all(all);
+  return { atOnce: atOnce === held, answers: answers.toSorted((a, b) => a.status - b.status) };
+};
+const crowds: readonly Scenario[] = [
+  { name: "a limit of requests", rules: [{ action: forward("few-requests") }], run: crowd(3, 2) },
+  { name: "a limit of requests that wait", rules: [{ action: forward("few-pending") }], run: crowd(3, 1) },
+  { name: "a limit of connections: others wait", rules: [{ action: forward("few-connections") }], run: crowd(3, 1) },
+];
+
+const served = (name: Checked) => (answer: Answer) => answer.body === `good ${name}`;
+const status = (code: number) => (answer: Answer) => answer.status === code;
+const health: readonly Scenario[] = [
+  {
+    name: "an endpoint whose check fails leaves, and comes back; without any there is a 503",
+    rules: [{ action: forward("alone") }],
+    async run(side) {
+      const results = [await side.until({}, served("a"))];
+      well.a = false;
+      results.push(await side.until({}, status(503)), await side.ask());
+      well.a = true;
+      results.push(await side.until({}, served("a")), await side.ask());
+      return results;
+    },
+  },
+  {
+    name: "the next priority serves while the first is ill",
+    rules: [{ action: forward("failover") }],
+    async run(side) {
+      const results = [await side.until({}, served("a"))];
+      well.a = false;
+      results.push(await side.until({}, served("b")), await side.ask(), await side.ask());
+      well.a = true;
+      results.push(await side.until({}, served("a")), await side.ask(), await side.ask());
+      return results;
+    },
+  },
+  {
+    name: "when too few are well, all are used",
+    rules: [
+      { match: { headers: [{ name: "x-alone", match: { kind: "present" } }] }, action: forward("alone") },
+      { action: forward("panicking") },
+    ],
+    async run(side) {
+      Object.assign(well, { a: false, b: false, c: false });
+      // What is checked beside them says when the checks have seen it; two more must have by then.
+      await side.until({ headers: { "x-alone": "1" } }, status(503));
+      await Bun.sleep(400);
+      const used = new Set<string>();
+      for (let count = 0; count < 8; count++) used.add((await side.ask()).body);
+      return [...used].sort();
+    },
+  },
+];
+
+const keys = Array.from({ length: 40 }, (_, index) => `key-${index}`);
+/** Which endpoint each key gets, when that is as wanted and stays. */
+async function placed(side: Side, holds: (all: readonly string[]) => boolean): Promise<readonly string[]> {
+  let before: readonly string[] = [];
+  const place = async () => {
+    const all: string[] = [];
+    for (const key of keys) all.push((await side.until({ headers: { "x-hash": key } }, () => true)).body);
+    return all;
+  };
+  const same = (all: readonly string[]) => {
+    const stays = all.every((one, index) => one === before[index]);
+    before = all;
+    return stays && holds(all);
+  };
+  return await eventually(place, same);
+}
+const hashing = (name: string, target: string): Scenario => ({
+  name,
+  rules: [{ action: forward(target), hash: [{ kind: "header", name: "x-hash" }] }],
+  async run(side) {
+    const before = await placed(side, (all) => new Set(all).size === 4);
+    well.b = false;
+    const without = await placed(side, (all) => !all.includes("good b"));
+    const moved = before.filter((one, index) => one !== "good b" && one !== without[index]).length;
+    well.b = true;
+    const after = await placed(side, (all) => all.includes("good b"));
+    return {
+      used: [...new Set(before)].sort(),
+      usedWithout: [...new Set(without)].sort(),
+      // Of some thirty; by the rest of a division it would be three in four.
+      fewMoved: moved <= 12,
+      asBefore: after.every((one, index) => one === before[index]),
+    };
+  },
+});
+const cookieOf = (answer: Answer) =>
+  /^set-cookie: ([^;]+)/.exec(answer.headers.find((one) => /^set-c/.test(one)) ?? "")?.[1];
+const keeping: Difference = {
+  why: "the value of a cookie is opaque, and it is not sent with requests that other sites make (SameSite=Lax; Envoy says nothing of sites)",
+  ours: [
+    [
+      /(set-cookie: [a-z]+)=[^;]+; Path=\/; Max-Age=100; HttpOnly; SameSite=Lax/g,
+      "$1=X; Max-Age=100; Path=/; HttpOnly",
+    ],
+  ],
+  envoys: [[/(set-cookie: [a-z]+)=[^;]+/g, "$1=X"]],
+};
+const kept = (name: string, target: string, more: Partial<Rule>): Scenario => ({
+  name,
+  rules: [{ action: forward(target), ...more }],
+  async run(side) {
+    const bodyless = ({ status, headers }: Answer) => ({ status, headers });
+    await side.until({}, (answer) => answer.status === 200);
+    const first = await side.ask();
+    const cookie = { headers: { cookie: cookieOf(first) ?? "" } };
+    const same: boolean[] = [];
+    for (let count = 0; count < 6; count++) same.push((await side.ask(cookie)).body === first.body);
+    const results: unknown[] = [bodyless(first), same, bodyless(await side.ask(cookie))];
+    const name = first.body.slice(5) as Checked;
+    well[name] = false;
+    const next = await side.until(cookie, ({ body }) => body !== first.body);
+    results.push(bodyless(next), next.body !== first.body);
+    well[name] = true;
+    results.push((await side.until(cookie, ({ body }) => body === first.body)).body === first.body);
+    return results;
+  },
+  differs: keeping,
+});
+const sticky = (more: object): Partial<Rule> => ({
+  persistence: { carrier: { kind: "cookie", name: "keep", path: "/", ttl: 100 }, keeps: "endpoint", ...more },
+});
+const choices: readonly Scenario[] = [
+  hashing("a ring: the same key, the same endpoint", "ring"),
+  hashing("Maglev: the same key, the same endpoint", "maglev"),
+  kept("a cookie keeps a client with its endpoint while it is well", "kept", sticky({})),
+  kept("a cookie keeps a client with its endpoint, or with none", "kept-strictly", sticky({ fallback: false })),
+  kept("a cookie is made to be hashed", "hashed", {
+    hash: [{ kind: "cookie", name: "keep", path: "/", ttl: 100 }],
+  }),
+];
+
+export const ofEndpoints: readonly Scenario[] = [...crowds, ...health, ...choices];
