@@ -231,7 +231,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
     // As workers are, and as processes are while one takes over (docs/decisions/0011).
     const fellow = new ProxyUnderTest();
     try {
-      await fellow.start();
+      await fellow.start("--admin", proxy.admin);
       expect(await fellow.control.update(resources(...what))).toEqual([]);
       const resumed = await count();
       expect(resumed).toBeGreaterThan(0);
