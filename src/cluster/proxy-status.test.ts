@@ -7,7 +7,7 @@ const composition = { name: "gateway.x", pid: 10, workers: 2, admin: "/run/x.soc
 function state(proxy: string, pid: number, more: Partial<ProxyState> = {}): ProxyState {
   const type = { count: 2, state: "synced" } as const;
   return {
-    ...{ proxy, pid, program: "1.0", admin: `/run/${pid}`, composition: undefined, scopes: ["gateway"] },
+    ...{ proxy, pid, program: "1.0", admin: `/run/${pid}`, composition: undefined, sockets: 1, scopes: ["gateway"] },
     ...{ connected: true, since: pid, versionSent: 3, versionApplied: 3, rejected: [] },
     types: { secrets: type, backends: type, endpoints: type, routeTables: type, listeners: type },
     ...more,

@@ -11,6 +11,7 @@ import { messageOf, UserError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Distribution, ProxyState } from "../distribution/distribution.ts";
 import type { ProxyServer } from "../distribution/proxy-server.ts";
+import { socketsEach } from "../model/hand-over.ts";
 import { type ChildSpec, Supervisor } from "../node/supervisor.ts";
 import type { PendingUpgrade } from "./control-api.ts";
 import { programFingerprint } from "./program.ts";
@@ -54,6 +55,7 @@ export function startStackProxy(options: StackProxyOptions): StackProxy {
   const name = `gateway.${settings.name}`;
   const current = programFingerprint();
   let workers = settings.proxyWorkers ?? 1;
+  let sockets = 1;
   let pending: PendingUpgrade | undefined;
   let disposed = false;
   const child: ChildSpec = {
@@ -64,6 +66,7 @@ export function startStackProxy(options: StackProxyOptions): StackProxy {
         // Of the first node, whose network it is in.
         ...(settings.zones?.[0] === undefined ? [] : ["--zone", settings.zones[0]]),
         ...["--admin", join(paths.runtime, "proxy-admin.sock"), "--program", current, "--workers", String(workers)],
+        ...["--sockets", String(sockets)],
         ...["--state", join(paths.directory, "proxy-state.json"), "--drain", String(drainAtEnd)],
       ];
     },
@@ -97,8 +100,10 @@ export function startStackProxy(options: StackProxyOptions): StackProxy {
   const handOver = async (asked: number) => {
     const old = supervisor.state().pid;
     if (old === undefined) throw new UserError("the proxy is being started anew already");
-    const former = workers;
+    const former = { workers, sockets };
+    const leaving = connectedOf(old).reduce((sum, state) => sum + state.sockets, 0);
     workers = asked;
+    sockets = socketsEach(leaving, workers);
     const served = Promise.withResolvers<void>();
     const gone = supervisor.replace(
       async () => {
@@ -109,12 +114,13 @@ export function startStackProxy(options: StackProxyOptions): StackProxy {
         deadline: startDeadline,
         patience: drainAtHandOver + 2_000,
         keep: true,
-        end: (pid) => proxies.drain(drainAtHandOver, { proxy: name, pid }, workers) > 0,
+        end: (pid) => proxies.drain(drainAtHandOver, { proxy: name, pid }, workers * sockets) > 0,
       },
     );
     const kept = await Promise.race([served.promise.then(() => false), gone.then((replaced) => !replaced)]);
     if (kept) {
-      workers = former;
+      workers = former.workers;
+      sockets = former.sockets;
       throw new UserError("the new proxy process did not begin to serve; the one before goes on", {
         remedy: `See why with: fairlead logs proxy --name ${settings.name}`,
       });

@@ -29,6 +29,8 @@ export interface ProxyState {
   readonly admin: string | undefined;
   /** What it is a worker of. */
   readonly composition: Composition | undefined;
+  /** By how many it listens on each port of TCP. */
+  readonly sockets: number;
   readonly scopes: readonly ScopeName[];
   readonly connected: boolean;
   /** Since when it is connected, or not; milliseconds since the epoch. */
@@ -311,6 +313,7 @@ function proxyState(subscriber: Subscriber, connected: boolean, since: number): 
     program: state.program,
     admin: state.admin,
     composition: state.composition,
+    sockets: state.sockets,
     scopes: state.scopes,
     connected,
     since,

@@ -22,6 +22,7 @@ export function parseFromProxy(message: unknown): FromProxy {
       ...(fields["program"] === undefined ? {} : { program: text(fields["program"], "hello.program") }),
       ...(fields["admin"] === undefined ? {} : { admin: text(fields["admin"], "hello.admin") }),
       ...(fields["composition"] === undefined ? {} : { composition: composition(fields["composition"]) }),
+      ...(fields["sockets"] === undefined ? {} : { sockets: whole(fields["sockets"], "hello.sockets") }),
       have,
     };
   }

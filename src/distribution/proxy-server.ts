@@ -28,7 +28,7 @@ export interface ProxyServerOptions {
 export interface ProxyServer extends Disposable {
   /**
    * Asks proxies to finish within `deadline` milliseconds and exit: all, or those of a name, or of a process, workers by the name and
-   * the first process of what they belong to. `successors`: so many processes listen on the same ports and go on.
+   * the first process of what they belong to. `successors`: others listen on each of the same ports by so many sockets, and go on.
    * Returns how many were asked.
    */
   drain(deadline: number, which?: { readonly proxy?: string; readonly pid?: number }, successors?: number): number;

@@ -37,6 +37,8 @@ export interface SubscriptionOptions {
   readonly program?: string | undefined;
   readonly admin?: string | undefined;
   readonly composition?: Composition | undefined;
+  /** By how many it listens on each port. */
+  readonly sockets?: number | undefined;
   readonly scopes: readonly ScopeName[];
   /** The types it takes; all unless given. */
   readonly types?: readonly ResourceType[];
@@ -79,6 +81,7 @@ export class SubscriptionState {
   readonly program: string | undefined;
   readonly admin: string | undefined;
   readonly composition: Composition | undefined;
+  readonly sockets: number;
   readonly scopes: readonly ScopeName[];
   readonly types: readonly ResourceType[];
   readonly #sets: ResourceSets;
@@ -101,6 +104,7 @@ export class SubscriptionState {
     this.program = options.program;
     this.admin = options.admin;
     this.composition = options.composition;
+    this.sockets = options.sockets ?? 1;
     this.scopes = options.scopes;
     this.types = options.types ?? resourceTypes;
     for (const type of this.types) {

@@ -37,8 +37,8 @@ export type ToProxy =
    */
   | { readonly type: "ahead"; readonly upsert?: Upserts; readonly rules?: readonly Rule[] }
   /**
-   * Stop accepting, finish what is in flight within `deadline` milliseconds, exit. `successors`: how many processes listen on the
-   * same ports and go on.
+   * Stop accepting, finish what is in flight within `deadline` milliseconds, exit. `successors`: by how many sockets others
+   * listen on each of the same ports and go on.
    */
   | { readonly type: "drain"; readonly deadline: number; readonly successors?: number };
 
@@ -55,6 +55,8 @@ export type FromProxy =
       readonly admin?: string;
       /** What it is a worker of. */
       readonly composition?: Composition;
+      /** By how many it listens on each port of TCP; absent: 1. */
+      readonly sockets?: number;
       /** Fingerprints (see `fingerprint.ts`) of the resources in force, by type and name: what a restart must not send again. */
       readonly have: { readonly [T in ResourceType]?: Readonly<Record<string, string>> };
     }

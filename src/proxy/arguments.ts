@@ -2,6 +2,7 @@
 
 import { UserError } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
+import { mostSockets } from "../model/hand-over.ts";
 import { usualMemory } from "./overload.ts";
 import type { ProxyOptions, WorkerPlace } from "./proxy.ts";
 import { defaultJsonFormat, defaultTextFormat } from "./telemetry/default-formats.ts";
@@ -9,7 +10,8 @@ import { defaultJsonFormat, defaultTextFormat } from "./telemetry/default-format
 export const usage = `usage: proxy --control SOCKET --name NAME --scopes SCOPE[,SCOPE…] --admin SOCKET
              [--program NAME] [--zone ZONE] [--state FILE] [--access-log FILE]
              [--access-log-format json|text] [--max-connections N]
-             [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL] [--workers N]`;
+             [--max-requests N] [--max-memory BYTES] [--drain MILLISECONDS] [--log-level LEVEL] [--workers N]
+             [--sockets N]`;
 
 /** Of one composition. */
 const mostWorkers = 256;
@@ -20,6 +22,7 @@ export interface Arguments extends ProxyOptions {
   readonly logLevel: LogLevel;
   /** Processes on the same ports; 1: this one alone. */
   readonly workers: number;
+  readonly sockets: number;
 }
 
 const known = new Set([
@@ -39,6 +42,7 @@ const known = new Set([
   "log-level",
   "workers",
   "worker",
+  "sockets",
 ]);
 
 /** Throws a UserError for anything that is not understood. */
@@ -71,6 +75,8 @@ export function parseArguments(args: readonly string[]): Arguments {
   const format = logFormat === "json" ? { json: defaultJsonFormat } : { text: defaultTextFormat };
   const workers = number("workers", 1);
   if (workers < 1 || workers > mostWorkers) throw wrong(`--workers is a number from 1 to ${mostWorkers}`);
+  const sockets = number("sockets", 1);
+  if (sockets < 1 || sockets > mostSockets) throw wrong(`--sockets is a number from 1 to ${mostSockets}`);
   const composition = { name: required("name"), admin: required("admin") };
   const place = values.has("worker") ? workerPlace(values.get("worker")!, composition) : undefined;
   return {
@@ -88,6 +94,7 @@ export function parseArguments(args: readonly string[]): Arguments {
     drain: number("drain", 30_000),
     logLevel: level as LogLevel,
     workers,
+    sockets,
     ...(place ? { worker: place } : {}),
   };
 }

@@ -55,7 +55,9 @@ async function main(): Promise<void> {
       else drain(message.drain, message.successors);
     });
     process.on("disconnect", () => claims.leftAlone());
-    process.on("disconnect", () => setTimeout(() => drain(options.drain, worker.composition.workers), orphaned));
+    process.on("disconnect", () =>
+      setTimeout(() => drain(options.drain, worker.composition.workers * options.sockets), orphaned),
+    );
   }
   const tell = () => {
     if (process.connected) process.send?.(handedOver);

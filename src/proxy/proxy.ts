@@ -46,6 +46,8 @@ export interface ProxyOptions {
   readonly zone?: string;
   /** Set where it is one of several workers on the same ports. */
   readonly worker?: WorkerPlace;
+  /** By how many it listens on each port of TCP; 1 unless given. */
+  readonly sockets?: number;
   /** Most client connections, and requests under way. */
   readonly maxConnections: number;
   readonly maxRequests: number;
@@ -138,7 +140,7 @@ export class ProxyProcess {
       overload: new Overload(limits, connections, clock, log.child("overload")),
     };
     const handsOver = () => this.#predecessors?.present === true || this.#admin?.isOwn() === false;
-    this.listeners = new Listeners(this.runtime, claims ?? new AddressClaims(handsOver).alone());
+    this.listeners = new Listeners(this.runtime, claims ?? new AddressClaims(handsOver).alone(), options.sockets ?? 1);
     this.configuration = new Configuration(this.runtime, this.listeners, options.scopes);
     const ports = () => new Set([...this.configuration.inForce("listeners").values()].map(({ port }) => port));
     this.#ports = new PortGroups(ports, clock, log);
@@ -177,6 +179,7 @@ export class ProxyProcess {
         ...(this.options.program === undefined ? {} : { program: this.options.program }),
         admin: this.options.admin,
         ...(worker === undefined ? {} : { composition: worker.composition }),
+        ...(this.options.sockets === undefined ? {} : { sockets: this.options.sockets }),
         have: await this.configuration.connected(),
       }),
       update: async (update) => {
@@ -196,8 +199,8 @@ export class ProxyProcess {
   }
 
   /**
-   * Stops accepting, lets what is in flight finish within `deadline` milliseconds, closes the rest. `successors`: so many processes
-   * began to listen on the same ports after this one and its fellow workers, and take what connects from now on; 0 for a worker
+   * Stops accepting, lets what is in flight finish within `deadline` milliseconds, closes the rest. `successors`: by so many
+   * sockets others began to listen on each of the same ports after this one and its fellow workers, and take what connects from now on; 0 for a worker
    * whose fellows stay. Undefined: nobody is known to, and where somebody is there all the same it may have it.
    */
   drain(deadline: number, successors?: number): Promise<void> {
@@ -212,7 +215,7 @@ export class ProxyProcess {
     this.#control?.dispose();
     await this.configuration.end();
     await this.#state?.end();
-    const leaving = this.options.worker?.composition.workers ?? 1;
+    const leaving = (this.options.worker?.composition.workers ?? 1) * (this.options.sockets ?? 1);
     await this.#ports.leave(Math.min(longestHandshake, deadline / 20), leaving, successors);
     this.listeners.close();
     if (successors !== undefined)

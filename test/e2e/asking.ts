@@ -8,7 +8,11 @@ export interface Tally {
   answered: number;
   readonly failures: string[];
   connections: number;
+  /** Milliseconds of connections whose SYN was said again, which is after a second (RFC 6298 §2). */
+  readonly slow: number[];
 }
+
+const slow = 900;
 
 export type Place = readonly [address: string, port: number];
 
@@ -28,9 +32,14 @@ async function ask([address, port]: Place, keep: boolean, tally: Tally, stop: ()
 
 function connect(address: string, port: number, tally: Tally): Promise<net.Socket | undefined> {
   return new Promise((resolve) => {
+    const began = performance.now();
     const socket = net.connect(port, address);
     tally.connections++;
-    socket.once("connect", () => resolve(socket));
+    socket.once("connect", () => {
+      const took = Math.round(performance.now() - began);
+      if (took > slow) tally.slow.push(took);
+      resolve(socket);
+    });
     socket.once("error", (error) => {
       tally.failures.push(`connect: ${error.message}`);
       resolve(undefined);
@@ -68,7 +77,7 @@ function answerOn(socket: net.Socket, keep: boolean, tally: Tally): Promise<bool
 
 /** Asks from eight clients until `work` is done. */
 export async function whileAsked(place: Place, work: () => Promise<void>): Promise<Tally> {
-  const tally: Tally = { answered: 0, failures: [], connections: 0 };
+  const tally: Tally = { answered: 0, failures: [], connections: 0, slow: [] };
   let over = false;
   const clients = Array.from({ length: 8 }, (_, index) => ask(place, index % 2 === 0, tally, () => over));
   await eventually(

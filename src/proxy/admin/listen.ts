@@ -67,8 +67,8 @@ export function wholeNumber(url: URL, name: string, otherwise: number, most: num
 }
 
 const defaultDrain = 30_000;
-/** Of one composition. */
-const mostSuccessors = 256;
+/** Sockets of one port. */
+const mostSuccessors = 16_384;
 
 /** `POST /drain?deadline=MS&successors=N`: calls `drain`, unless a parameter is wrong. */
 export function answerDrain(url: URL, drain: (deadline: number, successors: number | undefined) => void): Response {

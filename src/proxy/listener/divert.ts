@@ -54,7 +54,8 @@ export function amongStaying({ leaving, staying }: Places): readonly Instruction
 
 /**
  * To one of those that stay, while the others go in whichever order: the place behind as many as are to stay is held by one that
- * stays until the last has gone, and means nothing from then on. Where fewer stay than go, only until as many have gone.
+ * stays until the last has gone, and means nothing from then on. Where fewer stay than go, only until as many have gone, which is why
+ * who takes over listens by as many (`socketsEach`).
  */
 export function toOneStaying({ leaving, staying }: Places): readonly Instruction[] {
   return [[RET_K, 0, 0, Math.max(leaving, staying)]];

@@ -20,6 +20,7 @@ import { type Accepting, listenPlain } from "./plain.ts";
 import { type Chain, Reception, type TlsCounts } from "./reception.ts";
 import { ServedChain } from "./serve.ts";
 import type { LiveConnection, Served } from "./served.ts";
+import { listenSeveral } from "./several.ts";
 import { listenStream } from "./stream.ts";
 
 /** A listener with what it names looked up. */
@@ -53,13 +54,16 @@ export class Listeners {
   readonly tlsCounts: TlsCounts = { handshakes: 0, failures: 0, unknownNames: 0 };
   readonly #runtime: ProxyRuntime;
   readonly #claims: Claims;
+  readonly #sockets: number;
   readonly #open = new Map<ListenerName, Open>();
   /** Chains that no listener has any more, until their last connection is gone. */
   readonly #leaving = new Set<Kept>();
 
-  constructor(runtime: ProxyRuntime, claims: Claims) {
+  /** `sockets`: by how many it listens for connections at each place. */
+  constructor(runtime: ProxyRuntime, claims: Claims, sockets: number) {
     this.#runtime = runtime;
     this.#claims = claims;
+    this.#sockets = sockets;
   }
 
   names(): string[] {
@@ -183,9 +187,9 @@ export class Listeners {
           if (transparent) return listenTaken(address, port, namespace, (...came) => this.#take(open, ...came));
           return listenUdp(address, port, () => open.chains[0]!.served as ServedUdp);
         case "stream":
-          return listenStream(listener, reception);
+          return listenSeveral(this.#sockets, () => listenStream(listener, reception));
         case "plain":
-          return listenPlain(listener, reception);
+          return listenSeveral(this.#sockets, () => listenPlain(listener, reception));
       }
     });
   }

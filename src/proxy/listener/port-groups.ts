@@ -25,8 +25,8 @@ export class PortGroups {
 
   /**
    * Lets others have what connects from now on; resolves when nothing is on its way to this process any more, after `milliseconds`, and
-   * its sockets can be closed. `leaving`: how many processes do this now. `successors`: how many began to listen after them; 0 when
-   * nobody did, but others stay; undefined when it is not known whether anybody is there.
+   * its sockets can be closed. `leaving`: how many of each port do this now. `successors`: how many others began to listen after them; 0
+   * when none did, but others stay; undefined when it is not known whether anybody is there.
    */
   async leave(milliseconds: number, leaving: number, successors: number | undefined): Promise<void> {
     const places = { leaving, staying: successors ?? leaving };
