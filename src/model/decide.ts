@@ -19,7 +19,8 @@ import type {
   VirtualHost,
   WeightedBackend,
 } from "./model.ts";
-import { parseTarget } from "./path.ts";
+import { parseTarget, type Target } from "./path.ts";
+import { normalizedPath } from "./path-normalization.ts";
 import { redirectLocation } from "./redirect.ts";
 
 /** Decides one request against a model. Pure; costs time proportional to the rules of the host. */
@@ -41,7 +42,8 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
   if ("tcp" in chain.serve) {
     const to = chain.serve.tcp.map((one) => ({ ...one, filters: [] }));
-    const forwarded = forward(model, { kind: "forward", to }, undefined, partsOf(request, request.authority), trail);
+    const parts = partsOf(request, request.authority, targetOf(request));
+    const forwarded = forward(model, { kind: "forward", to }, undefined, parts, trail);
     return { ...forwarded, listener, chain, filters: [], trail };
   }
 
@@ -52,7 +54,13 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
 
   const connects = asksForTunnel(request);
-  const target = connects ? { authority: request.target, path: "", query: undefined } : parseTarget(request.target);
+  const came = targetOf(request);
+  const path = normalizedPath(came.path, listener.pathNormalization ?? "NONE");
+  if (path === undefined) {
+    const reason = `path ${came.path} leads above the root, or has a zero byte in it`;
+    return { outcome: { kind: "respond", status: 400, reason }, listener, chain, filters: [], trail };
+  }
+  const target = { ...came, path };
   const authority = target.authority ?? request.authority;
   const parsed = connects ? parseConnectTarget(authority) : parseAuthority(authority);
   if (!parsed) {
@@ -67,7 +75,7 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
   const { host, pattern } = found;
 
-  const parts = partsOf(request, authority);
+  const parts = partsOf(request, authority, target);
   const rule = findRule(host, parts, trail);
   if (!rule) {
     const reason = `no rule of host "${pattern}" takes ${request.method} ${connects ? authority : target.path}`;
@@ -106,9 +114,12 @@ export function decide(model: Model, request: DecideRequest): Decision {
   }
 }
 
-function partsOf(request: DecideRequest, authority: string): RequestParts {
-  const { method, target, headers, source } = request;
-  const { path, query } = asksForTunnel(request) ? { path: "", query: undefined } : parseTarget(target);
+function targetOf(request: DecideRequest): Target {
+  return asksForTunnel(request) ? { authority: request.target, path: "" } : parseTarget(request.target);
+}
+
+function partsOf(request: DecideRequest, authority: string, { path, query }: Target): RequestParts {
+  const { method, headers, source } = request;
   return { method, scheme: schemeOf(request), authority, path, query, headers, source };
 }
 

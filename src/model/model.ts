@@ -4,6 +4,7 @@
 
 import type { Filter } from "./filters.ts";
 import type { AccessLogSettings, TracingSettings } from "./listener-telemetry.ts";
+import type { PathNormalization } from "./path-normalization.ts";
 import type { Provenance } from "./provenance.ts";
 import type { Redacted } from "./redacted.ts";
 import type {
@@ -52,6 +53,8 @@ export interface Listener {
   readonly proxyProtocol?: boolean;
   /** Addresses in front of us (CIDRs) whose `x-forwarded-*` and `Forwarded` are believed; none: nobody's. */
   readonly trusted?: readonly string[];
+  /** What is made of a request's path before rules, filters and backends see it; absent: nothing, it is taken as it came. */
+  readonly pathNormalization?: PathNormalization;
   /** One line a request. */
   readonly accessLog?: AccessLogSettings;
   /** Contexts of traces are passed on, and spans sent. Absent: contexts travel as any header does. */
@@ -172,7 +175,7 @@ export interface Match {
 }
 
 /**
- * Paths are compared as they came, before `?`, percent-encoding kept; `segments` is an element-wise prefix: `/foo` takes
+ * Paths are compared as they came (or as the listener's `pathNormalization` makes them), before `?`, percent-encoding kept; `segments` is an element-wise prefix: `/foo` takes
  * `/foo` and `/foo/bar`, not `/foobar` (a trailing slash of the value is ignored). `regex` is RE2 and must match the whole path.
  */
 export type PathMatch =

@@ -35,6 +35,10 @@ test("plain, terminated and passed through on one port is well formed", () => {
 test("addresses, chains and what they serve are checked", () => {
   expect(problems({ address: "localhost" })).toEqual(['address "localhost" is no IP address']);
   expect(problems({ port: 0 })).toHaveLength(1);
+  expect(problems({ pathNormalization: "MERGE_SLASHES" })).toEqual([]);
+  expect(problems({ pathNormalization: "merge" as "BASE" })).toEqual([
+    'pathNormalization "merge" is none of NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES',
+  ]);
   expect(problems({ chains: [] })).toEqual(["chains has none: nothing could be served"]);
   expect(inChain({ when: { kind: "sni", names: [] } })[0]).toContain("lists no server name");
   expect(inChain({ when: { kind: "tls" } })[0]).toContain(

@@ -3,6 +3,7 @@
 import { ipFamily } from "../base/ip.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
 import type { ChainCondition, FilterChain, Listener, OriginalSource, TlsContext, WeightedBackend } from "./model.ts";
+import { pathNormalizations } from "./path-normalization.ts";
 import { checkPort, checkRange, checkStringMatch, checkTlsVersions, type Problems } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 
@@ -21,7 +22,12 @@ export function checkListener(
   listener.trusted?.forEach((range, i) => {
     checkRange(problems, `trusted[${i}]`, range);
   });
-  const { namespace, originalDestination, transparent } = listener;
+  const { namespace, originalDestination, pathNormalization, transparent } = listener;
+  if (pathNormalization !== undefined && !pathNormalizations.includes(pathNormalization))
+    problems.add(
+      "pathNormalization",
+      `${JSON.stringify(pathNormalization)} is none of ${pathNormalizations.join(", ")}`,
+    );
   if (namespace !== undefined && !/^(\/[^/\0]+)+$/.test(namespace))
     problems.add("namespace", `"${namespace}" is no path of a network namespace (like /run/netns/x)`);
   if (transparent && originalDestination)

@@ -2,10 +2,12 @@
 // nearly do, keys of rate limits, and expressions that would take other engines for ever. Needs no privileges.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { connect } from "node:http2";
 import type { Filter, Match, RouteTable } from "../../src/model/model.ts";
-import { port, proxy, serve, server, setUp, tearDown, url } from "./policy-stack.ts";
+import type { PathNormalization } from "../../src/model/path-normalization.ts";
+import { ends, port, proxy, serve, server, setUp, tearDown, url } from "./policy-stack.ts";
 import { from, plainListener, routeTable, rule } from "./proxy-harness.ts";
-import { RawClient } from "./proxy-raw.ts";
+import { RawClient, rawBackend } from "./proxy-raw.ts";
 
 beforeEach(setUp);
 afterEach(tearDown);
@@ -178,6 +180,49 @@ describe("a rule takes a request", () => {
     expect(await asker.ask("http://a.example:8443/", { host: "a.example" })).toBe("port");
     asker.close();
   });
+});
+
+test("paths are taken as they came, or as the listener makes them: so rules, filters and backends see them", async () => {
+  // By bytes: what reads URLs makes others of such paths.
+  const main = rawBackend((socket, text) => {
+    const body = `seen ${/^\S+ (\S+) /.exec(text)?.[1]}`;
+    socket.end(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`);
+  });
+  ends.push(main.stop);
+  await serve([], main);
+  const admin = rule("admin", {
+    match: { path: { kind: "segments", value: "/admin" } },
+    filters: [{ kind: "addresses", from, allow: [] }],
+  });
+  const asTheyCame = ["/%61dmin", "/x/../admin?q=/../", "//admin/1", "/x%2F..%2fadmin", "/x/../../admin", "/b/./c"];
+  const under = async (pathNormalization: PathNormalization | undefined) => {
+    const listener = { ...plainListener(port), ...(pathNormalization && { pathNormalization }) };
+    const rejected = await proxy.control.update({
+      routeTables: [routeTable([admin, rule("all")])],
+      listeners: [listener],
+    });
+    expect(rejected).toEqual([]);
+    const asker = await Asker.connect();
+    const answers: string[] = [];
+    for (const target of asTheyCame) answers.push(await asker.ask(target));
+    asker.close();
+    return answers;
+  };
+  expect(await under(undefined)).toEqual(asTheyCame.map((path) => `seen ${path}`));
+  expect(await under("BASE")).toEqual(["403", "403", "seen //admin/1", "seen /x%2F..%2fadmin", "400", "seen /b/c"]);
+  expect(await under("MERGE_SLASHES")).toEqual(["403", "403", "403", "seen /x%2F..%2fadmin", "400", "seen /b/c"]);
+  expect(await under("DECODE_AND_MERGE_SLASHES")).toEqual(["403", "403", "403", "403", "400", "seen /b/c"]);
+  // Over HTTP/2, too.
+  const client = connect(`http://127.0.0.1:${port}`);
+  const statusOf = (path: string) =>
+    new Promise((resolve, reject) => {
+      const stream = client.request({ ":path": path });
+      stream.on("response", ({ ":status": status }) => resolve(status)).on("error", reject);
+      stream.resume();
+    });
+  expect([await statusOf("/x/..%2Fadmin"), await statusOf("/../x"), await statusOf("/x")]).toEqual([403, 400, 200]);
+  client.destroy();
+  expect(await under("NONE")).toEqual(asTheyCame.map((path) => `seen ${path}`));
 });
 
 describe("a rate limit counts by", () => {

@@ -19,6 +19,7 @@ import type {
   VirtualHost,
   WeightedBackend,
 } from "../../model/model.ts";
+import { pathNormalizations } from "../../model/path-normalization.ts";
 import { Redacted } from "../../model/redacted.ts";
 import { filter, respond, rewritePath, valueMatch, withCase } from "./filter-shapes.ts";
 import {
@@ -128,6 +129,7 @@ const listener = object<Listener & { kind: "Listener" }>({
   transparent: may(flag),
   proxyProtocol: may(flag),
   trusted: may(list(text)),
+  pathNormalization: may(oneOf(...pathNormalizations)),
   accessLog: may(accessLog),
   tracing: may(tracing),
   chains: list(chain),

@@ -37,6 +37,10 @@ const targetPool = [
   "/b",
   "//",
   "//a",
+  "/%61/./b",
+  "/b/../a",
+  "/b/%2e%2e%2Fa",
+  "/a/../../b",
   "http://api.example.com",
   "http://other.org/a?x=v2",
   "https://EXAMPLE.com:8443/a/b",
@@ -97,6 +101,7 @@ export function arbitraryModel(options: { maxRules?: number } = {}): fc.Arbitrar
       address: "0.0.0.0",
       port: 80,
       transport: "tcp",
+      pathNormalization: "MERGE_SLASHES",
       chains: [{ from, when: { kind: "plain" }, serve: { routes: "any" } }],
     },
     {
@@ -106,6 +111,7 @@ export function arbitraryModel(options: { maxRules?: number } = {}): fc.Arbitrar
       address: arbitraryAddress,
       port: 8443,
       transport: "tcp",
+      pathNormalization: "DECODE_AND_MERGE_SLASHES",
       chains: [
         { from, when: { kind: "sni", names: ["api.example.com"] }, tls, serve: { routes: "exact" } },
         { from, when: { kind: "sni", names: ["*.example.com"] }, tls, serve: { routes: "wildcard" } },

@@ -149,6 +149,7 @@ export class Listeners {
         const chain = (served as ServedChain) ?? new ServedChain(this.#runtime, serve.table, listener.port, scheme);
         chain.table = serve.table;
         chain.trusted = trusted;
+        chain.pathNormalization = listener.pathNormalization ?? "NONE";
         chain.telemetry = telemetry;
         chain.isMisdirected = misdirection(compared, compared[index]!);
         receiving.push({ when, takes: compared[index]!.takes, termination, served: chain });

@@ -3,26 +3,12 @@
 // because that chain may ask other things of its clients, or have other routes.
 
 import { parseAuthority } from "../../model/host-pattern.ts";
-import type { CompiledRule, RouteTableRuntime } from "../compile.ts";
-import { Router } from "../router/router.ts";
 import { type Condition, chainFor } from "./chains.ts";
 import type { ProxyAddresses } from "./proxy-protocol.ts";
-
-class MisdirectedRouter extends Router<CompiledRule> {
-  override find(): "misdirected" {
-    return "misdirected";
-  }
-}
-
-const nothing = { name: "", from: { kind: "Listener", name: "", field: "" }, hosts: [] };
+import { refusingTable } from "./refusing-table.ts";
 
 /** A table in which every request is misdirected. */
-export const misdirectedTable: RouteTableRuntime = {
-  name: "",
-  router: new MisdirectedRouter(nothing, () => {
-    throw new Error("it has no rules");
-  }),
-};
+export const misdirectedTable = refusingTable("misdirected");
 
 /** What of a chain decides whether it is as good as another: its routes, and whom it lets in. */
 export interface ComparedChain extends Condition {

@@ -1,6 +1,7 @@
 // What serves the connections of one filter chain: the route table that it names, and the connections that it has, so that
 // they can be drained with it. It lives as long as its chain's condition stays in the listener, whatever else changes.
 
+import { normalizedPath, type PathNormalization } from "../../model/path-normalization.ts";
 import type { RouteTableRuntime } from "../compile.ts";
 import type { Downstream, DownstreamEvents, RequestHead } from "../exchange.ts";
 import { believeHops } from "../filters/trusted-hops.ts";
@@ -15,6 +16,7 @@ import { type ListenerTelemetry, Watched } from "../telemetry/watched.ts";
 import { beginTurn, endTurn, turn } from "../wire.ts";
 import { misdirectedTable } from "./misdirected.ts";
 import type { ProxyAddresses } from "./proxy-protocol.ts";
+import { refusingTable } from "./refusing-table.ts";
 import {
   type Accepted,
   ClientAddresses,
@@ -25,11 +27,14 @@ import {
 } from "./served.ts";
 
 const nobody = () => false;
+const badPathTable = refusingTable("bad_path");
 
 export class ServedChain implements ClientServer, Served {
   table: RouteTableRuntime;
   /** Hops that are believed about their clients; undefined: nobody. */
   trusted: ((address: string) => boolean) | undefined = undefined;
+  /** What is made of paths before anything else looks at them. */
+  pathNormalization: PathNormalization = "NONE";
   /** Whether a request for this authority belongs to another chain of the port; undefined: there is none, or all are alike. */
   isMisdirected: ((authority: string, addresses: ProxyAddresses) => boolean) | undefined = undefined;
   /** What is told of its requests; undefined: nothing. */
@@ -104,6 +109,8 @@ export class ServedChain implements ClientServer, Served {
   request(downstream: Downstream, head: RequestHead): DownstreamEvents {
     // A connection of before may still believe what its last request was believed.
     if (this.trusted || head.peer !== undefined) believeHops(head, this.#scheme, this.trusted ?? nobody);
+    const path = normalizedPath(head.path, this.pathNormalization);
+    if (path !== undefined) head.path = path;
     const { client } = downstream.forwardingLines;
     if (client) head.client = client;
     const forwarding = new Forwarding(
@@ -112,7 +119,8 @@ export class ServedChain implements ClientServer, Served {
       this.telemetry && new Watched(this.telemetry, downstream),
     );
     const isMisdirected = this.isMisdirected?.(head.authority, downstream.forwardingLines.addresses!);
-    forwarding.begin(isMisdirected ? misdirectedTable : this.table, this.#port);
+    const table = isMisdirected ? misdirectedTable : this.table;
+    forwarding.begin(path === undefined ? badPathTable : table, this.#port);
     return forwarding;
   }
 

@@ -4,6 +4,7 @@ import { decide } from "../../model/decide.ts";
 import type { DecideRequest } from "../../model/decision.ts";
 import type { Model, Rule } from "../../model/model.ts";
 import { parseTarget } from "../../model/path.ts";
+import { normalizedPath } from "../../model/path-normalization.ts";
 import type { RequestHead } from "../exchange.ts";
 import { HeaderBlock } from "../headers.ts";
 import { parseFields } from "../http1/fields.ts";
@@ -45,9 +46,16 @@ export function agree(
 ): boolean | undefined {
   const decision = decide(model, request);
   if (!decision.chain || !("routes" in decision.chain.serve)) return undefined;
-  const found = routers.get(decision.chain.serve.routes)!.find(headOf(request));
-  const { rule, host, outcome } = decision;
+  const { listener, rule, host, outcome } = decision;
   const status = outcome.kind === "respond" ? outcome.status : 0;
+  const head = headOf(request);
+  const path = normalizedPath(head.path, listener?.pathNormalization ?? "NONE");
+  if (path === undefined) {
+    if (status !== 400) throw new Error(`${JSON.stringify(request)} has no path, but decide answers ${status}`);
+    return false;
+  }
+  head.path = path;
+  const found = routers.get(decision.chain.serve.routes)!.find(head);
   const unserved = status === 501 ? "method_not_supported" : host ? "no_route" : "no_host";
   const expected = rule ?? (status === 400 ? "bad_host" : unserved);
   if (found !== expected) {

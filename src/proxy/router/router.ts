@@ -11,7 +11,7 @@ import { PathIndex } from "./path-index.ts";
 import { compileMatch, type Predicate } from "./predicate.ts";
 
 /** Why no rule was found; words of the error table. */
-export type NotFound = "bad_host" | "no_host" | "no_route" | "misdirected" | "method_not_supported";
+export type NotFound = "bad_host" | "bad_path" | "no_host" | "no_route" | "misdirected" | "method_not_supported";
 
 /** Distinct authorities remembered, so that the usual ones are parsed once. */
 const maxRemembered = 1024;
