@@ -43,10 +43,17 @@ export function inPieces(pieces: Iterable<string>, type = "application/json;char
 
 /** A list, an element a piece. */
 export function* listPieces(values: Iterable<unknown>): Generator<string> {
+  yield* listOfPieces(values, function* (value) {
+    yield JSON.stringify(value);
+  });
+}
+
+/** A list whose elements are pieces themselves. */
+export function* listOfPieces<T>(values: Iterable<T>, pieces: (value: T) => Iterable<string>): Generator<string> {
   let before = "[";
   for (const value of values) {
     yield before;
-    yield JSON.stringify(value);
+    yield* pieces(value);
     before = ",";
   }
   yield before === "[" ? "[]" : "]";

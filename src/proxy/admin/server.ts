@@ -5,7 +5,7 @@ import { type LogLevel, logLevels } from "../../base/log.ts";
 import { resourceTypes } from "../../model/model.ts";
 import type { ProxyProcess } from "../proxy.ts";
 import { prometheusText } from "../telemetry/prometheus.ts";
-import { inPieces, listPieces, objectPieces, prometheusType } from "./in-pieces.ts";
+import { inPieces, listOfPieces, listPieces, objectPieces, prometheusType } from "./in-pieces.ts";
 import { type AdminHandlers, type AdminSocket, answerDrain, listenAdmin, wholeNumber } from "./listen.ts";
 import { cpuProfile, longestProfile } from "./profile.ts";
 import {
@@ -51,7 +51,7 @@ function handlersOf(proxy: ProxyProcess, drain: Drain): AdminHandlers {
     },
     "GET /listeners": () => inPieces(listPieces(listenerViews(proxy))),
     "GET /routes": () => inPieces(listPieces(routeViews(proxy))),
-    "GET /clusters": () => inPieces(listPieces(clusterViews(proxy))),
+    "GET /clusters": () => inPieces(clusters(proxy)),
     "GET /connections": () => inPieces(listPieces(connectionViews(proxy))),
     "GET /stats": () => inPieces(stats(proxy)),
     "GET /log-level": () => new Response(`${proxy.logLevel.current}\n`),
@@ -87,6 +87,11 @@ function stats(proxy: ProxyProcess): Iterable<string> {
   return objectPieces(fields, [
     ["relays", listPieces(relayViews(proxy))],
     ["routes", listPieces(seriesViews(proxy))],
-    ["backends", listPieces(clusterViews(proxy))],
+    ["backends", clusters(proxy)],
   ]);
 }
+
+const clusters = (proxy: ProxyProcess): Iterable<string> =>
+  listOfPieces(clusterViews(proxy), ({ endpoints, ...fields }) =>
+    objectPieces(fields, [["endpoints", listPieces(endpoints)]]),
+  );

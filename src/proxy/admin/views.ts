@@ -184,7 +184,12 @@ export function* routeViews({ configuration }: ProxyProcess): Generator<RouteVie
   }
 }
 
-export function* clusterViews({ configuration, runtime }: ProxyProcess): Generator<ClusterView> {
+/** With endpoints made one by one: a backend may have thousands. */
+export interface ClusterParts extends Omit<ClusterView, "endpoints"> {
+  readonly endpoints: Iterable<EndpointView>;
+}
+
+export function* clusterViews({ configuration, runtime }: ProxyProcess): Generator<ClusterParts> {
   for (const config of [...configuration.inForce("backends").values()]) {
     const backend = runtime.backends.get(config.name);
     const endpoints = configuration.inForce("endpoints").get(config.name);
@@ -206,7 +211,7 @@ export function* clusterViews({ configuration, runtime }: ProxyProcess): Generat
 }
 
 /** Where a listener passes on to where clients wanted to go. */
-function originalView(configuration: Configuration, { relays }: ProxyRuntime): ClusterView | undefined {
+function originalView(configuration: Configuration, { relays }: ProxyRuntime): ClusterParts | undefined {
   for (const { chains, from } of configuration.inForce("listeners").values()) {
     if (!chains.some(({ serve }) => "tcp" in serve && serve.original)) continue;
     const open = (relays.tcp.get(original)?.open ?? 0) + (relays.udp.get(original)?.open ?? 0);
@@ -218,14 +223,15 @@ function originalView(configuration: Configuration, { relays }: ProxyRuntime): C
   return undefined;
 }
 
-function endpointViews(backend: BackendRuntime, now: number): EndpointView[] {
-  return [...backend.pools].map(({ address, port, weight, priority, zone, health, active, idle }) => ({
-    ...{ address, port, weight, priority, ...(zone === undefined ? {} : { zone }) },
-    status: !health.healthy(now) ? "UNHEALTHY" : weight === 0 ? "DRAINING" : "HEALTHY",
-    outlierCheck: health.outlier.ejected || health.breaker?.admits(now) === false ? "FAILED" : "OK",
-    ...(health.outBecause === undefined ? {} : { because: String(health.outBecause) }),
-    ...{ active, idle },
-  }));
+function* endpointViews(backend: BackendRuntime, now: number): Generator<EndpointView> {
+  for (const { address, port, weight, priority, zone, health, active, idle } of backend.pools)
+    yield {
+      ...{ address, port, weight, priority, ...(zone === undefined ? {} : { zone }) },
+      status: !health.healthy(now) ? "UNHEALTHY" : weight === 0 ? "DRAINING" : "HEALTHY",
+      outlierCheck: health.outlier.ejected || health.breaker?.admits(now) === false ? "FAILED" : "OK",
+      ...(health.outBecause === undefined ? {} : { because: String(health.outBecause) }),
+      ...{ active, idle },
+    };
 }
 
 export function* relayViews({ runtime: { relays } }: ProxyProcess): Generator<RelayView> {
