@@ -4,6 +4,7 @@ import type { Rule } from "../../src/model/model.ts";
 import type { Difference } from "./beside.ts";
 import {
   type Answer,
+  type Ask,
   type Checked,
   forward,
   origins,
@@ -64,6 +65,26 @@ const health: readonly Scenario[] = [
     },
   },
   {
+    name: "half of a priority ill: seven tenths of the requests are its, with what it is provisioned beyond need",
+    rules: [
+      { match: { headers: [{ name: "x-alone", match: { kind: "present" } }] }, action: forward("alone") },
+      { action: forward("two-levels") },
+    ],
+    async run(side) {
+      well.a = false;
+      await side.until({ headers: { "x-alone": "1" } }, status(503));
+      await Bun.sleep(400);
+      const counts = new Map<string, number>();
+      for (let count = 0; count < 200; count++) {
+        const { body } = await side.until({}, () => true);
+        counts.set(body, (counts.get(body) ?? 0) + 1);
+      }
+      const first = counts.get("good b") ?? 0;
+      // 140 but for one in ten thousand.
+      return { used: [...counts.keys()].sort(), first: first > 112 && first < 168 };
+    },
+  },
+  {
     name: "when too few are well, all are used",
     rules: [
       { match: { headers: [{ name: "x-alone", match: { kind: "present" } }] }, action: forward("alone") },
@@ -116,6 +137,16 @@ const hashing = (name: string, target: string): Scenario => ({
     };
   },
 });
+/** Of requests that have the same all go to one endpoint; which one is each proxy's own choice. */
+const alike = (name: string, hash: NonNullable<Rule["hash"]>, ask: Ask): Scenario => ({
+  name,
+  rules: [{ action: forward("ring"), hash }],
+  async run(side) {
+    const used = new Set<string>();
+    for (let count = 0; count < 8; count++) used.add((await side.until(ask, () => true)).body);
+    return used.size;
+  },
+});
 const cookieOf = (answer: Answer) =>
   /^set-cookie: ([^;]+)/.exec(answer.headers.find((one) => /^set-c/.test(one)) ?? "")?.[1];
 const keeping: Difference = {
@@ -155,6 +186,27 @@ const sticky = (more: object): Partial<Rule> => ({
 const choices: readonly Scenario[] = [
   hashing("a ring: the same key, the same endpoint", "ring"),
   hashing("Maglev: the same key, the same endpoint", "maglev"),
+  alike("the same parameter of the query, the same endpoint", [{ kind: "query", name: "q" }], { path: "?q=1" }),
+  alike("the same client, the same endpoint", [{ kind: "source" }], {}),
+  {
+    name: "a header keeps a client with its endpoint",
+    rules: [
+      {
+        action: forward("kept"),
+        persistence: { carrier: { kind: "header", name: "x-keep" }, keeps: "endpoint" },
+      },
+    ],
+    async run(side) {
+      const token = ({ headers }: Answer) => headers.find((one) => /^x-keep: /.test(one))?.slice(8);
+      const first = await side.ask();
+      const next: unknown[] = [];
+      for (let count = 0; count < 6; count++) {
+        const answer = await side.ask({ headers: { "x-keep": token(first) ?? "" } });
+        next.push([answer.body === first.body, token(answer) === undefined ? "" : "told again"]);
+      }
+      return [first.status, token(first) !== undefined, next];
+    },
+  },
   kept("a cookie keeps a client with its endpoint while it is well", "kept", sticky({})),
   kept("a cookie keeps a client with its endpoint, or with none", "kept-strictly", sticky({ fallback: false })),
   kept("a cookie is made to be hashed", "hashed", {

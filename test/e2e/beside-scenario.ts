@@ -30,6 +30,8 @@ export interface Side {
   /** Asks until the answers hold, for things that come about in time; of these nothing is compared but the last. */
   until(one: Ask, holds: (answer: Answer) => boolean): Promise<Answer>;
   raw(one: Ask): Promise<Response>;
+  /** Asks and goes away when a backend has it. */
+  leave(one: Ask): Promise<void>;
 }
 
 export interface Scenario {

@@ -204,6 +204,7 @@ function route(rule: Rule): Json {
       ...(rule.timeouts?.stream !== undefined && {
         max_stream_duration: { max_stream_duration: seconds(rule.timeouts.stream) },
       }),
+      ...(rule.timeouts?.idle !== undefined && { idle_timeout: seconds(rule.timeouts.idle) }),
       ...(rule.retry?.hedge && { hedge_policy: { hedge_on_per_try_timeout: true } }),
       ...(rule.hash && { hash_policy: hashPolicy(rule.hash) }),
       ...(rule.retry && { retry_policy: retryPolicy(rule.retry, rule.timeouts?.perTry) }),

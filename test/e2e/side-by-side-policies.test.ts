@@ -27,6 +27,7 @@ import { envoyMissing, envoyProgram, startEnvoy } from "./envoy.ts";
 import { envoyFromModel } from "./envoy-model.ts";
 import { authorityOverGrpc, echoOverGrpc } from "./policy-peers.ts";
 import { backend, endpoints, freePort, ProxyUnderTest, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { rawBackend } from "./proxy-raw.ts";
 import { eventually } from "./stack.ts";
 
 const scenarios: readonly Scenario[] = [...access, ...ofEndpoints, ...ofGrpc, ...failures];
@@ -39,6 +40,12 @@ describe.skipIf(!program)("beside Envoy", () => {
   const proxy = new ProxyUnderTest();
   const ports = { ours: freePort(), theirs: freePort() };
   const log = (side: string) => join(folder, `${side}.log`);
+  /** They take a request and close, break off in the middle of the answer, and say what is no answer. */
+  const broken = {
+    closing: rawBackend((socket) => socket.end()),
+    breaking: rawBackend((socket) => socket.end("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nbad")),
+    talking: rawBackend((socket) => void socket.write("how do you do\r\n\r\n")),
+  };
   let envoy: Subprocess | undefined;
   let stopGrpc = () => {};
 
@@ -60,6 +67,7 @@ describe.skipIf(!program)("beside Envoy", () => {
     const made: readonly (readonly [Backend, readonly Endpoint[]])[] = [
       [backend("alone", { healthCheck }), [at("a")]],
       [backend("failover", { healthCheck }), [at("a"), at("b", 1)]],
+      [backend("two-levels", { healthCheck }), [at("a"), at("b"), at("c", 1), at("d", 1)]],
       [backend("panicking", { healthCheck, panicPercent: 50 }), four],
       [backend("ring", { healthCheck, balance: { kind: "ringHash" } }), four],
       [backend("maglev", { healthCheck, balance: { kind: "maglev" } }), four],
@@ -71,6 +79,8 @@ describe.skipIf(!program)("beside Envoy", () => {
     const backends: Backend[] = [
       ...["one", "two", "auth", "gone", "empty"].map((name) => backend(name)),
       ...["auth-grpc", "gone-grpc", "echo"].map((name) => backend(name, { protocol: "h2c" })),
+      ...["closing", "breaking", "talking"].map((name) => backend(name)),
+      backend("no-retries", { limits: { retries: 0 } }),
       backend("few-requests", { limits: { requests: 2 } }),
       backend("few-pending", { limits: { ...few, pending: 1 } }),
       backend("few-connections", { limits: few }),
@@ -85,6 +95,8 @@ describe.skipIf(!program)("beside Envoy", () => {
       endpoints("gone", closed),
       endpoints("gone-grpc", closed),
       endpoints("empty"),
+      ...(["closing", "breaking", "talking"] as const).map((name) => endpoints(name, broken[name].port)),
+      endpoints("no-retries", origins.one.port),
       ...["few-requests", "few-pending", "few-connections"].map((name) => endpoints(name, origins.one.port)),
       ...made.map(([{ name }, list]) => ({ ...endpoints(name), endpoints: list })),
     ];
@@ -115,23 +127,25 @@ describe.skipIf(!program)("beside Envoy", () => {
     envoy?.kill("SIGKILL");
     await proxy.stop();
     stopGrpc();
-    for (const one of Object.values(origins)) one.stop();
+    for (const one of [...Object.values(origins), ...Object.values(broken)]) one.stop();
     rmSync(folder, { recursive: true, force: true });
   });
 
+  /** Requests that have a line of their own in the log. */
+  const asked = { ours: 0, theirs: 0 };
   const sideOf = (side: "ours" | "theirs", index: number): Side => {
     let number = 0;
-    const raw = (key: string, one: Ask) =>
+    const raw = (key: string, one: Ask, signal = AbortSignal.timeout(20_000)) =>
       fetch(`http://127.0.0.1:${ports[side]}/s${index}${one.path ?? ""}`, {
         method: one.method ?? "GET",
         headers: { host: "a.example", "x-key": key, ...one.headers },
         redirect: "manual",
-        signal: AbortSignal.timeout(20_000),
+        signal,
         ...(one.body !== undefined && { body: one.body as string }),
       });
     const ask = async (key: string, one: Ask): Promise<Answer> => {
       const response = await raw(key, one);
-      const text = await response.text();
+      const text = await response.text().catch(() => "bad: it ended too early");
       const overloaded = response.headers.get("x-envoy-overloaded");
       return {
         status: response.status,
@@ -145,12 +159,22 @@ describe.skipIf(!program)("beside Envoy", () => {
     const take = () => {
       const key = nextKey();
       number++;
+      asked[side]++;
       return key;
     };
     return {
       nextKey,
       ask: (one = {}) => ask(take(), one),
       raw: (one) => raw(take(), one),
+      leave: async (one) => {
+        const key = take();
+        const gone = new AbortController();
+        const left = raw(key, one, gone.signal).catch(() => {});
+        await eventually(async () => seen.has(key), Boolean);
+        gone.abort();
+        await left;
+        origins.one.release(key);
+      },
       until: async (one, holds) => {
         const answer = await eventually(() => ask("-", one), holds);
         return { ...answer, seen: [] };
@@ -178,8 +202,13 @@ describe.skipIf(!program)("beside Envoy", () => {
       readFileSync(log(side), "utf8")
         .split("\n")
         .filter((line) => /^(ours|theirs) /.test(line));
-    const count = () => Promise.resolve(lines("ours").length === lines("theirs").length && lines("ours").length > 0);
-    await eventually(count, Boolean, 5_000);
+    for (const side of ["ours", "theirs"] as const) {
+      const count = await eventually(
+        async () => lines(side).length,
+        (length) => length >= asked[side],
+      );
+      expect([side, count]).toEqual([side, asked[side]]);
+    }
     const flags = (side: "ours" | "theirs") => {
       const byScenario: Record<string, unknown> = {};
       const all = lines(side).map((line) => /^\S+ (\d+) (\d+)\|\d+\|(.*)$/.exec(line)!);
