@@ -95,6 +95,28 @@ describe("the trail of a decision", () => {
     ]);
   });
 
+  test("goes by the path that the listener makes, and says so", () => {
+    const rules = [rule(0, { path: { kind: "segments", value: "/admin" } }, found)];
+    const base = model(rules);
+    const normalizing: Model = {
+      ...base,
+      listeners: new Map(
+        [...base.listeners].map(([name, one]) => [name, { ...one, pathNormalization: "MERGE_SLASHES" }]),
+      ),
+    };
+    const { rule: taken, trail } = decide(normalizing, get("/x/..//%61dmin?q=/../"));
+    expect(taken?.name).toBe(rules[0]!.name);
+    expect(trail.filter(({ what }) => what === "listener").at(-1)?.reason).toBe(
+      "takes path /x/..//%61dmin for /admin (MERGE_SLASHES)",
+    );
+    expect(decide(normalizing, get("/admin")).trail.filter(({ what }) => what === "listener")).toHaveLength(1);
+    expect(decide(normalizing, get("/../admin")).outcome).toEqual({
+      ...{ kind: "respond", status: 400 },
+      reason: "path /../admin leads above the root, or has a zero byte in it",
+    });
+    expect(decide(base, get("/x/..//admin")).outcome).toMatchObject({ status: 404 });
+  });
+
   test("prefers the listener on the address to the one on all addresses", () => {
     expect(decide(model([]), get("/")).listener?.name).toBe("10.97.0.1");
     expect(decide(model([]), get("/", { address: "10.97.0.9" })).listener?.name).toBe("0.0.0.0");

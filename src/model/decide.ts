@@ -60,6 +60,10 @@ export function decide(model: Model, request: DecideRequest): Decision {
     const reason = `path ${came.path} leads above the root, or has a zero byte in it`;
     return { outcome: { kind: "respond", status: 400, reason }, listener, chain, filters: [], trail };
   }
+  if (path !== came.path) {
+    const reason = `takes path ${came.path} for ${path} (${listener.pathNormalization})`;
+    trail.push({ what: "listener", taken: true, from: listener.from, name: listener.name, reason });
+  }
   const target = { ...came, path };
   const authority = target.authority ?? request.authority;
   const parsed = connects ? parseConnectTarget(authority) : parseAuthority(authority);
