@@ -56,32 +56,42 @@ async function serve(prefix: readonly string[], update: Update): Promise<ProxyUn
   return proxy;
 }
 
-/** What clients in their namespace got while proxies took over from each other. */
+/** What clients in their namespace got while something was done. */
+async function whileAsked(places: readonly Place[], work: () => Promise<void>): Promise<readonly Asked[]> {
+  const program = [process.execPath, join(import.meta.dir, "steady-askers.ts"), JSON.stringify(places)];
+  const askers = Bun.spawn(["ip", "netns", "exec", client, ...program], {
+    ...{ stdin: "pipe", stdout: "pipe", stderr: "inherit" },
+  });
+  try {
+    await work();
+  } finally {
+    askers.stdin.end();
+  }
+  return JSON.parse(await new Response(askers.stdout).text());
+}
+
+/** The same, while proxies took over from each other. */
 async function whileHandedOver(
   prefix: readonly string[],
   update: Update,
   places: readonly Place[],
 ): Promise<readonly Asked[]> {
   let current = await serve(prefix, update);
-  const program = [process.execPath, join(import.meta.dir, "steady-askers.ts"), JSON.stringify(places)];
-  const askers = Bun.spawn(["ip", "netns", "exec", client, ...program], {
-    ...{ stdin: "pipe", stdout: "pipe", stderr: "inherit" },
-  });
-  for (let change = 0; change < changes; change++) {
+  const asked = await whileAsked(places, async () => {
+    for (let change = 0; change < changes; change++) {
+      await Bun.sleep(500);
+      const next = await serve(prefix, update);
+      current.control.send({ type: "drain", deadline: 5000, successors: 1 });
+      expect(await current.process!.exited).toBe(0);
+      await current.stop();
+      running.delete(current);
+      current = next;
+    }
     await Bun.sleep(500);
-    const next = await serve(prefix, update);
-    current.control.send({ type: "drain", deadline: 5000, successors: 1 });
-    expect(await current.process!.exited).toBe(0);
-    await current.stop();
-    running.delete(current);
-    current = next;
-  }
-  await Bun.sleep(500);
-  askers.stdin.end();
-  const text = await new Response(askers.stdout).text();
+  });
   await current.stop();
   running.delete(current);
-  return JSON.parse(text);
+  return asked;
 }
 
 const original: FilterChain[] = [
@@ -160,6 +170,52 @@ test.skipIf(!isRoot)(
       check(await whileHandedOver([], update, places));
     } finally {
       http.stop(true);
+      echo.close();
+    }
+  },
+  60_000,
+);
+
+test.skipIf(!isRoot)(
+  "a listener of datagrams in another namespace becomes transparent and plain again, and loses none",
+  async () => {
+    const echo = await Bun.udpSocket({
+      hostname: "127.0.0.1",
+      socket: { data: (socket, bytes, port, address) => void socket.send(`${bytes} heard`, port, address) },
+    });
+    try {
+      const chains: FilterChain[] = [{ from, when: { kind: "plain" }, serve: { tcp: [forwardTo("heard")] } }];
+      const both = (transparent: boolean) =>
+        [four.near, six.near].map((address) =>
+          listener(address, {
+            ...{ address, port: onPort, transport: "udp", namespace: `/run/netns/${middle}`, chains },
+            ...(transparent ? { transparent } : {}),
+          }),
+        );
+      const update = {
+        backends: [backend("heard", { protocol: "tcp" })],
+        endpoints: [endpoints("heard", echo.port)],
+        listeners: both(false),
+      };
+      const proxy = await serve([], update);
+      const itself: Place[] = [four.near, six.near].map((address) => ({
+        ...{ protocol: "udp", address, port: onPort, expected: "hello heard" },
+      }));
+      // What TPROXY brings is for the transparent one only.
+      const taken: Place[] = [four.server, six.server].map((address) => ({
+        ...{ protocol: "udp", address, port: datagramPort, expected: "hello heard" },
+      }));
+      const results = await whileAsked(itself, async () => {
+        for (let round = 0; round < 2; round++) {
+          await Bun.sleep(300);
+          expect(await proxy.control.update({ listeners: both(true) })).toEqual([]);
+          check(await whileAsked(taken, () => Bun.sleep(1_500)));
+          expect(await proxy.control.update({ listeners: both(false) })).toEqual([]);
+        }
+        await Bun.sleep(300);
+      });
+      check(results);
+    } finally {
       echo.close();
     }
   },

@@ -15,6 +15,7 @@ import type { Accepting } from "../listener/plain.ts";
 import { socketAddress, speakFrom, transparentSocket } from "../upstream/original-source.ts";
 import { inTurn } from "../wire.ts";
 import { hearNoMore } from "./hearing.ts";
+import { sendFrom } from "./send-from.ts";
 import type { Way } from "./served.ts";
 
 const { i32, u32, i64, ptr: pointer } = FFIType;
@@ -73,6 +74,8 @@ class TakenDatagrams implements Accepting {
   readonly #namespace: string | undefined;
   readonly #take: Take;
   readonly #flows = new Map<string, Flow>();
+  /** Flows whose answers leave by this socket. */
+  readonly #without = new Set<string>();
   readonly #message = new BigUint64Array(7); // struct msghdr
   readonly #vector = new BigUint64Array(2); // struct iovec
   readonly #name = Buffer.alloc(28);
@@ -139,11 +142,36 @@ class TakenDatagrams implements Accepting {
 
   #came(bytes: Buffer, client: Destination, destination: Destination): void {
     const key = `${client.address} ${client.port} ${destination.address} ${destination.port}`;
+    if (destination.port === this.#at.port) {
+      this.#takeWithout(bytes, client, destination, key);
+      return;
+    }
     const flow = this.#flows.get(key);
     if (flow?.socket) this.#hand(bytes, client, destination, key, flow.socket);
     else if (flow) {
       if (flow.waiting.length < maxWaiting) flow.waiting.push(bytes);
     } else if (this.#flows.size < maxFlows) this.#open(bytes, client, destination, key);
+  }
+
+  /**
+   * On the port that is listened on: a socket of a flow's own would hear what is meant for the listener until it has a peer.
+   */
+  #takeWithout(bytes: Buffer, client: Destination, destination: Destination, key: string): void {
+    const family = ipFamily(this.#at.address) ?? 4;
+    this.#without.add(key);
+    this.#take(bytes, client, {
+      destination,
+      answer: (back) => {
+        if (this.#without.has(key)) sendFrom(this.#fd, family, back, destination.address, client);
+      },
+      gone: () => {
+        if (this.#without.delete(key)) this.#closeUnused();
+      },
+    });
+  }
+
+  #closeUnused(): void {
+    if (!listening.has(this) && this.#without.size === 0) this.#libc.close(this.#fd);
   }
 
   #open(bytes: Buffer, client: Destination, destination: Destination, key: string): void {
@@ -216,7 +244,7 @@ class TakenDatagrams implements Accepting {
         while (this.#next());
       });
     listening.delete(this);
-    this.#libc.close(this.#fd);
+    this.#closeUnused();
   }
 }
 
