@@ -1,4 +1,4 @@
-// What is said of authorities that cannot serve. What contexts do in handshakes is for test/e2e/listeners.test.ts.
+// What is said of authorities that cannot serve. What contexts do in handshakes is for test/e2e/listeners-chains.test.ts.
 
 import { expect, test } from "bun:test";
 import type { Secret } from "../../model/model.ts";
