@@ -51,8 +51,9 @@ export class HttpPort implements Port {
           data: (socket, chunk) => socket.data.read(chunk),
           drain: (socket) => socket.data.drained(),
           end: (socket) => socket.data.ended(),
-          close: (socket) => socket.data.closed(),
-          error: (socket) => socket.data.closed(),
+          // Who has reset it by now (as checks of health do) was never opened.
+          close: (socket) => socket.data?.closed(),
+          error: (socket) => socket.data?.closed(),
         },
       }),
     );
