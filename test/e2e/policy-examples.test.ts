@@ -114,7 +114,8 @@ describe("an example of a policy", () => {
           for (const one of never) expect(output).not.toContain(one);
         }
         process.kill("SIGTERM");
-        expect(await process.exited).toBe(0);
+        const said = await new Response(process.stderr).text();
+        expect({ said, code: await process.exited }).toMatchObject({ code: 0 });
       } finally {
         process.kill("SIGKILL");
       }
