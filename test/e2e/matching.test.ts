@@ -6,8 +6,9 @@ import { connect } from "node:http2";
 import type { Filter, Match, RouteTable } from "../../src/model/model.ts";
 import type { PathNormalization } from "../../src/model/path-normalization.ts";
 import { ends, port, proxy, serve, server, setUp, tearDown, url } from "./policy-stack.ts";
-import { from, plainListener, routeTable, rule } from "./proxy-harness.ts";
+import { freePort, from, plainListener, routeTable, rule } from "./proxy-harness.ts";
 import { RawClient, rawBackend } from "./proxy-raw.ts";
+import { makeSecret, tlsListener } from "./proxy-secrets.ts";
 
 beforeEach(setUp);
 afterEach(tearDown);
@@ -165,6 +166,20 @@ describe("a rule takes a request", () => {
     expect(await other.ask("/open", { fields: ["x-forwarded-proto: https"] })).toBe("plain");
     other.close();
     asker.close();
+  });
+
+  test("by its scheme on listeners with TLS and without, where a session's cookie is secure, too", async () => {
+    const main = server();
+    const persistence = { carrier: { kind: "cookie", name: "s" }, keeps: "endpoint" } as const;
+    await serve([], main, {}, { match: { scheme: "https" }, persistence });
+    const secret = makeSecret(proxy.folder, "edge", "edge.example");
+    const secure = freePort();
+    const listeners = [plainListener(port), tlsListener(secure, [{ kind: "tls" }, secret])];
+    expect(await proxy.control.update({ secrets: [secret], listeners })).toEqual([]);
+    expect((await fetch(url())).status).toBe(404);
+    const answer = await fetch(`https://127.0.0.1:${secure}/`, { tls: { rejectUnauthorized: false } });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get("set-cookie")).toMatch(/^s=[\w-]{22}; Path=\/; HttpOnly; SameSite=Lax; Secure$/);
   });
 
   test("by its host as it came, port and all, which hosts of a table do not look at", async () => {
