@@ -40,8 +40,8 @@ export abstract class Answering extends RequestAccount {
 
   responseData(chunk: Buffer, start: number, end: number): boolean {
     this.times?.moved(turn.now);
-    this.bytesSent += end - start;
     if (this.filtering) return this.over || this.filtering.responseData(chunk, start, end);
+    this.bytesSent += end - start;
     return this.down.write(chunk, start, end);
   }
 
@@ -62,6 +62,10 @@ export abstract class Answering extends RequestAccount {
 
   answerLocally(answer: LocalAnswer, reason: Reason): void {
     this.reply(answer, reason);
+  }
+
+  sent(bytes: number): void {
+    this.bytesSent += bytes;
   }
 
   failed(reason: Reason): void {

@@ -9,11 +9,14 @@ let log: string[];
 /** What the sinks say to a write. */
 let backendTakes: boolean;
 let clientTakes: boolean;
+/** Bytes of bodies that the exchange was told of. */
+let sent: number;
 
 beforeEach(() => {
   log = [];
   backendTakes = true;
   clientTakes = true;
+  sent = 0;
 });
 
 function filtering(handlers: readonly Handlers[], head: object = {}): Filtering {
@@ -39,6 +42,9 @@ function filtering(handlers: readonly Handlers[], head: object = {}): Filtering 
     failed: (reason) => log.push(`failed ${reason}`),
     answered: ({ status }) => log.push(`status ${status}`),
     dropAnswer: (length) => log.push(`drop ${length}`),
+    sent(bytes) {
+      sent += bytes;
+    },
     ended: (reason) => log.push(`ended ${reason ?? "well"}`),
     resumeAnswer: () => log.push("resume backend"),
   };
@@ -257,6 +263,8 @@ describe("an answer", () => {
       "ended well",
       "client end",
     ]);
+    // What was thrown away was not sent.
+    expect(sent).toBe(4);
   });
 
   test("is replaced later, and a failure of the backend meanwhile is nobody's business", () => {

@@ -24,6 +24,8 @@ export interface FilteredExchange extends BodySink {
   answered(head: ResponseHead): void;
   /** The backend's answer is not wanted any more, of which so many bytes are still to come (-1 not known). */
   dropAnswer(length: number): void;
+  /** So many bytes of its body go out now. */
+  sent(bytes: number): void;
   /** The answer is complete. */
   ended(reason: Reason | undefined): void;
   /** The backend may go on sending. */
@@ -331,6 +333,7 @@ export class Filtering implements FilterExchange, BodySink {
 
   /** Where answers leave the filters. */
   write(chunk: Buffer, start: number, end: number): boolean {
+    this.#exchange.sent(end - start);
     return this.#down.write(chunk, start, end);
   }
 

@@ -130,6 +130,7 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
 
   requestData(chunk: Buffer, start: number, end: number): boolean {
     if (this.over) return true;
+    this.bytesReceived += end - start;
     return this.filtering ? this.filtering.requestData(chunk, start, end) : this.write(chunk, start, end);
   }
 
@@ -143,18 +144,18 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
   write(chunk: Buffer, start: number, end: number): boolean {
     if (this.over) return true;
     this.times?.moved(turn.now);
-    this.bytesReceived += end - start;
+    this.bytesPassed += end - start;
     if (this.replayable && this.status === 0) {
-      if (this.bytesReceived <= maxReplay || this.connection === undefined) {
+      if (this.bytesPassed <= maxReplay || this.connection === undefined) {
         if (this.body === noBytes) this.body = [];
         (this.body as Buffer[]).push(chunk.subarray(start, end));
       }
-      if (this.bytesReceived > maxReplay && this.connection !== undefined) {
+      if (this.bytesPassed > maxReplay && this.connection !== undefined) {
         this.replayable = false;
         this.body = noBytes;
       }
     }
-    const goOn = this.connection ? this.connection.write(chunk, start, end) : this.bytesReceived < maxReplay;
+    const goOn = this.connection ? this.connection.write(chunk, start, end) : this.bytesPassed < maxReplay;
     if (!goOn) this.holding = true;
     return goOn;
   }

@@ -31,7 +31,7 @@ export abstract class RequestAccount implements RequestEnd {
   protected filtering: Filtering | undefined = undefined;
   /** Of the answer as the client gets it; 0 until it begins. */
   status = 0;
-  /** Of bodies. */
+  /** Of bodies, as the client sends and gets them. */
   bytesReceived = 0;
   bytesSent = 0;
   /** What went wrong, when everything is told. */

@@ -26,6 +26,8 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
   /** Body so far, while it may have to be sent (again). */
   protected body: Buffer[] | readonly Buffer[] = noBytes;
   protected replayable = true;
+  /** Bytes of the request's body that have left the filters. */
+  protected bytesPassed = 0;
   protected requestDone = false;
   protected requestTrailers: HeaderBlock | undefined = undefined;
   /** The client's body is held back, until the backend takes it. */
@@ -116,7 +118,7 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
 
   /** The request can be sent from its beginning. */
   get #whole(): boolean {
-    return this.replayable || this.bytesReceived === 0;
+    return this.replayable || this.bytesPassed === 0;
   }
 
   /** The next try is in so many milliseconds, or (false) not at all. */

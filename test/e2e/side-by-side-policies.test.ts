@@ -110,7 +110,7 @@ describe.skipIf(!program)("beside Envoy", () => {
         ),
       ),
     );
-    const text = "%REQ(X-KEY)%|%RESPONSE_CODE%|%RESPONSE_FLAGS%";
+    const text = "%REQ(X-KEY)%|%BYTES_SENT%|%RESPONSE_FLAGS%";
     await proxy.start();
     const rejected = await proxy.control.update({
       backends,
@@ -132,6 +132,8 @@ describe.skipIf(!program)("beside Envoy", () => {
   });
 
   /** Requests that have a line of their own in the log. */
+  /** Bytes of the bodies that came, by the key. */
+  const lengths = new Map<string, number>();
   const asked = { ours: 0, theirs: 0 };
   const sideOf = (side: "ours" | "theirs", index: number): Side => {
     let number = 0;
@@ -145,13 +147,14 @@ describe.skipIf(!program)("beside Envoy", () => {
       });
     const ask = async (key: string, one: Ask): Promise<Answer> => {
       const response = await raw(key, one);
-      const text = await response.text().catch(() => "bad: it ended too early");
+      const text = await response.text().catch(() => undefined);
+      if (text !== undefined) lengths.set(key, Buffer.byteLength(text));
       const overloaded = response.headers.get("x-envoy-overloaded");
       return {
         status: response.status,
         headers: [...shown(response.headers), ...(overloaded === null ? [] : [`x-envoy-overloaded: ${overloaded}`])],
         // Bodies of the proxies' own errors are their own.
-        body: /^(good|bad|not you)/.test(text) ? text : "",
+        body: text === undefined ? "ended too early" : /^(good|bad|not you)/.test(text) ? text : "",
         seen: seen.get(key) ?? [],
       };
     };
@@ -197,7 +200,7 @@ describe.skipIf(!program)("beside Envoy", () => {
     40_000,
   );
 
-  test("the flags of all these in the access logs", async () => {
+  test("the flags of all these, and how long their bodies were, in the access logs", async () => {
     const lines = (side: string) =>
       readFileSync(log(side), "utf8")
         .split("\n")
@@ -208,6 +211,10 @@ describe.skipIf(!program)("beside Envoy", () => {
         (length) => length >= asked[side],
       );
       expect([side, count]).toEqual([side, asked[side]]);
+      for (const line of lines(side)) {
+        const [key, length] = line.split("|") as [string, string];
+        if (lengths.has(key)) expect([key, Number(length)]).toEqual([key, lengths.get(key)!]);
+      }
     }
     const flags = (side: "ours" | "theirs") => {
       const byScenario: Record<string, unknown> = {};
