@@ -27,13 +27,12 @@ const F_SETFL = 4;
 const F_SETOWN = 8;
 const O_NONBLOCK = 0o4000;
 const O_ASYNC = 0o20000;
+const MSG_DONTWAIT = 0x40;
 /** Datagrams of a socket that are read before others have their turn. */
 const batch = 128;
 /** Flows whose socket is being made, or that have one; and what waits for one. */
 const maxFlows = 8_192;
 const maxWaiting = 64;
-/** Milliseconds for what is in the queue of a flow's socket when the flow ends. */
-const unreadFor = 20;
 
 export type Take = (bytes: Buffer, client: Destination, way: Way) => void;
 
@@ -124,6 +123,15 @@ class TakenDatagrams implements Accepting {
 
   #next(): boolean {
     if (!listening.has(this)) return false;
+    const bytes = this.#receive(this.#fd);
+    if (!bytes) return false;
+    const destination = destinationIn(this.#control.subarray(0, Number(this.#message[5])));
+    if (destination) this.#came(bytes, readAddress(this.#name), destination);
+    return true;
+  }
+
+  /** Undefined when there is nothing. Who sent it, and what the kernel says beside it, is where the message says. */
+  #receive(fd: number): Buffer | undefined {
     this.#message.set([
       BigInt(ptr(this.#name)),
       28n,
@@ -133,11 +141,8 @@ class TakenDatagrams implements Accepting {
       BigInt(this.#control.length),
       0n,
     ]);
-    const length = Number(this.#libc.recvmsg(this.#fd, ptr(this.#message), 0));
-    if (length < 0) return false;
-    const destination = destinationIn(this.#control.subarray(0, Number(this.#message[5])));
-    if (destination) this.#came(Buffer.from(this.#bytes.subarray(0, length)), readAddress(this.#name), destination);
-    return true;
+    const length = Number(this.#libc.recvmsg(fd, ptr(this.#message), MSG_DONTWAIT));
+    return length < 0 ? undefined : Buffer.from(this.#bytes.subarray(0, length));
   }
 
   #came(bytes: Buffer, client: Destination, destination: Destination): void {
@@ -185,9 +190,7 @@ class TakenDatagrams implements Accepting {
         socket: {
           data: (_socket, more) =>
             inTurn(() => {
-              if (!flow.socket) return;
-              if (this.#flows.get(key) === flow) this.#hand(more, client, destination, key, flow.socket);
-              else this.#came(Buffer.from(more), client, destination);
+              if (flow.socket) this.#hand(more, client, destination, key, flow.socket);
             }),
           // A client that did not wait for its answer.
           error() {},
@@ -230,8 +233,12 @@ class TakenDatagrams implements Accepting {
         if (this.#flows.get(key)?.socket !== socket) return;
         this.#flows.delete(key);
         // What has come meanwhile begins another flow.
-        hearNoMore((socket as { fd?: number }).fd ?? -1, destination.address, destination.port);
-        setTimeout(() => socket.close(), unreadFor);
+        const fd = (socket as { fd?: number }).fd ?? -1;
+        const unread: Buffer[] = [];
+        if (hearNoMore(fd, destination.address, destination.port))
+          for (let one = this.#receive(fd); one; one = this.#receive(fd)) unread.push(one);
+        socket.close();
+        for (const one of unread) this.#came(one, client, destination);
       },
     });
   }
