@@ -46,6 +46,9 @@ export interface FilterExchange {
   /** Set by who holds the request back on purpose: it is told of with it. */
   delayed: boolean;
 
+  /** Lines tell this as the request's query: what was taken out of it was a secret. */
+  tellQuery(query: string | undefined): void;
+
   /** What a filter knows from the request when the answer comes. `of` is what tells it from other filters. */
   keep(of: object, value: unknown): void;
   kept<T>(of: object): T | undefined;

@@ -42,6 +42,7 @@ function filtering(handlers: readonly Handlers[], head: object = {}): Filtering 
     failed: (reason) => log.push(`failed ${reason}`),
     answered: ({ status }) => log.push(`status ${status}`),
     dropAnswer: (length) => log.push(`drop ${length}`),
+    tellQuery: (query) => log.push(`query ${query}`),
     sent(bytes) {
       sent += bytes;
     },

@@ -16,6 +16,8 @@ import { inTurn } from "./wire.ts";
 export interface FilteredExchange extends BodySink {
   /** The request has passed: on with it. Its body follows by `write` and `end`. */
   passed(): void;
+  /** What lines tell of the query. */
+  tellQuery(query: string | undefined): void;
   /** Gives an answer of the proxy's own. */
   answerLocally(answer: LocalAnswer, reason: Reason): void;
   /** Ends the exchange for a reason of the proxy's own, whatever has happened so far. */
@@ -190,6 +192,10 @@ export class Filtering implements FilterExchange, BodySink {
     const last = this.#requestStages.at(-1);
     if (last) last.drained();
     else this.#down.resumeBody();
+  }
+
+  tellQuery(query: string | undefined): void {
+    this.#exchange.tellQuery(query);
   }
 
   readBody(bytes: number, then: (chunks: readonly Buffer[], whole: boolean) => void): typeof waits {

@@ -83,6 +83,10 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
     }
   }
 
+  tellQuery(query: string | undefined): void {
+    if (this.watched) this.watched.query = query;
+  }
+
   /** The filters have let the request pass: what the rule says is done. */
   passed(): void {
     const rule = this.rule!;

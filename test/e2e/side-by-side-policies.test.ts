@@ -110,7 +110,7 @@ describe.skipIf(!program)("beside Envoy", () => {
         ),
       ),
     );
-    const text = "%REQ(X-KEY)%|%BYTES_SENT%|%RESPONSE_FLAGS%";
+    const text = "%REQ(X-KEY)%|%BYTES_SENT%|%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%|%RESPONSE_FLAGS%";
     await proxy.start();
     const rejected = await proxy.control.update({
       backends,
@@ -200,7 +200,7 @@ describe.skipIf(!program)("beside Envoy", () => {
     40_000,
   );
 
-  test("the flags of all these, and how long their bodies were, in the access logs", async () => {
+  test("what the access logs say of all these: flags, paths, and how long bodies were", async () => {
     const lines = (side: string) =>
       readFileSync(log(side), "utf8")
         .split("\n")

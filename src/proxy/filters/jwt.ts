@@ -8,7 +8,7 @@ import type { JwtProvider } from "../../model/filters.ts";
 import { changeQuery } from "../../model/query.ts";
 import { queryValues } from "../../model/value-match.ts";
 import type { RequestHead } from "../exchange.ts";
-import type { Filter, FilterAnswer } from "../filter.ts";
+import type { Filter, FilterAnswer, FilterExchange } from "../filter.ts";
 import { cookies } from "../router/predicate.ts";
 import { disown, guardTrailers } from "./fields.ts";
 import type { KeyResolver, KeySet } from "./key-sets.ts";
@@ -86,7 +86,7 @@ export const jwt: Filter<"jwt"> = {
         if (found.length === 0) return config.optional ? undefined : refusal(undefined);
         const known = found.map((one) => verifier.remembered(one));
         if (known.every((good) => good !== undefined)) {
-          pass(head, found, known);
+          pass(head, exchange, found, known);
           return undefined;
         }
         let left = false;
@@ -96,7 +96,7 @@ export const jwt: Filter<"jwt"> = {
             exchange.answer(verified === "no keys" ? { reason: "keys_unavailable" } : refusal("invalid_token"));
             return;
           }
-          pass(head, found, verified);
+          pass(head, exchange, found, verified);
           exchange.goOn();
         });
         return exchange.wait(() => {
@@ -168,9 +168,9 @@ function issuerOf(token: string): string | undefined {
 }
 
 /** What the backend gets of good tokens. */
-function pass(head: RequestHead, found: readonly Found[], good: readonly Good[]): void {
+function pass(head: RequestHead, exchange: FilterExchange, found: readonly Found[], good: readonly Good[]): void {
   found.forEach(({ provider: { config }, place }, index) => {
-    if (!config.forward) takeAway(head, place);
+    if (!config.forward) takeAway(head, exchange, place);
     const { payload, encoded } = good[index]!;
     if (config.payloadHeader !== undefined) head.headers.set(config.payloadHeader, encoded);
     for (const { claim, header } of config.claimHeaders) {
@@ -180,10 +180,12 @@ function pass(head: RequestHead, found: readonly Found[], good: readonly Good[])
   });
 }
 
-function takeAway(head: RequestHead, place: Place): void {
+function takeAway(head: RequestHead, exchange: FilterExchange, place: Place): void {
   if (place.kind === "header") head.headers.remove(place.name);
-  else if (place.kind === "query") head.query = changeQuery(head.query, { set: [], add: [], remove: [place.name] });
-  else {
+  else if (place.kind === "query") {
+    head.query = changeQuery(head.query, { set: [], add: [], remove: [place.name] });
+    exchange.tellQuery(head.query);
+  } else {
     const rest = cookiesOf(head).filter(([name]) => name !== place.name);
     head.headers.remove("cookie");
     if (rest.length > 0) head.headers.set("cookie", rest.map(([name, value]) => `${name}=${value}`).join("; "));

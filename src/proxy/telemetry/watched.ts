@@ -53,8 +53,8 @@ export interface RequestEnd
 
 export class Watched implements AccessRecord {
   readonly trace: TraceContext | undefined;
-  /** As it came: filters may change the head. */
-  readonly query: string | undefined;
+  /** As it came, whatever filters change of the head; without what they say is a secret. */
+  query: string | undefined;
   upstreamTime = -1;
   upstreamValues: UpstreamValues | undefined = undefined;
   answerFields: readonly (string | undefined)[] | undefined = undefined;
