@@ -6,8 +6,10 @@ export const pathNormalizations = ["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_
 /** `BASE` does not touch repeated and escaped slashes; `MERGE_SLASHES` makes one of several, and DECODE_… also reads `%2F` and `%5C`. */
 export type PathNormalization = (typeof pathNormalizations)[number];
 
+/** What no path has unescaped (RFC 3986 §3.3), but for the backslash; Envoy's escapes them, too. */
+const foreign = /["<>^`{|}]/g;
 /** Only paths with one of these can be others when they are normalised. */
-const suspect = /[%\\]|\/[./]/;
+const suspect = /[%\\"<>^`{|}]|\/[./]/;
 /** Letters, digits, `-._~` need no escape (RFC 3986 §2.3). */
 const unreserved = /^[A-Za-z0-9._~-]$/;
 
@@ -24,20 +26,25 @@ export function normalizedPath(path: string, how: PathNormalization): string | u
     return decodesSlashes && (character === "/" || character === "\\") ? "/" : triplet;
   });
   if (read.includes("%00")) return undefined;
-  const resolved = withoutDots(read.replaceAll("\\", "/"));
+  const escaped = read.replace(foreign, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`);
+  const resolved = withoutDots(escaped.replaceAll("\\", "/"));
   return how === "BASE" ? resolved : resolved?.replace(/\/{2,}/g, "/");
 }
 
-/** An empty segment is one as any other: `..` takes it away. */
+/**
+ * An empty segment is one as any other: `..` takes it away. So does `..;x`, which servers of Java take for it (Envoy's does the same
+ * where the dots are not escaped).
+ */
 function withoutDots(path: string): string | undefined {
   const kept: string[] = [];
   const segments = path.slice(1).split("/");
   for (const [at, segment] of segments.entries()) {
-    if (segment !== "." && segment !== "..") {
+    const [name] = segment.split(";", 1);
+    if (name !== "." && name !== "..") {
       kept.push(segment);
       continue;
     }
-    if (segment === ".." && kept.pop() === undefined) return undefined;
+    if (name === ".." && kept.pop() === undefined) return undefined;
     if (at === segments.length - 1) kept.push("");
   }
   return `/${kept.join("/")}`;
