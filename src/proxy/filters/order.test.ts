@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { decide } from "../../model/decide.ts";
 import { joinTarget } from "../../model/path.ts";
+import { normalizedPath } from "../../model/path-normalization.ts";
 import { arbitraryModel, arbitraryRequest } from "../../model/testing/arbitrary.ts";
 import { type FilterExchange, waits } from "../filter.ts";
 import { reasons } from "../reason.ts";
@@ -17,10 +18,11 @@ test("filters answer what decide says that they answer, and let requests leave a
   fc.assert(
     fc.property(arbitraryModel(), fc.array(arbitraryRequest, { minLength: 10, maxLength: 10 }), (model, requests) => {
       for (const request of requests) {
-        const { outcome, rule } = decide(model, request);
+        const { listener, outcome, rule } = decide(model, request);
         if (rule?.action.kind !== "forward") continue;
         for (const to of rule.action.to) {
           const head = headOf(request);
+          head.path = normalizedPath(head.path, listener?.pathNormalization ?? "NONE")!;
           const { headers } = head;
           head.length = Number(headers.get("content-length") ?? 0);
           const exchange = { path: head.path, keep() {}, putRequestStage() {} } as unknown as FilterExchange;
