@@ -145,6 +145,13 @@ class TakenDatagrams implements Accepting {
     return length < 0 ? undefined : Buffer.from(this.#bytes.subarray(0, length));
   }
 
+  /** All that a flow's socket has heard, and from whom. */
+  #unread(fd: number): readonly (readonly [Buffer, Destination])[] {
+    const all: [Buffer, Destination][] = [];
+    for (let one = this.#receive(fd); one; one = this.#receive(fd)) all.push([one, readAddress(this.#name)]);
+    return all;
+  }
+
   #came(bytes: Buffer, client: Destination, destination: Destination): void {
     const key = `${client.address} ${client.port} ${destination.address} ${destination.port}`;
     if (destination.port === this.#at.port) {
@@ -198,16 +205,23 @@ class TakenDatagrams implements Accepting {
       }),
     ).then(
       (socket) => {
+        const fd = (socket as { fd?: number }).fd ?? -1;
+        let strangers: readonly (readonly [Buffer, Destination])[] = [];
         try {
           const source = { address: destination.address, port: destination.port };
-          speakFrom((socket as { fd?: number }).fd ?? -1, source, client.address, client.port);
+          speakFrom(fd, source, client.address, client.port);
+          // Between its address and its peer it has heard others, too, whose datagrams would be taken for the client's.
+          strangers = this.#unread(fd);
         } catch {
           socket.close();
           this.#flows.delete(key);
           return;
         }
         flow.socket = socket;
-        for (const one of flow.waiting.splice(0)) inTurn(() => this.#hand(one, client, destination, key, socket));
+        inTurn(() => {
+          for (const one of flow.waiting.splice(0)) this.#hand(one, client, destination, key, socket);
+          for (const [more, from] of strangers) this.#came(more, from, destination);
+        });
       },
       () => void this.#flows.delete(key),
     );
@@ -234,11 +248,9 @@ class TakenDatagrams implements Accepting {
         this.#flows.delete(key);
         // What has come meanwhile begins another flow.
         const fd = (socket as { fd?: number }).fd ?? -1;
-        const unread: Buffer[] = [];
-        if (hearNoMore(fd, destination.address, destination.port))
-          for (let one = this.#receive(fd); one; one = this.#receive(fd)) unread.push(one);
+        const unread = hearNoMore(fd, destination.address, destination.port) ? this.#unread(fd) : [];
         socket.close();
-        for (const one of unread) this.#came(one, client, destination);
+        for (const [bytes, from] of unread) this.#came(bytes, from, destination);
       },
     });
   }
