@@ -150,7 +150,7 @@ describe("shares of", () => {
 
 test("slow start: a new endpoint begins with a tenth, and has its share when the window is over", async () => {
   const [old, fresh] = servers(2) as [Answering, Answering];
-  const window = 2000;
+  const window = 1500;
   await serveBackend(ports([old]), { balance: { kind: "roundRobin", slowStart: { window } } });
   const begun = performance.now();
   // The first is warm when the window and the step at its end are over.
