@@ -19,7 +19,7 @@ const SO_DETACH_REUSEPORT_BPF = 68;
 const purpose = "connections cannot be diverted";
 
 /** One instruction: struct sock_filter { u16 code; u8 jt, jf; u32 k }. */
-type Instruction = readonly [code: number, jt: number, jf: number, k: number];
+export type Instruction = readonly [code: number, jt: number, jf: number, k: number];
 
 const LD_W_ABS = 0x20;
 const LD_B_ABS = 0x30;
@@ -83,8 +83,30 @@ export const listening = {
   hearNoSyn: (ports: ReadonlySet<number>): number => set(ports, SO_ATTACH_FILTER, noSyn),
 };
 
+function openCalls() {
+  return openLibc({ setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 } }, purpose);
+}
+
+let calls: ReturnType<typeof openCalls> | undefined;
+
+/** What does not pass the program is as if it had got lost. Whether the kernel takes it. */
+export function attachFilter(fd: number, program: readonly Instruction[]): boolean {
+  return attach([fd], SO_ATTACH_FILTER, program) === 1;
+}
+
 function set(ports: ReadonlySet<number>, option: number, program: readonly Instruction[] | undefined): number {
-  const { setsockopt } = openLibc({ setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 } }, purpose);
+  const fds: number[] = [];
+  for (const socket of ownSockets(purpose)) {
+    if (socket.option(SO_ACCEPTCONN) !== 1) continue;
+    const address = socket.address();
+    if (address && ports.has(address.port)) fds.push(socket.fd);
+  }
+  return attach(fds, option, program);
+}
+
+function attach(fds: readonly number[], option: number, program: readonly Instruction[] | undefined): number {
+  calls ??= openCalls();
+  const { setsockopt } = calls;
   const instructions = new Uint8Array(8 * (program?.length ?? 1));
   const view = new DataView(instructions.buffer);
   program?.forEach(([code, jt, jf, k], index) => {
@@ -99,12 +121,5 @@ function set(ports: ReadonlySet<number>, option: number, program: readonly Instr
     new DataView(value.buffer).setUint16(0, program.length, true);
     new DataView(value.buffer).setBigUint64(8, BigInt(ptr(instructions)), true);
   }
-  let count = 0;
-  for (const socket of ownSockets(purpose)) {
-    if (socket.option(SO_ACCEPTCONN) !== 1) continue;
-    const address = socket.address();
-    if (!address || !ports.has(address.port)) continue;
-    if (setsockopt(socket.fd, SOL_SOCKET, option, ptr(value), value.length) === 0) count++;
-  }
-  return count;
+  return fds.filter((fd) => setsockopt(fd, SOL_SOCKET, option, ptr(value), value.length) === 0).length;
 }

@@ -3,8 +3,11 @@
 // (net/core/sock_reuseport.c, reuseport_select_sock_by_hash), except what that peer sends: it gets itself as its peer.
 
 import { FFIType, ptr } from "bun:ffi";
+import { parseIPv4, parseIPv6 } from "../../base/ip.ts";
 import { openLibc } from "../../base/libc.ts";
 import { SOL_SOCKET } from "../../base/own-sockets.ts";
+import type { Instruction } from "../listener/divert.ts";
+import type { Destination } from "../listener/original-destination.ts";
 import { socketAddress } from "../upstream/original-source.ts";
 
 const { i32, u32, ptr: pointer } = FFIType;
@@ -19,6 +22,27 @@ function openCalls() {
     },
     "a listener cannot be left",
   );
+}
+
+const LD_H_ABS = 0x28;
+const LD_W_ABS = 0x20;
+const JEQ_K = 0x15;
+const RET_K = 0x06;
+/** SKF_NET_OFF: from the IP header on, instead of that of UDP. */
+const networkHeader = 0xfff00000;
+
+/** Of datagrams, those of one client: by its port and the end of its address (classic BPF, socket(7)). */
+export function fromClient({ address, port }: Destination): readonly Instruction[] {
+  const four = parseIPv4(address);
+  const end = four ?? Number((parseIPv6(address) ?? 0n) & 0xffff_ffffn);
+  return [
+    [LD_H_ABS, 0, 0, 0],
+    [JEQ_K, 0, 3, port],
+    [LD_W_ABS, 0, 0, networkHeader + (four === undefined ? 20 : 12)],
+    [JEQ_K, 0, 1, end],
+    [RET_K, 0, 0, 0xffffffff],
+    [RET_K, 0, 0, 0],
+  ];
 }
 
 let calls: ReturnType<typeof openCalls> | undefined;

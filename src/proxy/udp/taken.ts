@@ -10,11 +10,12 @@ import { lastErrorCode } from "../../base/errno.ts";
 import { addressWithPort, formatIPv4, formatIPv6, ipFamily } from "../../base/ip.ts";
 import { openLibc } from "../../base/libc.ts";
 import { inNetns } from "../../base/setns.ts";
+import { attachFilter } from "../listener/divert.ts";
 import type { Destination } from "../listener/original-destination.ts";
 import type { Accepting } from "../listener/plain.ts";
 import { socketAddress, speakFrom, transparentSocket } from "../upstream/original-source.ts";
 import { inTurn } from "../wire.ts";
-import { hearNoMore } from "./hearing.ts";
+import { fromClient, hearNoMore } from "./hearing.ts";
 import { sendFrom } from "./send-from.ts";
 import type { Way } from "./served.ts";
 
@@ -210,7 +211,9 @@ class TakenDatagrams implements Accepting {
         try {
           const source = { address: destination.address, port: destination.port };
           speakFrom(fd, source, client.address, client.port);
-          // Between its address and its peer it has heard others, too, whose datagrams would be taken for the client's.
+          // Between its address and its peer it has heard others, too, whose datagrams would be taken for the client's; and what is
+          // on its way there must not come behind.
+          if (!attachFilter(fd, fromClient(client))) throw new Error("no filter");
           strangers = this.#unread(fd);
         } catch {
           socket.close();
