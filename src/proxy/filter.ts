@@ -4,7 +4,7 @@
 
 import type { Filter as FilterConfig, HeaderValue, PathMatch } from "../model/model.ts";
 import type { BodyStage } from "./body-stage.ts";
-import type { RequestHead, ResponseHead } from "./exchange.ts";
+import type { Downstream, RequestHead, ResponseHead } from "./exchange.ts";
 import type { FilterRuntime } from "./filters/runtime.ts";
 import type { Reason } from "./reason.ts";
 
@@ -41,6 +41,7 @@ export interface FilterExchange {
   readonly path: string;
   readonly query: string | undefined;
   readonly authority: string;
+  readonly protocol: Downstream["protocol"];
   /** Whether the answer in hand has no body, whatever its fields say (HEAD, 1xx, 204, 304). */
   readonly bodiless: boolean;
   /** Set by who holds the request back on purpose: it is told of with it. */

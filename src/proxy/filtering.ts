@@ -85,6 +85,10 @@ export class Filtering implements FilterExchange, BodySink {
     this.authority = authority;
   }
 
+  get protocol(): Downstream["protocol"] {
+    return this.#down.protocol;
+  }
+
   get head(): RequestHead {
     return this.#down.head;
   }

@@ -77,6 +77,8 @@ export abstract class RequestAccount implements RequestEnd {
   }
 
   get upstreamProtocol(): string | undefined {
+    // What refused the connection spoke nothing.
+    if (this.reason && reasons[this.reason].flag === "UF") return undefined;
     const backend = this.share?.backend;
     return backend && (backend.protocol === "h2c" ? "HTTP/2" : "HTTP/1.1");
   }

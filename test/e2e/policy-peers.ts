@@ -25,6 +25,8 @@ export class Origin {
         if (pathname === "/health") return new Response("", { status: isWell() ? 200 : 503 });
         const key = request.headers.get("x-key") ?? "";
         const about = shown(request.headers).filter((line) => !/^x-(key|hold|status|hash):/.test(line));
+        const partial = request.headers.get("x-envoy-auth-partial-body");
+        if (partial !== null) about.push(`partial: ${partial}`);
         const line = `${name}: ${request.method} ${request.headers.get("host")} ${pathname}${search} ${about.join(", ")} ${await request.text()}`;
         const lines = seen.get(key);
         if (lines) lines.push(line);
@@ -116,18 +118,39 @@ export function echoOverGrpc(): Promise<Served> {
 }
 
 interface Asked {
-  readonly attributes: { readonly request: { readonly http: { readonly headers: Readonly<Record<string, string>> } } };
+  readonly attributes: {
+    readonly request: {
+      readonly http: Readonly<Record<string, unknown>> & { readonly headers: Record<string, string> };
+    };
+  };
 }
 
 /** Envoy's Check: yes, no and broken, as the request's `x-auth` says. */
-export function authorityOverGrpc(): Promise<Served> {
+export function authorityOverGrpc(seen: Seen): Promise<Served> {
   const { checkRequest, checkResponse } = messages;
   return serveGrpc(
     "/envoy.service.auth.v3.Authorization/Check",
     (bytes) => checkRequest.toObject(checkRequest.decode(bytes), { longs: Number }),
     (message) => Buffer.from(checkResponse.encode(checkResponse.fromObject(message)).finish()),
     ({ attributes }: Asked, _metadata, done) => {
-      const said = attributes.request.http.headers["x-auth"];
+      const { headers: asked, method, path, host, scheme, size, protocol, body, rawBody } = attributes.request.http;
+      const fields = Object.entries(asked)
+        .filter(([name]) => !/^x-(key|forwarded-.*|request-id)$/.test(name))
+        .sort();
+      const line = JSON.stringify({
+        method,
+        path,
+        host,
+        scheme,
+        size,
+        protocol,
+        body,
+        rawBody: String(rawBody ?? ""),
+        fields,
+      });
+      const key = asked["x-key"] ?? "";
+      seen.set(key, [...(seen.get(key) ?? []), `auth: ${line}`]);
+      const said = asked["x-auth"];
       if (said === "yes") {
         const headers = [
           { header: { key: "x-user", value: "ann" } },

@@ -50,7 +50,7 @@ describe.skipIf(!program)("beside Envoy", () => {
   let stopGrpc = () => {};
 
   beforeAll(async () => {
-    const [echo, authority] = await Promise.all([echoOverGrpc(), authorityOverGrpc()]);
+    const [echo, authority] = await Promise.all([echoOverGrpc(), authorityOverGrpc(seen)]);
     stopGrpc = () => {
       echo.stop();
       authority.stop();
@@ -110,7 +110,8 @@ describe.skipIf(!program)("beside Envoy", () => {
         ),
       ),
     );
-    const text = "%REQ(X-KEY)%|%BYTES_SENT%|%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%|%RESPONSE_FLAGS%";
+    const text =
+      "%REQ(X-KEY)%|%BYTES_SENT%|%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%|%PROTOCOL%|%REQ(:METHOD)%|%REQ(:AUTHORITY)%|%ROUTE_NAME%|%UPSTREAM_CLUSTER%|%UPSTREAM_PROTOCOL%|%RESPONSE_FLAGS%";
     await proxy.start();
     const rejected = await proxy.control.update({
       backends,

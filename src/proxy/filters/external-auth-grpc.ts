@@ -32,7 +32,8 @@ export function grpcQuestions(config: ExternalAuthorization, { authority }: Grpc
       headers[":method"] = head.method;
       headers[":path"] = `${exchange.path}${query}`;
       headers[":scheme"] = head.scheme;
-      if (partial) headers["x-envoy-auth-partial-body"] = "true";
+      if (body.length > 0) headers["x-envoy-auth-partial-body"] = String(partial);
+      const bytes = Buffer.concat(body);
       const http = {
         id: head.headers.get("x-request-id") ?? "",
         method: head.method,
@@ -41,7 +42,9 @@ export function grpcQuestions(config: ExternalAuthorization, { authority }: Grpc
         host: exchange.authority,
         scheme: head.scheme,
         size: head.length,
-        ...(body.length > 0 ? { rawBody: Buffer.concat(body) } : {}),
+        protocol: exchange.protocol,
+        // As text for services that look where Envoy puts it by default, as it is for those that want its bytes (`pack_as_bytes`).
+        ...(bytes.length > 0 ? { body: bytes.toString("utf8"), rawBody: bytes } : {}),
       };
       const source = { address: { socketAddress: { address: head.source } } };
       return grpcRequest(to, messages.checkRequest, { attributes: { source, request: { http } } });

@@ -44,7 +44,7 @@ export function httpQuestions(config: ExternalAuthorization, http: Http): Questi
       }
       if (!http.prefix) headers.push(...requestInFields(head, exchange, target));
       headers.push(...config.adds);
-      if (partial) headers.push({ name: "x-envoy-auth-partial-body", value: "true" });
+      if (body.length > 0) headers.push({ name: "x-envoy-auth-partial-body", value: String(partial) });
       return {
         backend: config.service,
         method: http.method ?? head.method,
