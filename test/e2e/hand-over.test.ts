@@ -70,7 +70,7 @@ async function serve(directory: string) {
     port: 0,
     socket: { data: (socket, data) => void socket.write(data) },
   });
-  const ports = { http: freePort(), https: freePort(), tcp: freePort() };
+  const ports = { http: freePort(), https: freePort(), tcp: freePort(), loop: freePort() };
 
   const graph = createGraph();
   const model = modelSources(graph);
@@ -119,6 +119,14 @@ async function serve(directory: string) {
   model.listeners.set("https", tlsListener(ports.https, [{ kind: "tls" }, secret]));
   const tcp = { from, when: { kind: "plain" }, serve: { tcp: [forwardTo("bytes")] } } as const;
   model.listeners.set("tcp", { ...plainListener(ports.tcp, { name: "tcp" }), chains: [tcp] });
+  // Listeners that are their own backends.
+  for (const transport of ["tcp", "udp"] as const) {
+    const name = `loop-${transport}`;
+    model.backends.set(name, backend(name, { protocol: "tcp" }));
+    model.endpoints.set(name, endpoints(name, ports.loop));
+    const chains = [{ from, when: { kind: "plain" }, serve: { tcp: [forwardTo(name)] } }] as const;
+    model.listeners.set(name, { ...plainListener(ports.loop, { name }), transport, chains });
+  }
 
   const admin = join(directory, "admin.sock");
   const running = new Set<Subprocess>();
@@ -145,7 +153,7 @@ async function serve(directory: string) {
   const processes = (pid: number) =>
     distribution
       .proxyStates()
-      .filter((state) => state.connected && state.types.listeners.count === 3)
+      .filter((state) => state.connected && state.types.listeners.count === 5)
       .filter((state) => Object.values(state.types).every((type) => type.state === "synced"))
       .filter((state) => (state.composition?.pid ?? state.pid) === pid);
   const served = async (proxy: Subprocess, workers: number) => {
@@ -355,6 +363,38 @@ describe("several workers of one proxy", () => {
     });
     expect(tally.failures).toEqual([]);
   }, 40_000);
+
+  test("end what goes round in circles among them, a connection and a datagram", async () => {
+    await serving.start(3);
+    const series = async (name: string, labels: string) => {
+      const text = await (await asked("/metrics")).text();
+      return Number(new RegExp(`^${name}\\{${labels}\\} (\\d+)$`, "m").exec(text)?.[1] ?? 0);
+    };
+    const loops = () => series("fairlead_proxy_errors_total", 'reason="loop_detected"');
+    const opened = (transport: string) =>
+      series("fairlead_proxy_relayed_connections_total", `protocol="${transport}",backend="loop-${transport}"`);
+    const socket = net.connect(serving.ports.loop, "127.0.0.1");
+    socket.on("error", () => {});
+    socket.write("round and round");
+    await new Promise((resolve) => socket.once("close", resolve));
+    expect(await eventually(loops, (count) => count > 0)).toBeGreaterThan(0);
+    // Where one meets itself, which chance does not put off for long.
+    expect(await opened("tcp")).toBeGreaterThan(0);
+    expect(await opened("tcp")).toBeLessThan(300);
+    const before = await loops();
+    const one = await Bun.udpSocket({ connect: { hostname: "127.0.0.1", port: serving.ports.loop } });
+    one.send("round and round");
+    await eventually(loops, (count) => count > before);
+    const sessions = await opened("udp");
+    expect(sessions).toBeGreaterThan(0);
+    expect(sessions).toBeLessThan(300);
+    const bytes = () => series("fairlead_proxy_relayed_sent_bytes_total", 'protocol="udp",backend="loop-udp"');
+    const sent = await bytes();
+    await Bun.sleep(200);
+    expect(await bytes()).toBe(sent);
+    expect(await opened("udp")).toBe(sessions);
+    one.close();
+  }, 30_000);
 
   test("count a shared limit together, also after one was killed and after a hand-over", async () => {
     const ask = async (times: number) => {

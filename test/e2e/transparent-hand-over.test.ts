@@ -106,11 +106,13 @@ const takenPlaces: Place[] = [[four.server, four.client] as const, [six.server, 
   ],
 );
 
-function check(results: readonly Asked[]): void {
-  expect(results.map(({ failures, slow }) => ({ failures, slow }))).toEqual(
-    results.map(() => ({ failures: [], slow: [] })),
-  );
-  for (const { answered } of results) expect(answered).toBeGreaterThan(100);
+function check(results: readonly Asked[], places: readonly Place[]): void {
+  expect(results.map(({ failures }) => failures)).toEqual(results.map(() => []));
+  results.forEach(({ answered, slow }, index) => {
+    expect(answered).toBeGreaterThan(100);
+    // Bun listens before its socket can be made transparent: a SYN that TPROXY gives it meanwhile is lost, and said again.
+    expect(slow.length).toBeLessThanOrEqual(places[index]!.port === serverPort ? changes : 0);
+  });
 }
 
 test.skipIf(!isRoot)(
@@ -135,7 +137,7 @@ test.skipIf(!isRoot)(
       { protocol: "tcp", address: four.near, port: 7000, expected: `from ${four.client} /x` },
       { protocol: "udp", address: four.near, port: 7002, expected: `hello from ${four.client}` },
     ];
-    check(await whileHandedOver(["ip", "netns", "exec", middle], update, places));
+    check(await whileHandedOver(["ip", "netns", "exec", middle], update, places), places);
   },
   60_000,
 );
@@ -167,7 +169,7 @@ test.skipIf(!isRoot)(
         { protocol: "tcp", address: four.near, port: 7000, expected: "routed" },
         { protocol: "udp", address: four.near, port: 7002, expected: "hello heard" },
       ];
-      check(await whileHandedOver([], update, places));
+      check(await whileHandedOver([], update, places), places);
     } finally {
       http.stop(true);
       echo.close();
@@ -209,12 +211,12 @@ test.skipIf(!isRoot)(
         for (let round = 0; round < 2; round++) {
           await Bun.sleep(300);
           expect(await proxy.control.update({ listeners: both(true) })).toEqual([]);
-          check(await whileAsked(taken, () => Bun.sleep(1_500)));
+          check(await whileAsked(taken, () => Bun.sleep(1_500)), taken);
           expect(await proxy.control.update({ listeners: both(false) })).toEqual([]);
         }
         await Bun.sleep(300);
       });
-      check(results);
+      check(results, itself);
     } finally {
       echo.close();
     }
