@@ -15,26 +15,35 @@ import {
 } from "./beside-scenario.ts";
 import { eventually } from "./stack.ts";
 
-/** Requests that the origin holds until one of the others is refused or all that can be seen are there. */
-const crowd = (sent: number, held: number) => async (side: Side) => {
+/** Three at once: so many are with the origin, so many refused, and the others wait until the origin lets go of the first. */
+const crowd = (held: number, refused: number) => async (side: Side) => {
   const keys: string[] = [];
   const all: Promise<Answer>[] = [];
-  for (let count = 0; count < sent; count++) {
+  let over = 0;
+  for (let count = 0; count < 3; count++) {
     keys.push(side.nextKey());
-    all.push(side.ask({ headers: { "x-hold": "1" } }));
-    // The others come when the first is there; that they wait cannot be seen from outside.
+    const answer = side.ask({ headers: { "x-hold": "1" } });
+    all.push(answer);
+    void answer.then(() => over++);
+    // The others come when the first is there.
     if (count === 0) await eventually(async () => seen.has(keys[0]!), Boolean);
-    else await Bun.sleep(100);
   }
-  const atOnce = keys.filter((key) => seen.has(key)).length;
+  const atOnce = () => keys.filter((key) => seen.has(key)).length;
+  await eventually(
+    async () => atOnce() >= held && over >= refused,
+    (all) => all,
+  );
+  // For those that should wait and do not.
+  await Bun.sleep(150);
+  const result = { atOnce: atOnce(), over };
   for (const key of keys) origins.one.release(key);
   const answers = await Promise.all(all);
-  return { atOnce: atOnce === held, answers: answers.toSorted((a, b) => a.status - b.status) };
+  return { ...result, answers: answers.toSorted((a, b) => a.status - b.status) };
 };
 const crowds: readonly Scenario[] = [
-  { name: "a limit of requests", rules: [{ action: forward("few-requests") }], run: crowd(3, 2) },
-  { name: "a limit of requests that wait", rules: [{ action: forward("few-pending") }], run: crowd(3, 1) },
-  { name: "a limit of connections: others wait", rules: [{ action: forward("few-connections") }], run: crowd(3, 1) },
+  { name: "a limit of requests", rules: [{ action: forward("few-requests") }], run: crowd(2, 1) },
+  { name: "a limit of requests that wait", rules: [{ action: forward("few-pending") }], run: crowd(1, 1) },
+  { name: "a limit of connections: others wait", rules: [{ action: forward("few-connections") }], run: crowd(1, 0) },
 ];
 
 const served = (name: Checked) => (answer: Answer) => answer.body === `good ${name}`;
@@ -73,7 +82,12 @@ const health: readonly Scenario[] = [
     async run(side) {
       well.a = false;
       await side.until({ headers: { "x-alone": "1" } }, status(503));
-      await Bun.sleep(400);
+      // Until a dozen in a row were not its.
+      let without = 0;
+      await side.until({}, ({ body }) => {
+        without = body === "good a" ? 0 : without + 1;
+        return without === 12;
+      });
       const counts = new Map<string, number>();
       for (let count = 0; count < 200; count++) {
         const { body } = await side.until({}, () => true);
