@@ -203,7 +203,7 @@ const rates: readonly Scenario[] = [
     name: "a limit of a body whose length nobody said",
     flags: {
       why: "a body whose length nobody said is passed on as it comes, until it is too long; Envoy's filter holds all of it back",
-      ours: [[/HTTP\/1\.1\|-"\]$/, '-|-"]']],
+      ours: [[/"\d+ B ([^"]*) HTTP\/1\.1 -"\]$/, '"$1 - -"]']],
     },
     rules: [{ filters: [{ kind: "bodyLimit", from, bytes: 10 }] }],
     run: (side) =>
