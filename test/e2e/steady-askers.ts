@@ -51,7 +51,8 @@ function askUdp({ address, port }: Place): Promise<string> {
       socket.close();
       resolve(text);
     };
-    const timer = setTimeout(() => end("timeout"), patience);
+    const began = new Date().toISOString();
+    const timer = setTimeout(() => end(`nothing since ${began}`), patience);
     socket.on("message", (bytes) => end(bytes.toString()));
     socket.on("error", (error) => end(error.message));
     socket.send("hello", port, address);

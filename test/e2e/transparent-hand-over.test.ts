@@ -107,7 +107,8 @@ const takenPlaces: Place[] = [[four.server, four.client] as const, [six.server, 
 );
 
 function check(results: readonly Asked[], places: readonly Place[]): void {
-  expect(results.map(({ failures }) => failures)).toEqual(results.map(() => []));
+  const named = (index: number) => `${places[index]!.protocol} ${places[index]!.address}`;
+  expect(results.flatMap(({ failures }, index) => failures.map((one) => `${named(index)}: ${one}`))).toEqual([]);
   results.forEach(({ answered, slow }, index) => {
     expect(answered).toBeGreaterThan(100);
     // Bun listens before its socket can be made transparent: a SYN that TPROXY gives it meanwhile is lost, and said again.
