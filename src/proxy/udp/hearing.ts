@@ -58,3 +58,10 @@ export function hearNoMore(fd: number, address: string, port: number): boolean {
   const itself = socketAddress(anywhere[address] ?? address, port);
   return connect(fd, ptr(itself), itself.length) === 0;
 }
+
+/** Gives a socket that hears nothing any more another peer. False when that cannot be reached. */
+export function hearAgain(fd: number, { address, port }: Destination): boolean {
+  calls ??= openCalls();
+  const peer = socketAddress(address, port);
+  return calls.connect(fd, ptr(peer), peer.length) === 0;
+}

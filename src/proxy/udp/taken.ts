@@ -15,7 +15,7 @@ import type { Destination } from "../listener/original-destination.ts";
 import type { Accepting } from "../listener/plain.ts";
 import { socketAddress, speakFrom, transparentSocket } from "../upstream/original-source.ts";
 import { inTurn } from "../wire.ts";
-import { fromClient, hearNoMore } from "./hearing.ts";
+import { fromClient, hearAgain, hearNoMore } from "./hearing.ts";
 import { sendFrom } from "./send-from.ts";
 import type { Way } from "./served.ts";
 
@@ -249,11 +249,15 @@ class TakenDatagrams implements Accepting {
       gone: () => {
         if (this.#flows.get(key)?.socket !== socket) return;
         this.#flows.delete(key);
-        // What has come meanwhile begins another flow.
+        // What has come meanwhile begins another session by the same socket.
         const fd = (socket as { fd?: number }).fd ?? -1;
         const unread = hearNoMore(fd, destination.address, destination.port) ? this.#unread(fd) : [];
-        socket.close();
-        for (const [bytes, from] of unread) this.#came(bytes, from, destination);
+        if (unread.length === 0 || !hearAgain(fd, client)) {
+          socket.close();
+          return;
+        }
+        this.#flows.set(key, { socket, waiting: [] });
+        for (const [bytes] of unread) this.#hand(bytes, client, destination, key, socket);
       },
     });
   }
