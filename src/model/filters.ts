@@ -134,7 +134,8 @@ export interface ExternalAuthorization {
   readonly protocol:
     | {
         readonly kind: "http";
-        readonly authority: string;
+        /** The question's Host; without one, the request's own (Envoy, GEP-1494). */
+        readonly authority?: string;
         /** The question's path; with `prefix` the request's own path follows it (Envoy), without it does not (NGINX). */
         readonly path: string;
         readonly prefix: boolean;

@@ -243,7 +243,7 @@ function checkJwt(at: At, { providers }: JwtAuth): void {
 function checkExternalAuth(at: At, filter: ExternalAuthorization): void {
   const { protocol } = filter;
   at.name("service", filter.service);
-  at.authority("protocol.authority", protocol.authority);
+  if (protocol.authority !== undefined) at.authority("protocol.authority", protocol.authority);
   if (protocol.kind === "http") {
     at.path("protocol.path", protocol.path, !protocol.prefix);
     if (protocol.method !== undefined && !token.test(protocol.method)) {

@@ -93,7 +93,7 @@ function externalAuth(one: ExternalAuthorization): Json {
         }
       : {
           http_service: {
-            server_uri: { uri: `http://${protocol.authority}`, cluster: service, timeout: seconds(timeout) },
+            server_uri: { uri: `http://${protocol.authority ?? service}`, cluster: service, timeout: seconds(timeout) },
             path_prefix: protocol.path,
             authorization_request: { headers_to_add: one.adds.map(({ name, value }) => ({ key: name, value })) },
             authorization_response: {

@@ -223,7 +223,7 @@ describe("who may come", () => {
       kind: "externalAuth",
       from,
       service: "auth",
-      protocol: { kind: "http", authority: "auth.example", path: "/auth", prefix: true },
+      protocol: { kind: "http", path: "/auth", prefix: true },
       sends: ["*"],
       adds: [],
       body: { bytes: 8, partial: true },
@@ -241,6 +241,7 @@ describe("who may come", () => {
       { method: "POST", path: "/auth/pay", body: "01234567" },
     ]);
     expect(auth.seen[1]!.headers["x-envoy-auth-partial-body"]).toBe("true");
+    expect(auth.seen[1]!.headers["host"]).toBe(new URL(url("/")).host);
     status = 500;
     expect((await send("x")).status).toBe(200);
   });

@@ -115,7 +115,7 @@ const authorization = object<filters.ExternalAuthorization>({
   protocol: byKind<Protocol>({
     http: object<Extract<Protocol, { kind: "http" }>>({
       kind: oneOf("http"),
-      authority: text,
+      authority: may(text),
       path: text,
       prefix: no,
       method: may(text),

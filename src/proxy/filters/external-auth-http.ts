@@ -49,7 +49,7 @@ export function httpQuestions(config: ExternalAuthorization, http: Http): Questi
         backend: config.service,
         method: http.method ?? head.method,
         scheme: "http",
-        authority: http.authority,
+        authority: http.authority ?? exchange.authority,
         path: http.prefix ? `${http.path.replace(/\/$/, "")}${target}` : http.path,
         headers,
         body,
