@@ -160,9 +160,13 @@ const alike = (name: string, hash: NonNullable<Rule["hash"]>, ask: Ask): Scenari
   name,
   rules: [{ action: forward("ring"), hash }],
   async run(side) {
-    const used = new Set<string>();
-    for (let count = 0; count < 8; count++) used.add((await side.until(ask, () => true)).body);
-    return used.size;
+    // Again when an endpoint has just come or gone by its checks.
+    const used = async () => {
+      const all = new Set<string>();
+      for (let count = 0; count < 16; count++) all.add((await side.until(ask, () => true)).body);
+      return all.size;
+    };
+    return await eventually(used, (size) => size === 1);
   },
 });
 const cookieOf = (answer: Answer) =>
