@@ -22,7 +22,7 @@ await withContenders({ origin: [join(import.meta.dir, "backend.ts")] }, async ({
       const results = await inTurns(contenders, rounds, (one, warm) =>
         wrk(one, `${path}&bytes=${up ? 2 : bytes}`, {
           // Long enough that our hot functions are compiled: that goes on beside the load, and would be counted.
-          seconds: warm ? 5 : seconds,
+          seconds: warm ? 2 : seconds,
           connections,
           ...(up && { script }),
         }),

@@ -13,7 +13,7 @@ const names = process.argv[4]?.split(",") as readonly Name[] | undefined;
 const connections = 32;
 const streams = 10;
 /** Long enough that our hot functions are compiled: that goes on beside the load, and would be counted. */
-const warmUp = 250_000;
+const warmUp = 60_000;
 need("h2load", "nghttp2-client");
 
 await withContenders(
