@@ -16,24 +16,27 @@ export let folder: string;
 export let http: ReturnType<typeof Bun.serve>;
 export const servers: { close(): void }[] = [];
 
-beforeEach(async () => {
-  proxy = new ProxyUnderTest();
-  port = freePort();
-  folder = mkdtempSync(join(tmpdir(), "fl-t-listeners-"));
-  http = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    fetch: (request) => Response.json(Object.fromEntries(request.headers)),
+/** To be called once by a file: each of its tests gets all of these anew. */
+export function eachListenerTest(): void {
+  beforeEach(async () => {
+    proxy = new ProxyUnderTest();
+    port = freePort();
+    folder = mkdtempSync(join(tmpdir(), "fl-t-listeners-"));
+    http = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: (request) => Response.json(Object.fromEntries(request.headers)),
+    });
+    await proxy.start("--access-log", join(folder, "access.log"));
   });
-  await proxy.start("--access-log", join(folder, "access.log"));
-});
 
-afterEach(async () => {
-  await proxy.stop();
-  http.stop(true);
-  for (const server of servers.splice(0)) server.close();
-  rmSync(folder, { recursive: true, force: true });
-});
+  afterEach(async () => {
+    await proxy.stop();
+    http.stop(true);
+    for (const server of servers.splice(0)) server.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+}
 
 /** Puts a proxy that is started by another program (`setpriv …`) in the place of the first. */
 export async function another(...prefix: readonly string[]): Promise<void> {

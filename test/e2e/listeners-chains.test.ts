@@ -9,6 +9,7 @@ import { join } from "node:path";
 import tls from "node:tls";
 import {
   connect,
+  eachListenerTest,
   folder,
   get,
   http,
@@ -32,6 +33,8 @@ import {
 } from "./listener-cases.ts";
 import { backend, endpoints, forwardTo, routeTable, rule } from "./proxy-harness.ts";
 import { makeAuthority, makeSecret } from "./proxy-secrets.ts";
+
+eachListenerTest();
 
 test("one port: TLS passed through by exact name and wildcard, ended for others, and plain text", async () => {
   const inside = makeSecret(folder, "inside", "db.example");

@@ -5,6 +5,7 @@ import type net from "node:net";
 import type { Listener } from "../../src/model/model.ts";
 import {
   connect,
+  eachListenerTest,
   listener,
   log,
   metric,
@@ -21,6 +22,8 @@ import {
   tcp,
 } from "./listener-cases.ts";
 import { backend, endpoints, forwardTo, freePort, from } from "./proxy-harness.ts";
+
+eachListenerTest();
 
 test("connections are passed through by weight, the server may speak first, and each is counted and logged", async () => {
   await put({

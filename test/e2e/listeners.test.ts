@@ -10,6 +10,7 @@ import { writeProxyHeader } from "../../src/proxy/listener/proxy-protocol.ts";
 import {
   another,
   connect,
+  eachListenerTest,
   folder,
   get,
   http,
@@ -30,6 +31,8 @@ import {
 } from "./listener-cases.ts";
 import { backend, endpoints, forwardTo, freePort, from, routeTable, rule } from "./proxy-harness.ts";
 import { makeSecret } from "./proxy-secrets.ts";
+
+eachListenerTest();
 
 test("a PROXY header says who the client is, for headers and logs; without one there is no connection", async () => {
   const one = makeSecret(folder, "one", "one.example");
