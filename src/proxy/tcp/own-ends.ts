@@ -1,29 +1,48 @@
-// Which addresses and ports are this process's own ends of what it relays: a client that speaks from one of them is the proxy itself, and
+// Which ends are this process's own of what it relays: a client that speaks from one of them, to where that leads, is the proxy itself, and
 // what it sends would go round in circles (a backend that is its listener, or one listener by way of another). Loops between several
-// workers end where one meets itself. A relay with its client's address (original source) has no end here: that
-// client may speak from the same port.
+// workers end where one meets itself. Not known are a relay with its client's address (original source), and loops
+// by way of an address that somebody translates without telling (DNAT to a port that is not a transparent listener's).
 
 import { unmapped } from "../../base/ip.ts";
+import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 
 /** One of the proxy's own, until it is let go of. */
-export type OwnEnd = string;
+export interface OwnEnd {
+  readonly here: string;
+  /** Where it leads; of a socket of datagrams it does not matter, because nobody else has its port. */
+  readonly there: string | undefined;
+}
+
+const place = (address: string, port: number) => `${unmapped(address)} ${port}`;
 
 export class OwnEnds {
-  readonly #ends = new Set<OwnEnd>();
+  /** By the end here: one port may lead to several places. */
+  readonly #ends = new Map<string, OwnEnd[]>();
 
   /** Of a socket towards an endpoint, once it is connected. */
-  add(address: string, port: number): OwnEnd {
-    const end = `${unmapped(address)} ${port}`;
-    this.#ends.add(end);
+  add(address: string, port: number, there?: { readonly address: string; readonly port: number }): OwnEnd {
+    const end = { here: place(address, port), there: there && place(there.address, there.port) };
+    const others = this.#ends.get(end.here);
+    if (others) others.push(end);
+    else this.#ends.set(end.here, [end]);
     return end;
   }
 
   delete(end: OwnEnd | undefined): void {
-    if (end !== undefined) this.#ends.delete(end);
+    const ends = end && this.#ends.get(end.here);
+    const index = ends ? ends.indexOf(end) : -1;
+    if (!ends || index < 0) return;
+    ends.splice(index, 1);
+    if (ends.length === 0) this.#ends.delete(end.here);
   }
 
-  /** Whether a client is one of them. */
-  has(address: string, port: number): boolean {
-    return this.#ends.size > 0 && this.#ends.has(`${unmapped(address)} ${port}`);
+  /** Whether a client is one of them. Where it wanted to go is only looked at when it may be. */
+  has(address: string, port: number, addresses?: Pick<ProxyAddresses, "destination" | "destinationPort">): boolean {
+    const ends = this.#ends.size > 0 ? this.#ends.get(place(address, port)) : undefined;
+    if (!ends) return false;
+    return ends.some(
+      ({ there }) =>
+        there === undefined || !addresses || there === place(addresses.destination, addresses.destinationPort),
+    );
   }
 }

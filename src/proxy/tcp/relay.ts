@@ -166,9 +166,13 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
     }
     this.#target!.connected(turn.now - this.#dialed);
     const { ownEnds } = this.#owner;
-    if (!this.#target!.source) this.#ownEnd = ownEnds.add(socket.localAddress, socket.localPort);
+    if (!this.#target!.source)
+      this.#ownEnd = ownEnds.add(socket.localAddress, socket.localPort, {
+        address: socket.remoteAddress,
+        port: socket.remotePort,
+      });
     // Looked at here: when it was accepted, its other end may not have been told yet that it is connected.
-    if (ownEnds.has(this.accepted.source, this.accepted.sourcePort)) {
+    if (ownEnds.has(this.accepted.source, this.accepted.sourcePort, this.addresses)) {
       this.#end("loop_detected");
       return;
     }
