@@ -270,8 +270,30 @@ test("a relay whose backend is itself ends what it meets again", async () => {
   });
   expect(await loops()).toBeGreaterThanOrEqual(2);
   expect(await metric('fairlead_proxy_relayed_connections_total{protocol="udp",backend="a"}')).toBe(1);
-  expect(await metric('fairlead_proxy_relayed_connections_total{protocol="tcp",backend="a"}')).toBeLessThan(20);
+  expect(await metric('fairlead_proxy_relayed_connections_total{protocol="tcp",backend="a"}')).toBeLessThan(200);
   while ((await metric('fairlead_proxy_relayed_connections{protocol="tcp",backend="a"}')) > 0) await Bun.sleep(20);
+});
+
+test("a relay to itself ends as well where each connection says for whom it speaks", async () => {
+  await put({
+    backends: [backend("a", { protocol: "tcp", proxyProtocol: 2 })],
+    endpoints: [endpoints("a", port)],
+    listeners: [{ ...listener({ when: plain, serve: tcp(forwardTo("a")) }), proxyProtocol: true }],
+  });
+  await new Promise<void>((resolve) => {
+    void Bun.connect({
+      hostname: "127.0.0.1",
+      port,
+      socket: {
+        open: (socket) => void socket.write("PROXY TCP4 192.0.2.1 127.0.0.1 4711 80\r\n"),
+        data() {},
+        close: () => resolve(),
+        error() {},
+      },
+    });
+  });
+  expect(await metric('fairlead_proxy_errors_total{reason="loop_detected"}')).toBeGreaterThanOrEqual(1);
+  expect(await metric('fairlead_proxy_relayed_connections_total{protocol="tcp",backend="a"}')).toBeLessThan(200);
 });
 
 test("what a udp listener cannot do is said", async () => {

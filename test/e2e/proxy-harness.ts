@@ -190,12 +190,21 @@ export class ProxyUnderTest {
   }
 }
 
-/** A port that was free a moment ago on a loopback address. */
+/**
+ * A port that was free a moment ago on a loopback address, below those that the kernel gives to clients: one of them
+ * could take it before it is listened on.
+ */
 export function freePort(address = "127.0.0.1"): number {
-  const listener = Bun.listen({ hostname: address, port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
+  for (let tries = 0; tries < 100; tries++) {
+    const port = 21_000 + Math.floor(Math.random() * 9_000);
+    try {
+      Bun.listen({ hostname: address, port, socket: { data() {} } }).stop(true);
+      return port;
+    } catch {
+      // Somebody listens there.
+    }
+  }
+  throw new Error(`no free port found at ${address}`);
 }
 
 export function plainListener(

@@ -9,7 +9,7 @@ import type { ClientHello } from "./client-hello.ts";
 import type { Introduction, Wanted } from "./first-bytes.ts";
 import { Opening, type OpeningProblem } from "./opening.ts";
 import { originalDestination } from "./original-destination.ts";
-import { type Accepted, arrivedAt, type ListenerWire, type Seat, type Served } from "./served.ts";
+import { type Accepted, arrivedAt, type ListenerWire, type Peer, type Seat, type Served } from "./served.ts";
 import type { Termination } from "./termination.ts";
 
 export interface Chain extends Condition {
@@ -22,13 +22,6 @@ export interface TlsCounts {
   handshakes: number;
   failures: number;
   unknownNames: number;
-}
-
-/** Who connected. */
-export interface Peer {
-  readonly address: string;
-  readonly port: number;
-  readonly destination?: Accepted["destination"];
 }
 
 const nothingOffered: readonly string[] = [];
@@ -88,7 +81,7 @@ export class Reception {
     const { proxyHeader, hello } = this.#wanted;
     if (!proxyHeader && !hello) {
       const { address, port, destination } = peer;
-      const accepted = { source: address, sourcePort: port, destination, protocol: "http/1.1" } as const;
+      const accepted = { peer, source: address, sourcePort: port, destination, protocol: "http/1.1" } as const;
       const chain = this.#only ?? this.#chainFor(accepted, wire, undefined);
       if (chain) return chain.served.accept(seat, wire, accepted);
       this.runtime.metrics.ended("no_chain");
@@ -134,6 +127,7 @@ export class Reception {
     terminate: Terminate | undefined,
   ): void {
     const accepted: Accepted = {
+      peer,
       source: told?.source?.address ?? peer.address,
       sourcePort: told?.source?.port ?? peer.port,
       destination: told?.destination ?? peer.destination,

@@ -30,13 +30,22 @@ export interface ListenerWire extends Wire {
   shutdown(): void;
 }
 
+/** Who connected. */
+export interface Peer {
+  readonly address: string;
+  readonly port: number;
+  /** Where it wanted to go, if the kernel was asked. */
+  readonly destination?: Destination | undefined;
+}
+
 /** A connection that was let in, as its chain is told of it. */
 export interface Accepted {
+  readonly peer: Peer;
   /** The client's address: who connected, or for whom a PROXY header says that it connects. */
   readonly source: string;
   readonly sourcePort: number;
   /** Where the client wanted to go, if that was found out: of the PROXY header, or before the kernel redirected it. */
-  readonly destination?: { readonly address: string; readonly port: number } | undefined;
+  readonly destination?: Destination | undefined;
   /** What TLS agreed on, as far as requests are concerned. */
   readonly protocol: "h2" | "http/1.1";
   readonly serverName?: string | undefined;

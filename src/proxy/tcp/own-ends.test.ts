@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { OwnEnds } from "./own-ends.ts";
 
-const to = (destination: string, destinationPort: number) => ({ destination, destinationPort });
+const to = (address: string, port: number) => () => ({ address, port });
 
 test("a client is the proxy itself when it speaks from one of its ends, to where that leads", () => {
   const ends = new OwnEnds();

@@ -4,7 +4,7 @@
 // by way of an address that somebody translates without telling (DNAT to a port that is not a transparent listener's).
 
 import { unmapped } from "../../base/ip.ts";
-import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
+import type { Destination } from "../listener/original-destination.ts";
 
 /** One of the proxy's own, until it is let go of. */
 export interface OwnEnd {
@@ -20,7 +20,7 @@ export class OwnEnds {
   readonly #ends = new Map<string, OwnEnd[]>();
 
   /** Of a socket towards an endpoint, once it is connected. */
-  add(address: string, port: number, there?: { readonly address: string; readonly port: number }): OwnEnd {
+  add(address: string, port: number, there?: Destination): OwnEnd {
     const end = { here: place(address, port), there: there && place(there.address, there.port) };
     const others = this.#ends.get(end.here);
     if (others) others.push(end);
@@ -36,13 +36,12 @@ export class OwnEnds {
     if (ends.length === 0) this.#ends.delete(end.here);
   }
 
-  /** Whether a client is one of them. Where it wanted to go is only looked at when it may be. */
-  has(address: string, port: number, addresses?: Pick<ProxyAddresses, "destination" | "destinationPort">): boolean {
+  /** Whether a client is one of them. Where it wanted to go is only asked when it may be. */
+  has(address: string, port: number, wanted?: () => Destination): boolean {
     const ends = this.#ends.size > 0 ? this.#ends.get(place(address, port)) : undefined;
     if (!ends) return false;
-    return ends.some(
-      ({ there }) =>
-        there === undefined || !addresses || there === place(addresses.destination, addresses.destinationPort),
-    );
+    const destination = wanted?.();
+    const wish = destination && place(destination.address, destination.port);
+    return ends.some(({ there }) => there === undefined || wish === undefined || there === wish);
   }
 }

@@ -3,7 +3,7 @@
 
 import type { Socket } from "bun";
 import { Deadline, type Deadlines } from "../deadlines.ts";
-import type { Accepted, ClientAddresses, ListenerWire } from "../listener/served.ts";
+import { type Accepted, arrivedAt, type ClientAddresses, type ListenerWire } from "../listener/served.ts";
 import type { Reason } from "../reason.ts";
 import type { ClientConnection } from "../server.ts";
 import { Outlet, turn } from "../wire.ts";
@@ -99,6 +99,7 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
   readonly accepted: Accepted;
   readonly addresses: ClientAddresses;
   readonly #owner: RelayOwner;
+  readonly #wire: ListenerWire;
   readonly #client: Side;
   readonly #began = turn.now;
   #targets: Targets | undefined = undefined;
@@ -123,6 +124,7 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
   constructor(owner: RelayOwner, wire: ListenerWire, accepted: Accepted, addresses: ClientAddresses) {
     super();
     this.#owner = owner;
+    this.#wire = wire;
     this.accepted = accepted;
     this.addresses = addresses;
     this.#client = new Side(wire, () => this.#upstream?.resume());
@@ -172,7 +174,8 @@ export class TcpRelay extends Deadline implements ClientConnection, DialOwner {
         port: socket.remotePort,
       });
     // Looked at here: when it was accepted, its other end may not have been told yet that it is connected.
-    if (ownEnds.has(this.accepted.source, this.accepted.sourcePort, this.addresses)) {
+    const { peer } = this.accepted;
+    if (ownEnds.has(peer.address, peer.port, () => peer.destination ?? arrivedAt(this.#wire, peer.address, 0))) {
       this.#end("loop_detected");
       return;
     }
