@@ -1,4 +1,4 @@
-// A proxy process with a control process played by the test: what `proxy.test.ts` and the benchmark drive it with.
+// A proxy process with a control process played by the test: what the tests `proxy-*` and benchmarks drive it with.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
