@@ -42,6 +42,8 @@ export interface OutlierDetection {
   readonly interval: number;
   readonly baseEjection: number;
   readonly maxEjection: number;
+  /** Each ejection is longer by up to so much, drawn for it (Envoy: `max_ejection_time_jitter`); absent: 0. */
+  readonly ejectionJitter?: number;
   readonly maxEjectionPercent: number;
   readonly alwaysEjectOne: boolean;
   readonly successRate?: {

@@ -75,6 +75,14 @@ test("numbers out of their range are named with it", () => {
       "retryBudget.ratio -1 is no number of 0 to 1000",
     ],
     [
+      { outlierDetection: { ...detection, maxEjection: 29_999 } },
+      "outlierDetection.baseEjection is above maxEjection, which no ejection may pass",
+    ],
+    [
+      { outlierDetection: { ...detection, ejectionJitter: -1 } },
+      "outlierDetection.ejectionJitter -1 is no number of milliseconds of 0 to 2147483647",
+    ],
+    [
       { outlierDetection: { ...detection, interval: 0 } },
       "outlierDetection.interval 0 is no number of milliseconds of 1 to 2147483647",
     ],

@@ -215,6 +215,9 @@ function checkOutlierDetection(problems: Problems, config: OutlierDetection): vo
   numbers.needed("interval", "baseEjection", "maxEjection");
   numbers.whole(["consecutive5xx", "consecutiveGatewayErrors", "consecutiveLocalFailures"], 0);
   numbers.time(["interval", "baseEjection", "maxEjection"]);
+  numbers.time(["ejectionJitter"], 0);
+  if (config.baseEjection > config.maxEjection)
+    problems.add("outlierDetection.baseEjection", "is above maxEjection, which no ejection may pass");
   numbers.number(["maxEjectionPercent"], 0, 100);
   const { successRate, failurePercentage } = config;
   if (successRate) {

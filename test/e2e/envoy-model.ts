@@ -314,6 +314,7 @@ function outlier(one: OutlierDetection): Json {
     interval: seconds(one.interval),
     base_ejection_time: seconds(one.baseEjection),
     max_ejection_time: seconds(one.maxEjection),
+    ...(one.ejectionJitter !== undefined && { max_ejection_time_jitter: seconds(one.ejectionJitter) }),
     max_ejection_percent: one.maxEjectionPercent,
     always_eject_one_host: one.alwaysEjectOne,
   };

@@ -51,6 +51,7 @@ const outlierDetection = object<policies.OutlierDetection>({
   interval: or(number, 10_000),
   baseEjection: or(number, 30_000),
   maxEjection: or(number, 300_000),
+  ejectionJitter: may(number),
   maxEjectionPercent: or(number, 10),
   alwaysEjectOne: or(flag, true),
   successRate: may(

@@ -5,7 +5,13 @@ import fc from "fast-check";
 import type { OutlierDetection as Config } from "../../model/upstream-policies.ts";
 import { Breaker } from "./failure-accrual.ts";
 import { HealthState } from "./health-state.ts";
-import { OutlierDetection, type OutlierEvent, outlierHost, successThreshold } from "./outlier-detection.ts";
+import {
+  OutlierDetection,
+  type OutlierEvent,
+  type OutlierHost,
+  outlierHost,
+  successThreshold,
+} from "./outlier-detection.ts";
 import { type Placed, trafficGroups } from "./priorities.ts";
 import { slowStartFactor } from "./slow-start.ts";
 
@@ -19,14 +25,15 @@ const off: Config = {
   alwaysEjectOne: false,
 };
 
-function detection(config: Partial<Config>, count: number) {
+function detection(config: Partial<Config>, count: number, random?: () => number) {
   const hosts = new Set(Array.from({ length: count }, outlierHost));
   const list = [...hosts];
   const log: string[] = [];
-  const detector = new OutlierDetection({ ...off, ...config }, () => hosts, {
-    ejected: (host, cause) => log.push(`${list.indexOf(host)} out: ${cause}`),
-    returned: (host) => log.push(`${list.indexOf(host)} back`),
-  });
+  const on = {
+    ejected: (host: OutlierHost, cause: string) => void log.push(`${list.indexOf(host)} out: ${cause}`),
+    returned: (host: OutlierHost) => void log.push(`${list.indexOf(host)} back`),
+  };
+  const detector = new OutlierDetection({ ...off, ...config }, () => hosts, on, random);
   const answers = (host: number, now: number, ...statuses: number[]) => {
     for (const status of statuses) detector.report(list[host]!, { kind: "answer", status }, now);
   };
@@ -97,6 +104,39 @@ test("an ejection lasts 30 s times the number of them, at most 300 s, and is for
   detector.interval(111_000);
   detector.interval(121_000);
   expect(list[0]!.ejections).toBe(0);
+});
+
+test("jitter is drawn once for each ejection, and stands above the longest one too", () => {
+  const draws = [0.5, 0.25];
+  const config = { consecutive5xx: 1, baseEjection: 300_000, ejectionJitter: 2_000 };
+  const { detector, list, answers, log } = detection(config, 1, () => draws.shift()!);
+  answers(0, 0, 500);
+  expect([detector.ejectionTime(list[0]!), detector.ejectionTime(list[0]!)]).toEqual([301_000, 301_000]);
+  detector.interval(300_999);
+  expect(log).toHaveLength(1);
+  detector.interval(301_000);
+  expect(log.at(-1)).toBe("0 back");
+  answers(0, 302_000, 500);
+  expect(detector.ejectionTime(list[0]!)).toBe(300_500);
+});
+
+test("local failures that are counted apart do not move the rates", () => {
+  const rates = {
+    successRate: { minimumHosts: 2, requestVolume: 10, deviationFactor: 0.5 },
+    failurePercentage: { threshold: 10, minimumHosts: 2, requestVolume: 10 },
+  };
+  const local = new Array<"connectFailure">(50).fill("connectFailure");
+  for (const consecutiveLocalFailures of [0, undefined]) {
+    const { detector, list, answers, fails, log } = detection(
+      { ...rates, ...(consecutiveLocalFailures === undefined ? {} : { consecutiveLocalFailures }) },
+      3,
+    );
+    for (const host of [0, 1, 2]) answers(host, 0, ...new Array<number>(10).fill(200));
+    fails(0, 0, ...local);
+    expect(list[0]!.total).toBe(consecutiveLocalFailures === undefined ? 60 : 10);
+    detector.interval(10_000);
+    expect(log).toEqual(consecutiveLocalFailures === undefined ? ["0 out: successRate"] : []);
+  }
 });
 
 test("never more than the share is out, whatever happens", () => {

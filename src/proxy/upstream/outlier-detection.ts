@@ -29,6 +29,8 @@ export interface OutlierHost {
   ejections: number;
   ejected: boolean;
   ejectedAt: number;
+  /** Of the ejection that it is in, or was in last; milliseconds. */
+  jitter: number;
 }
 
 export function outlierHost(): OutlierHost {
@@ -41,12 +43,14 @@ export function outlierHost(): OutlierHost {
     ejections: 0,
     ejected: false,
     ejectedAt: 0,
+    jitter: 0,
   };
 }
 
 export class OutlierDetection {
   readonly #config: Config;
   readonly #ejected: (host: OutlierHost, cause: EjectionCause) => void;
+  readonly #random: () => number;
   readonly #returned: (host: OutlierHost) => void;
   readonly #hosts: () => Iterable<OutlierHost> & { readonly size: number };
   #active = 0;
@@ -57,7 +61,9 @@ export class OutlierDetection {
     config: Config,
     hosts: () => Iterable<OutlierHost> & { readonly size: number },
     on: { ejected(host: OutlierHost, cause: EjectionCause): void; returned(host: OutlierHost): void },
+    random: () => number = Math.random,
   ) {
+    this.#random = random;
     this.#config = config;
     this.#hosts = hosts;
     this.#ejected = (host, cause) => on.ejected(host, cause);
@@ -114,6 +120,7 @@ export class OutlierDetection {
     this.#active++;
     host.ejected = true;
     host.ejectedAt = now;
+    host.jitter = this.#random() * (this.#config.ejectionJitter ?? 0);
     // No further than to the longest pause: what is above would have to be lived down for nothing.
     if (host.ejections * baseEjection < maxEjection + baseEjection) host.ejections++;
     this.#ejected(host, cause);
@@ -122,7 +129,7 @@ export class OutlierDetection {
   /** How long an ejection of this host lasts. */
   ejectionTime(host: OutlierHost): number {
     const { baseEjection, maxEjection } = this.#config;
-    return Math.min(baseEjection * host.ejections, Math.max(maxEjection, baseEjection));
+    return Math.min(baseEjection * host.ejections, maxEjection) + host.jitter;
   }
 
   /** To be called each `config.interval`: lets hosts back in whose time is over, and looks at the rates of the interval. */
