@@ -18,6 +18,7 @@ import type {
   Persistence,
   Retry,
   RetryBudget,
+  StatusRange,
   UpstreamTls,
   Warm,
 } from "./upstream-policies.ts";
@@ -290,6 +291,8 @@ export interface Backend {
   readonly locality?: Locality;
   readonly outlierDetection?: OutlierDetection;
   readonly failureAccrual?: FailureAccrual;
+  /** Answers that passive health takes for failures; absent: 500 to 599. */
+  readonly failureStatuses?: readonly StatusRange[];
   readonly healthCheck?: HealthCheck;
   /** Below so many per cent of healthy endpoints, all are used as if healthy (Envoy: 50; absent or 0: never). */
   readonly panicPercent?: number;

@@ -58,6 +58,12 @@ export interface OutlierDetection {
   };
 }
 
+/** From `first` to `last`, both included; 100 to 599. */
+export interface StatusRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 /** Linkerd's failure accrual: shut after so many failures, then one probe after a pause that doubles. */
 export interface FailureAccrual {
   readonly maxFailures: number;
@@ -76,7 +82,7 @@ export interface HealthCheck {
         readonly method?: string;
         readonly headers?: readonly HeaderValue[];
         /** Absent: 200. */
-        readonly expected?: readonly { readonly first: number; readonly last: number }[];
+        readonly expected?: readonly StatusRange[];
       }
     /** grpc.health.v1.Health/Check. */
     | { readonly kind: "grpc"; readonly service: string }
@@ -168,6 +174,13 @@ export interface Retry {
   readonly retryAfter?: number;
   /** Another endpoint than those tried. */
   readonly elsewhere: boolean;
+  /** No try begins later than so many milliseconds after the first (NGINX: `proxy_next_upstream_timeout`); absent or 0: whenever. */
+  readonly within?: number;
+  /**
+   * After each so many tries, priorities of endpoints that were tried are left out while another can take the request (Envoy:
+   * `update_frequency` of previous_priorities; Istio's `retryRemoteLocalities` is 2). Absent: priorities as for a first try.
+   */
+  readonly otherPriorities?: number;
   /** Absent: any method whose body is still at hand. */
   readonly methods?: readonly string[];
   /** A try whose time (`timeouts.perTry`) is over goes on beside the next one, and the first good answer of them counts. */

@@ -66,6 +66,18 @@ test("numbers out of their range are named with it", () => {
       { warm: { connections: 5 }, limits: { idleConnections: 4 } },
       "warm.connections 5 is above limits.idleConnections 4",
     ],
+    [
+      { outlierDetection: detection, failureStatuses: [{ first: 500, last: 429 }] },
+      "failureStatuses[0] 500 to 429 is no range of statuses (100 to 599)",
+    ],
+    [
+      { outlierDetection: detection, failureStatuses: [] },
+      "failureStatuses lists no status; leave it out for 500 to 599",
+    ],
+    [
+      { failureStatuses: [{ first: 500, last: 599 }] },
+      "failureStatuses needs outlierDetection or failureAccrual, which go by it",
+    ],
     [{ panicPercent: 101 }, "panicPercent 101 is no number of 0 to 100"],
     [{ balance: { kind: "maglev", tableSize: 65_536 } }, "balance.tableSize 65536 is no prime"],
     [{ balance: { kind: "ringHash", minSize: 10, maxSize: 5 } }, "balance.minSize is above maxSize"],
@@ -124,6 +136,8 @@ test("a rule's retries, hash and persistence", () => {
   expect(problemsOfRule({ retry: { ...retry, hedge: true }, timeouts: { perTry: 1 } })).toEqual([]);
   const cases: [Partial<Rule>, string][] = [
     [{ retry: { ...retry, attempts: 101 } }, "retry.attempts 101 is no whole number of 0 to 100"],
+    [{ retry: { ...retry, within: -1 } }, "retry.within -1 is no number of milliseconds of 0 to 2147483647"],
+    [{ retry: { ...retry, otherPriorities: 0 } }, "retry.otherPriorities 0 is no whole number of 1 to 100"],
     [{ retry: { ...retry, statuses: [99] } }, "retry.statuses[0] 99 is no HTTP status (100 to 599)"],
     [{ retry: { ...retry, backoff: { base: 2, max: 1 } } }, "retry.backoff.base is above max"],
     [

@@ -19,6 +19,7 @@ import type {
   Persistence,
   Retry,
   SessionCookie,
+  StatusRange,
   UpstreamTls,
   Warm,
 } from "./upstream-policies.ts";
@@ -143,6 +144,7 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
     if (failureAccrual.minPenalty > failureAccrual.maxPenalty)
       problems.add("failureAccrual.minPenalty", "is above maxPenalty");
   }
+  if (backend.failureStatuses) checkFailureStatuses(problems, backend, backend.failureStatuses);
   if (healthCheck) checkHealthCheck(problems, healthCheck);
   if (healthCheck?.check.kind === "grpc" && backend.protocol !== "h2c")
     problems.add("healthCheck.check", "is of gRPC, which needs a backend of protocol h2c");
@@ -260,9 +262,20 @@ function checkHealthCheck(problems: Problems, config: HealthCheck): void {
   check.headers?.forEach((header, i) => {
     checkHeader(problems, `${field}.headers[${i}]`, header, problems.from);
   });
-  check.expected?.forEach(({ first, last }, i) => {
+  checkStatusRanges(problems, `${field}.expected`, check.expected ?? []);
+}
+
+function checkFailureStatuses(problems: Problems, backend: Backend, statuses: readonly StatusRange[]): void {
+  checkStatusRanges(problems, "failureStatuses", statuses);
+  if (statuses.length === 0) problems.add("failureStatuses", "lists no status; leave it out for 500 to 599");
+  if (!backend.outlierDetection && !backend.failureAccrual)
+    problems.add("failureStatuses", "needs outlierDetection or failureAccrual, which go by it");
+}
+
+function checkStatusRanges(problems: Problems, field: string, ranges: readonly StatusRange[]): void {
+  ranges.forEach(({ first, last }, i) => {
     if (!isStatus(first) || !isStatus(last) || first > last)
-      problems.add(`${field}.expected[${i}]`, `${first} to ${last} is no range of statuses (100 to 599)`);
+      problems.add(`${field}[${i}]`, `${first} to ${last} is no range of statuses (100 to 599)`);
   });
 }
 
@@ -311,7 +324,8 @@ function checkRetry(problems: Problems, field: string, retry: Retry): void {
   const numbers = new Numbers(problems, field, retry);
   numbers.needed("attempts");
   numbers.whole(["attempts"], 0, maxAttempts);
-  numbers.time(["retryAfter"], 0);
+  numbers.time(["retryAfter", "within"], 0);
+  numbers.whole(["otherPriorities"], 1, maxAttempts);
   retry.on.forEach((one, i) => {
     if (!conditions.has(one))
       problems.add(`${field}on[${i}]`, `"${one}" is no condition (${[...conditions].join(", ")})`);

@@ -87,6 +87,32 @@ describe("by a policy", () => {
     expect(attempts({ retry: policy }).made.again(one, status(503, "1"), true, 0)).toBeLessThanOrEqual(25);
   });
 
+  test("no try begins when its time is over, after the pause before it", () => {
+    const { made } = attempts({ retry: { ...policy, attempts: 9, retryAfter: 10_000, within: 2_000 } });
+    made.begin(1_000);
+    expect(made.again(one, status(503, "1"), true, 2_000)).toBe(1_000);
+    expect([made.again(two, status(503, "1"), true, 2_001), made.limited]).toEqual([undefined, "URX"]);
+    expect(made.again(two, stale, true, 3_000)).toBe(0);
+    expect(made.again(two, stale, true, 3_001)).toBeUndefined();
+    expect(made.again(two, refused, true, 3_001)).toBeUndefined();
+    const always = attempts({ retry: { ...policy, within: 0 } }).made;
+    always.begin(0);
+    expect(always.again(one, status(503), true, 1e9)).toBeDefined();
+  });
+
+  test("priorities that were tried are left out after so many tries, until there is no other", () => {
+    const at = (key: string, priority: number) => ({ key, priority }) as unknown as EndpointPool;
+    const { made, backend } = attempts({ retry: { ...policy, attempts: 9, elsewhere: false, otherPriorities: 2 } });
+    Object.assign(backend, { usableBeside: (left: readonly number[]) => left.length < 2 });
+    const leftOut: (readonly number[])[] = [];
+    for (const pool of [at("a", 0), at("b", 0), at("c", 1), at("d", 1), at("a", 0)]) {
+      made.again(pool, status(500), true, 0);
+      leftOut.push(made.leftOut);
+    }
+    expect(leftOut).toEqual([[], [0], [0], [], []]);
+    expect(made.avoid).toEqual([]);
+  });
+
   test("a retry counts in the budget until the next, or the end", () => {
     const { made, backend } = attempts({ retry: { ...policy, attempts: 5 }, limit: 1 });
     expect(made.again(one, status(500), true, 0)).toBeDefined();

@@ -18,6 +18,7 @@ const maxHarmless = 2;
 /** Methods that may be sent twice (RFC 9110 §9.2.2). */
 const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
 const nobody: readonly EndpointPool[] = [];
+const noPriorities: readonly number[] = [];
 
 /** What a try came to, and what the codec says about doing it again. */
 export interface FailedTry {
@@ -57,6 +58,7 @@ export class Attempts implements Selection {
   setCookie: string | undefined = undefined;
   kept: EndpointPool | undefined = undefined;
   avoid: readonly EndpointPool[] = nobody;
+  leftOut: readonly number[] = noPriorities;
   /** Envoy's flag of a request that was not tried again: no try left (URX), or no budget (UO). */
   limited: "URX" | "UO" | undefined = undefined;
   readonly #backend: BackendRuntime;
@@ -67,6 +69,10 @@ export class Attempts implements Selection {
   #at: EndpointPool | undefined = undefined;
   #since = 0;
   #retries = 0;
+  /** Priorities of the tries that failed, since some were left out last for want of others. */
+  #tried: number[] = [];
+  /** When no further try may begin any more. */
+  #last = Number.POSITIVE_INFINITY;
   #harmless = 0;
   /** The try under way is in the backend's budget. */
   #budgeted = false;
@@ -86,6 +92,12 @@ export class Attempts implements Selection {
   /** A try whose time is over goes on beside the next one. */
   get hedges(): boolean {
     return this.#retry?.hedge === true && this.#mayRepeat(this.#retry);
+  }
+
+  /** The first try begins. */
+  begin(now: number): void {
+    const within = this.#retry?.within ?? 0;
+    if (within > 0) this.#last = now + within;
   }
 
   // ------------------------------------------------------------------------------------------- what health is told of
@@ -186,6 +198,10 @@ export class Attempts implements Selection {
     this.giveBack(this.leaveBudgeted());
     const unsent = outcome.kind === "connect-failure";
     if (!whole && !unsent) return undefined;
+    if (now > this.#last) {
+      this.limited = "URX";
+      return undefined;
+    }
     // The endpoint is well, only the connection was old or about to close: it is asked again.
     const stale = repeat === "always" || (repeat === "idempotent" && idempotent.has(this.#head.method));
     if (stale || (unsent && this.#retry === undefined)) {
@@ -226,6 +242,12 @@ export class Attempts implements Selection {
       this.limited = "URX";
       return undefined;
     }
+    const asked = retry.retryAfter === undefined ? undefined : retryAfter(field, now);
+    const pause = asked !== undefined && asked <= retry.retryAfter! ? asked : backoff(retry.backoff, this.#retries + 1);
+    if (now + pause > this.#last) {
+      this.limited = "URX";
+      return undefined;
+    }
     const backend = this.#backend;
     if (!backend.budget.retry(backend.active, now)) {
       this.limited = "UO";
@@ -235,8 +257,18 @@ export class Attempts implements Selection {
     this.#budgeted = true;
     this.#retries++;
     if (retry.elsewhere && pool) this.#elsewhere(pool);
-    const asked = retry.retryAfter === undefined ? undefined : retryAfter(field, now);
-    return asked !== undefined && asked <= retry.retryAfter! ? asked : backoff(retry.backoff, this.#retries);
+    if (retry.otherPriorities !== undefined && pool) this.#atOtherPriorities(pool.priority, retry.otherPriorities);
+    return pause;
+  }
+
+  /** `each`: after so many tries. When all have been tried it begins anew (Envoy: PreviousPrioritiesRetryPriority). */
+  #atOtherPriorities(priority: number, each: number): void {
+    this.#tried.push(priority);
+    if (this.#tried.length % each !== 0) return;
+    this.leftOut = [...new Set(this.#tried)];
+    if (this.#backend.usableBeside(this.leftOut)) return;
+    this.leftOut = noPriorities;
+    this.#tried = [];
   }
 
   #elsewhere(pool: EndpointPool): void {

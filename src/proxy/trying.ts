@@ -58,6 +58,7 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
   protected try(): void {
     this.tries++;
     if (this.tries > 1) this.runtime.metrics.retries++;
+    else this.attempts?.begin(this.runtime.deadlines.now());
     const timeout = this.rule!.tryTimeout;
     if (timeout > 0) this.timing().endAt("try", this.runtime.deadlines.now() + timeout);
     this.#waiting = true;

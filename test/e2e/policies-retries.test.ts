@@ -138,6 +138,28 @@ test("answers with a header that is named are tried again, and those that are li
   expect(await ask("/429/x-other/true")).toBe("first");
 });
 
+test("no try begins when there is no time for it, and after so many tries other priorities are asked", async () => {
+  const fails = server(() => new Response("", { status: 503, headers: { "retry-after": "60" } }));
+  const near = { address: "127.0.0.1", port: fails.port, weight: 1 };
+  const late = { ...retry, attempts: 9, on: ["5xx"], retryAfter: 60_000, within: 59_000 } as const;
+  await serveBackend([near], {}, { retry: late });
+  expect((await fetch(url())).status).toBe(503);
+  expect(fails.seen.splice(0)).toHaveLength(1);
+
+  const far = server();
+  const others = { ...retry, attempts: 3, on: ["5xx"], elsewhere: false } as const;
+  const ask = async (more: Partial<typeof others> & { otherPriorities?: number }) => {
+    const rules = [rule("all", { retry: { ...others, ...more } })];
+    await proxy.control.update({
+      endpoints: [endpointsOf([near, { ...near, port: far.port, priority: 1 }])],
+      routeTables: [routeTable(rules)],
+    });
+    return [(await fetch(url())).status, fails.seen.splice(0).length, far.seen.splice(0).length];
+  };
+  expect(await ask({})).toEqual([503, 4, 0]);
+  expect(await ask({ otherPriorities: 2 })).toEqual([200, 2, 1]);
+});
+
 test("a body is sent again while it is kept: 64 KiB and no more", async () => {
   const one = server((seen) => new Response("", { status: attemptOf(seen) === 1 ? 503 : 200 }));
   await serveBackend([one.port], {}, { ...on("5xx"), attemptCount: { request: true } });

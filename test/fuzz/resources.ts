@@ -126,7 +126,7 @@ const rules: readonly object[] = [
     timeouts: { request: 1_000, perTry: 100, idle: 50, stream: 2_000 },
     retry: {
       ...{ attempts: 2, on: ["5xx", "connect-failure"], statuses: [429], backoff: { base: 25, max: 250 } },
-      ...{ retryAfter: 100, elsewhere: true, methods: ["GET"], hedge: true },
+      ...{ retryAfter: 100, elsewhere: true, methods: ["GET"], hedge: true, within: 1_000, otherPriorities: 2 },
     },
     hash: [{ kind: "header", name: "x-a" }, { kind: "cookie", name: "h", path: "/", ttl: 60 }, { kind: "source" }],
     persistence: { carrier: { kind: "cookie", name: "s", ttl: 60 }, keeps: "endpoint", fallback: false },
@@ -147,9 +147,10 @@ const backends: readonly object[] = [
     limits: { connections: 1, pending: 0, requests: 1, retries: 0, requestsPerConnection: 1, idleTimeout: 1 },
     retryBudget: { kind: "concurrent", percent: 20, minimum: 3 },
     locality: { zonePreference: { minimum: 0 }, overprovisioningPercent: 140 },
+    failureStatuses: [{ first: 500, last: 599 }],
     outlierDetection: {
       ...{ consecutive5xx: 5, consecutiveGatewayErrors: 0, interval: 10_000, baseEjection: 30_000 },
-      ...{ maxEjection: 300_000, maxEjectionPercent: 10, alwaysEjectOne: true },
+      ...{ maxEjection: 300_000, maxEjectionPercent: 10, alwaysEjectOne: true, ejectionJitter: 1_000 },
       successRate: { minimumHosts: 5, requestVolume: 100, deviationFactor: 1.9 },
       failurePercentage: { threshold: 85, minimumHosts: 5, requestVolume: 50 },
     },

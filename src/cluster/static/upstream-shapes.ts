@@ -161,6 +161,7 @@ export const backend = object<Backend & { kind: "Backend" }>({
       jitterRatio: or(number, 0.5),
     }),
   ),
+  failureStatuses: may(list(statusRange)),
   healthCheck: may(healthCheck),
   panicPercent: may(number),
   proxyProtocol: may(oneOf(1, 2)),
@@ -200,6 +201,8 @@ export const retry = object<policies.Retry>({
   backoff: or(object<{ base: number; max: number }>({ base: number, max: number }), { base: 25, max: 250 }),
   retryAfter: may(number),
   elsewhere: or(flag, false),
+  within: may(number),
+  otherPriorities: may(number),
   methods: may(list(text)),
   hedge: may(flag),
 });

@@ -306,9 +306,16 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
 
   #choose(selection: Selection | undefined): EndpointPool | undefined {
     if (selection === undefined) return this.#endpointChoice().next(this.deadlines.now(), undefined, nobody);
-    const { kept, avoid, hash } = selection;
-    if (kept && !kept.removed && !avoid.includes(kept)) return kept;
-    return this.#endpointChoice().next(this.deadlines.now(), hash, avoid);
+    const { kept, avoid, hash, leftOut } = selection;
+    if (kept && !kept.removed && !avoid.includes(kept) && !leftOut.includes(kept.priority)) return kept;
+    const choice = this.#endpointChoice();
+    const beside = leftOut.length === 0 ? choice : choice.beside(leftOut);
+    return (beside.size > 0 ? beside : choice).next(this.deadlines.now(), hash, avoid);
+  }
+
+  /** Whether endpoints take requests that are of other priorities than these. */
+  usableBeside(priorities: readonly number[]): boolean {
+    return this.#config !== undefined && this.#endpointChoice().beside(priorities).size > 0;
   }
 
   /**

@@ -32,6 +32,15 @@ test("endpoints of weight 0 and ejected ones take nothing; when nobody is left, 
   expect(seen(new EndpointChoice(all.slice(1), roundRobin, undefined, 0), 1)).toEqual({ nobody: 1 });
 });
 
+test("without some priorities the others take everything, as far as they are healthy", () => {
+  const all = [endpoint("a"), endpoint("b", { priority: 1 }), endpoint("c", { priority: 2, out: true })];
+  const choice = new EndpointChoice(all, roundRobin, undefined, 0);
+  expect(seen(choice, 10)).toEqual({ a: 10 });
+  expect(seen(choice.beside([0]), 10)).toEqual({ b: 10 });
+  expect(choice.beside([1, 0])).toBe(choice.beside([0, 1]));
+  expect(choice.beside([0, 1]).size).toBe(0);
+});
+
 test("in panic the ejected ones take their part again", () => {
   const all = [endpoint("a"), endpoint("b", { out: true }), endpoint("c", { out: true })];
   const choice = new EndpointChoice(all, { ...roundRobin, panicPercent: 50 }, undefined, 0);

@@ -16,6 +16,8 @@ export interface Choosable extends Candidate {
 
 /** Draws for one that was not tried yet (Envoy: host_selection_retry_max_attempts), before the next in line is taken. */
 const maxDraws = 5;
+/** Choices without some priorities that are kept: there are seldom more than a few priorities. */
+const maxBeside = 16;
 
 interface Group<E> {
   readonly members: readonly E[];
@@ -25,6 +27,9 @@ interface Group<E> {
 export class EndpointChoice<E extends Choosable> {
   readonly #groups: readonly Group<E>[];
   readonly #shares: WeightedChoice | undefined;
+  /** The same without endpoints of some priorities, made when first asked for. */
+  readonly #beside = new Map<string, EndpointChoice<E>>();
+  readonly #without: (priorities: readonly number[]) => EndpointChoice<E>;
 
   /** Endpoints of weight 0 take nothing. `zone` is the proxy's own. */
   constructor(
@@ -34,6 +39,10 @@ export class EndpointChoice<E extends Choosable> {
     now: number,
     random: () => number = Math.random,
   ) {
+    this.#without = (priorities) => {
+      const others = endpoints.filter(({ priority }) => !priorities.includes(priority));
+      return new EndpointChoice(others, config, zone, now, random);
+    };
     const usable = endpoints.filter(({ weight }) => weight > 0);
     const placed = usable.map(({ priority, zone, health }) => ({ priority, zone, healthy: health.healthy(now) }));
     const { locality, panicPercent } = config;
@@ -71,6 +80,17 @@ export class EndpointChoice<E extends Choosable> {
     let size = 0;
     for (const { members } of this.#groups) size += members.length;
     return size;
+  }
+
+  /** Among endpoints of other priorities than these. */
+  beside(priorities: readonly number[]): EndpointChoice<E> {
+    const key = [...priorities].sort((a, b) => a - b).join(" ");
+    let others = this.#beside.get(key);
+    if (others) return others;
+    if (this.#beside.size >= maxBeside) this.#beside.clear();
+    others = this.#without(priorities);
+    this.#beside.set(key, others);
+    return others;
   }
 
   /** The next endpoint, another than those of `avoid` if there is one; undefined when nobody takes requests. */

@@ -100,6 +100,34 @@ describe("outlier detection", () => {
   });
 });
 
+test("which statuses are failures is the backend's to say, for both ways; what gave no answer always is one", () => {
+  const failureAccrual = { maxFailures: 2, minPenalty: 1_000, maxPenalty: 8_000, jitterRatio: 0 };
+  const failureStatuses = [
+    { first: 429, last: 429 },
+    { first: 503, last: 503 },
+  ];
+  const gateway = { ...detection, consecutive5xx: 0, consecutiveGatewayErrors: 2 };
+  const cases = [
+    [{ outlierDetection: detection }, [429, 429], false],
+    [{ outlierDetection: detection }, [429, 503], false],
+    [{ outlierDetection: detection }, [500, 500, 502], true],
+    [{ outlierDetection: detection }, [503, 500, 503], true],
+    [{ outlierDetection: gateway }, [503, 503], false],
+    [{ outlierDetection: gateway }, [429, 429], true],
+    [{ failureAccrual }, [429, 503], false],
+    [{ failureAccrual }, [500, 500, 200], true],
+  ] as const;
+  for (const [policy, statuses, healthyAfter] of cases) {
+    const { watch: w, endpoints, healthy } = watch(backend({ ...policy, failureStatuses }));
+    for (const status of statuses) w.answered(endpoints[0]!, status, 1);
+    expect([statuses, healthy()[0]]).toEqual([statuses, healthyAfter]);
+  }
+  const { watch: w, endpoints, healthy } = watch(backend({ failureAccrual, failureStatuses }));
+  w.failed(endpoints[0]!, "timeout", 1);
+  w.failed(endpoints[0]!, "connectFailure", 1);
+  expect(healthy()[0]).toBe(false);
+});
+
 describe("failure accrual", () => {
   const config = backend({ failureAccrual: { maxFailures: 1, minPenalty: 1_000, maxPenalty: 8_000, jitterRatio: 0 } });
 

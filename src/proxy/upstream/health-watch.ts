@@ -4,6 +4,7 @@
 
 import type { Logger } from "../../base/log.ts";
 import type { Backend } from "../../model/model.ts";
+import type { StatusRange } from "../../model/upstream-policies.ts";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import type { EndpointHealth } from "./endpoint-health.ts";
 import { type EjectionCause, OutlierDetection, type OutlierHost } from "./outlier-detection.ts";
@@ -99,8 +100,10 @@ export class HealthWatch extends Deadline {
   }
 
   /** The endpoint answered, `milliseconds` after it was asked. */
-  answered(endpoint: Watched, status: number, milliseconds: number): void {
+  answered(endpoint: Watched, code: number, milliseconds: number): void {
     const { health } = endpoint;
+    const { failureStatuses } = this.#config;
+    const status = failureStatuses === undefined ? code : asCounted(code, failureStatuses);
     const now = this.#deadlines.now();
     health.cost?.observe(milliseconds, now);
     this.#outlier?.report(health.outlier, { kind: "answer", status }, now);
@@ -218,4 +221,10 @@ export class HealthWatch extends Deadline {
     this.#outlier = undefined;
     this.#nextInterval = Number.POSITIVE_INFINITY;
   }
+}
+
+/** The status as the detectors see it, which take 500 and above for failures. A gateway's error that is listed stays one. */
+function asCounted(status: number, failures: readonly StatusRange[]): number {
+  const isFailure = failures.some(({ first, last }) => status >= first && status <= last);
+  return isFailure ? Math.max(500, status) : Math.min(200, status);
 }

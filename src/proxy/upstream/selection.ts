@@ -9,6 +9,8 @@ export interface Selection {
   readonly kept: EndpointPool | undefined;
   /** Others than these, if there are any. */
   readonly avoid: readonly EndpointPool[];
+  /** Endpoints of other priorities than these, if any can be chosen. */
+  readonly leftOut: readonly number[];
   /** A connection to this one is being made for it. One that becomes free elsewhere may serve all the same. */
   took(pool: EndpointPool): void;
 }
