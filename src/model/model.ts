@@ -12,6 +12,7 @@ import type {
   FailureAccrual,
   HashKey,
   HealthCheck,
+  Http2Keepalive,
   Limits,
   Locality,
   OutlierDetection,
@@ -19,6 +20,7 @@ import type {
   Retry,
   RetryBudget,
   StatusRange,
+  TcpKeepalive,
   UpstreamTls,
   Warm,
 } from "./upstream-policies.ts";
@@ -286,6 +288,9 @@ export interface Backend {
   /** Milliseconds. */
   readonly connectTimeout: number;
   readonly limits?: Limits;
+  readonly tcpKeepalive?: TcpKeepalive;
+  /** Absent: endpoints are asked after 30 s while requests are under way, and have 20 s. */
+  readonly http2Keepalive?: Http2Keepalive;
   readonly warm?: Warm;
   readonly retryBudget?: RetryBudget;
   readonly locality?: Locality;

@@ -105,11 +105,29 @@ export interface Limits {
   /** Retries under way; a `retryBudget` stands instead. */
   readonly retries?: number;
   readonly requestsPerConnection?: number;
+  /** Of HTTP/2: requests under way on one connection (100). */
+  readonly streamsPerConnection?: number;
   readonly connectionDuration?: number;
   /** How long an unused connection is kept. */
   readonly idleTimeout?: number;
   /** Unused connections that are kept to each endpoint (512). */
   readonly idleConnections?: number;
+}
+
+/** TCP keep-alive, by the kernel; times in whole seconds, given in milliseconds. What is absent is the machine's own. */
+export interface TcpKeepalive {
+  /** Without a byte, before the first probe. */
+  readonly time?: number;
+  /** Between probes. */
+  readonly interval?: number;
+  /** Without an answer, until the connection is broken. */
+  readonly probes?: number;
+}
+
+/** PINGs on connections of HTTP/2, used or not, of which nothing was heard for `interval`; after `timeout` more they are closed. */
+export interface Http2Keepalive {
+  readonly interval: number;
+  readonly timeout: number;
 }
 
 /**

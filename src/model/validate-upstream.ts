@@ -115,9 +115,12 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (limits) {
     const numbers = new Numbers(problems, "limits.", limits);
     numbers.whole(["connections", "requests", "requestsPerConnection"], 1);
+    // The most that SETTINGS_MAX_CONCURRENT_STREAMS can mean.
+    numbers.whole(["streamsPerConnection"], 1, 2 ** 31 - 1);
     numbers.whole(["pending", "retries", "idleConnections"], 0);
     numbers.time(["connectionDuration", "idleTimeout"]);
   }
+  checkConnectionCare(problems, backend);
   if (backend.warm) checkWarm(problems, backend, backend.warm);
   if (retryBudget?.kind === "concurrent") {
     const numbers = new Numbers(problems, "retryBudget.", retryBudget);
@@ -151,6 +154,29 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (healthCheck?.check.kind === "http" && backend.protocol === "tcp")
     problems.add("healthCheck.check", "is of HTTP, which a backend of protocol tcp does not speak");
   if (tls) checkUpstreamTls(problems, tls);
+}
+
+function checkConnectionCare(problems: Problems, { protocol, limits, tcpKeepalive, http2Keepalive }: Backend): void {
+  if (tcpKeepalive) {
+    const numbers = new Numbers(problems, "tcpKeepalive.", tcpKeepalive);
+    // The kernel's bounds (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT).
+    numbers.number(["time", "interval"], 1_000, 32_767_000);
+    numbers.whole(["probes"], 1, 127);
+    for (const name of ["time", "interval"] as const) {
+      const value = tcpKeepalive[name] ?? 0;
+      if (value > 1_000 && value % 1_000 !== 0)
+        problems.add(`tcpKeepalive.${name}`, `${value} is no whole number of seconds`);
+    }
+  }
+  if (http2Keepalive) {
+    const numbers = new Numbers(problems, "http2Keepalive.", http2Keepalive);
+    numbers.needed("interval", "timeout");
+    numbers.time(["interval", "timeout"], 10);
+  }
+  if (protocol === "h2c") return;
+  const ofHttp2 = { http2Keepalive, "limits.streamsPerConnection": limits?.streamsPerConnection };
+  for (const [name, value] of Object.entries(ofHttp2))
+    if (value !== undefined) problems.add(name, `is of HTTP/2, which a backend of protocol ${protocol} does not speak`);
 }
 
 function checkWarm(problems: Problems, { limits, protocol, proxyProtocol, originalSource }: Backend, warm: Warm): void {

@@ -144,7 +144,17 @@ const backends: readonly object[] = [
   {
     ...{ name: "two", from, protocol: "h2c", connectTimeout: 1_000, panicPercent: 50 },
     balance: { kind: "leastRequest", choices: 3, slowStart: { window: 30_000, minPercent: 10, aggression: 1.5 } },
-    limits: { connections: 1, pending: 0, requests: 1, retries: 0, requestsPerConnection: 1, idleTimeout: 1 },
+    limits: {
+      connections: 1,
+      pending: 0,
+      requests: 1,
+      retries: 0,
+      requestsPerConnection: 1,
+      idleTimeout: 1,
+      streamsPerConnection: 9,
+    },
+    tcpKeepalive: { time: 60_000, interval: 5_000, probes: 3 },
+    http2Keepalive: { interval: 10_000, timeout: 5_000 },
     retryBudget: { kind: "concurrent", percent: 20, minimum: 3 },
     locality: { zonePreference: { minimum: 0 }, overprovisioningPercent: 140 },
     failureStatuses: [{ first: 500, last: 599 }],

@@ -98,6 +98,7 @@ const limits = object<policies.Limits>({
   requests: may(number),
   retries: may(number),
   requestsPerConnection: may(number),
+  streamsPerConnection: may(number),
   connectionDuration: may(number),
   idleTimeout: may(number),
   idleConnections: may(number),
@@ -144,6 +145,8 @@ export const backend = object<Backend & { kind: "Backend" }>({
   ),
   connectTimeout: or(number, 5_000),
   limits: may(limits),
+  tcpKeepalive: may(object<policies.TcpKeepalive>({ time: may(number), interval: may(number), probes: may(number) })),
+  http2Keepalive: may(object<policies.Http2Keepalive>({ interval: number, timeout: number })),
   warm: may(object<policies.Warm>({ connections: may(number), ratio: may(number) })),
   retryBudget: may(retryBudget),
   locality: may(

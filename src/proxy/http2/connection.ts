@@ -2,6 +2,7 @@
 // errors of streams and of the connection, PING, GOAWAY, and the limits against floods. Who begins streams, and what their heads
 // mean, is for `downstream.ts` and `upstream.ts`.
 
+import type { Http2Keepalive } from "../../model/upstream-policies.ts";
 import { Deadline, type Deadlines } from "../deadlines.ts";
 import { turn, type Wire } from "../wire.ts";
 import { giveBlock, takeBlock } from "./blocks.ts";
@@ -72,7 +73,7 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
   protected greet(settings: readonly (readonly [number, number])[]): void {
     this.output.settings(settings);
     this.output.numbers(FrameType.windowUpdate, 0, 0, connectionWindow - defaultWindow);
-    this.deadlines.arm(this, sweepMilliseconds);
+    this.deadlines.arm(this, Math.min(this.keepalive?.interval ?? sweepMilliseconds, sweepMilliseconds));
   }
 
   /** A field section of a stream, decoded into `section`; its block is the callee's. */
@@ -131,9 +132,10 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
       this.terminate();
       return;
     }
-    const next = Math.max(10, Math.min(this.sweep(), sweepMilliseconds));
+    const next = Math.min(this.sweep(), sweepMilliseconds);
     if (this.closed) return;
-    switch (this.#liveness.check(this.streams.size > 0)) {
+    const policy = this.keepalive;
+    switch (this.#liveness.check(this.streams.size > 0, policy)) {
       case "gone":
         this.terminate();
         return;
@@ -144,7 +146,12 @@ export abstract class Http2Connection extends Deadline implements FrameSink {
         this.sendPing();
         break;
     }
-    this.deadlines.arm(this, next);
+    this.deadlines.arm(this, Math.max(10, policy ? Math.min(next, this.#liveness.left(policy)) : next));
+  }
+
+  /** How the peer is asked whether it is there; undefined: as any. */
+  protected get keepalive(): Http2Keepalive | undefined {
+    return undefined;
   }
 
   /** For how long the peer has not finished a frame or field block that it began; 0 when it has. */

@@ -10,7 +10,7 @@ import { beginTurn, endTurn, turn } from "../wire.ts";
 import { ErrorCode, Flag, FrameType, Setting } from "./frame.ts";
 import { flushFrames } from "./output.ts";
 import { frame, number, Peer, settings, settingsAck } from "./peer.ts";
-import { Http2Upstream } from "./upstream.ts";
+import { Http2Upstream, type Http2Way } from "./upstream.ts";
 
 let clock: FakeClock;
 let deadlines: Deadlines;
@@ -46,6 +46,7 @@ function connect(...first: readonly (readonly [number, number])[]) {
   const owner = {
     timeouts: { idle: 300_000 },
     requestsPerConnection: Number.POSITIVE_INFINITY,
+    http2: undefined as Http2Way | undefined,
     ready: () => void log.push("ready"),
     freed: () => void log.push("freed"),
     leaving: () => void log.push("leaving"),
@@ -54,7 +55,7 @@ function connect(...first: readonly (readonly [number, number])[]) {
   const connection = new Http2Upstream(peer, owner, deadlines, "http");
   const send = (...frames: readonly Uint8Array[]) => during(() => connection.onData(Buffer.concat(frames)));
   send(settings(...first), settingsAck);
-  return { peer, log, connection, send };
+  return { peer, log, owner, connection, send };
 }
 
 /** One exchange: what it was told, in order. */
@@ -338,6 +339,42 @@ test("an endpoint that is silent is asked, and given up when it does not answer"
   clock.advance(30_000);
   expect(one.log).toEqual(["failed upstream_closed never"]);
   expect(log).toContain("gone");
+});
+
+test("with a policy an endpoint is asked after its interval without streams, too, and given up after its time", () => {
+  const { peer, owner, log, send } = connect();
+  owner.http2 = { streams: undefined, keepalive: { interval: 12_000, timeout: 3_000 } };
+  const asked = () => peer.of(FrameType.ping).length;
+  clock.advance(11_900);
+  expect(asked()).toBe(0);
+  clock.advance(200);
+  expect(asked()).toBe(1);
+  send(frame(FrameType.ping, Flag.ack, 0, Buffer.alloc(8)));
+  clock.advance(11_900);
+  expect(asked()).toBe(1);
+  clock.advance(200);
+  expect(asked()).toBe(2);
+  clock.advance(2_800);
+  expect(log).not.toContain("gone");
+  clock.advance(400);
+  expect(log).toContain("gone");
+});
+
+test("without a policy one that is not used is let be", () => {
+  const { peer, log } = connect();
+  clock.advance(600_000);
+  expect([peer.of(FrameType.ping).length, log]).toEqual([0, ["ready"]]);
+});
+
+test("no more streams are open at once than the backend says", () => {
+  const { owner, connection } = connect();
+  owner.http2 = { streams: 2, keepalive: undefined };
+  new Exchange(connection, get);
+  expect(connection.hasRoom).toBe(true);
+  new Exchange(connection, get);
+  expect(connection.hasRoom).toBe(false);
+  owner.http2 = { streams: 3, keepalive: undefined };
+  expect(connection.hasRoom).toBe(true);
 });
 
 test("an answer that stops is given up after the idle time, though the connection lives", () => {

@@ -1,6 +1,7 @@
 // One connection to an endpoint speaking HTTP/2 (RFC 9113), with as many exchanges at once as the endpoint permits. It knows its
 // pool only to say "ready", "free" and "gone"; a stream's own part is `upstream-stream.ts`.
 
+import type { Http2Keepalive } from "../../model/upstream-policies.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
 import { turn, type Wire } from "../wire.ts";
@@ -11,8 +12,8 @@ import { maxListBytes } from "./hpack/section.ts";
 import { firstWindow, type Http2Stream } from "./stream.ts";
 import { Http2UpstreamStream } from "./upstream-stream.ts";
 
-/** Streams that we open at once at most, whatever the endpoint permits: then another connection shares the work. */
-export const maxOwnStreams = 100;
+/** Streams that we open at once unless told otherwise, whatever the endpoint permits: then another connection shares the work. */
+export const defaultStreams = 100;
 /**
  * Exchanges that are given up on one connection before it is replaced: endpoints that guard against rapid resets (ours at 1,000 at
  * once, Envoy at 500) would else end it, for what many clients together had every right to do.
@@ -21,11 +22,20 @@ const maxCancelled = 250;
 /** The last stream numbers are left alone: a connection that came so far is replaced. */
 const lastStream = 0x7fffff00;
 
+/** What a backend says of its connections of HTTP/2. */
+export interface Http2Way {
+  /** That are open at once at most. */
+  readonly streams: number | undefined;
+  readonly keepalive: Http2Keepalive | undefined;
+}
+
 /** Where a connection reports to. */
 export interface Http2UpstreamOwner {
   readonly timeouts: UpstreamTimeouts;
   /** Exchanges of one connection; infinity without a limit. */
   readonly requestsPerConnection: number;
+  /** What the backend says of such connections, as it is now. */
+  readonly http2?: Http2Way | undefined;
   /** The endpoint has sent its settings: streams may be opened. */
   ready(connection: Http2Upstream): void;
   /** A stream is over. */
@@ -71,7 +81,11 @@ export class Http2Upstream extends Http2Connection {
   get hasRoom(): boolean {
     if (!this.#ready || this.#leaving || this.closed) return false;
     const left = this.owner.requestsPerConnection - this.served - this.#reserved;
-    return left > 0 && this.busy < Math.min(this.peer.streams, maxOwnStreams);
+    return left > 0 && this.busy < Math.min(this.peer.streams, this.owner.http2?.streams ?? defaultStreams);
+  }
+
+  protected override get keepalive(): Http2Keepalive | undefined {
+    return this.owner.http2?.keepalive;
   }
 
   /** A stream for one exchange. Only while there is room. */

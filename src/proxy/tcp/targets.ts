@@ -63,6 +63,7 @@ export class BackendTargets implements Targets {
       namespace: undefined,
       connectTimeout: backend.connectTimeout,
       tls: backend.tls,
+      tcpKeepalive: backend.tcpKeepalive,
       ...speakingFor(this.#addresses, backend),
       // A connection is all that health can be told of.
       connected: (milliseconds) => backend.watch?.answered(pool, 200, milliseconds),

@@ -5,6 +5,7 @@ import type { Steps } from "../../base/steps.ts";
 import type { Backend, BackendName, Endpoint, Endpoints } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
+import type { Http2Way } from "../http2/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { inTurn } from "../wire.ts";
 import { BackendHealth, type HealthSurroundings, wayOf } from "./backend-health.ts";
@@ -59,6 +60,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
   connectionDuration = Number.POSITIVE_INFINITY;
   idleTimeout = defaultIdle;
   idleConnections = defaultIdleConnections;
+  http2: Http2Way | undefined = undefined;
   /** Something refers to it: connections are made ahead where it asks for that. */
   isReferred = false;
   warming: Warming<EndpointPool> | undefined = undefined;
@@ -97,6 +99,10 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
 
   get originalSource(): Backend["originalSource"] {
     return this.#config?.originalSource;
+  }
+
+  get tcpKeepalive(): Backend["tcpKeepalive"] {
+    return this.#config?.tcpKeepalive;
   }
 
   get isFull(): boolean {
@@ -149,6 +155,7 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     this.connectionDuration = limits?.connectionDuration ?? Number.POSITIVE_INFINITY;
     this.idleTimeout = limits?.idleTimeout ?? defaultIdle;
     this.idleConnections = limits?.idleConnections ?? defaultIdleConnections;
+    this.http2 = { streams: limits?.streamsPerConnection, keepalive: config.http2Keepalive };
     this.#keepWarm(config, before);
     if (!before || before.limits?.retries !== limits?.retries || !same(before.retryBudget, config.retryBudget))
       this.budget = retryBudget(config.retryBudget, limits?.retries);

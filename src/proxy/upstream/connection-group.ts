@@ -4,6 +4,7 @@
 import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
+import type { Http2Way } from "../http2/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { Connecting, type ConnectingOwner } from "./connecting.ts";
 import {
@@ -81,6 +82,10 @@ export class ConnectionGroup implements ConnectionsOwner {
     return this.#pool.backend.connectionDuration;
   }
 
+  get http2(): Http2Way | undefined {
+    return this.#pool.backend.http2;
+  }
+
   get idleTimeout(): number {
     return this.#pool.backend.idleTimeout;
   }
@@ -139,7 +144,7 @@ export class ConnectionGroup implements ConnectionsOwner {
   /** Makes a connection; `then` is told whether there is one. */
   open(then: ((made: boolean) => void) | undefined): void {
     const { address, port, backend } = this.#pool;
-    const { deadlines, connectTimeout, tls, originalSource } = backend;
+    const { deadlines, connectTimeout, tls, originalSource, tcpKeepalive } = backend;
     this.#connecting++;
     backend.connections++;
     const generation = this.#generation;
@@ -157,7 +162,7 @@ export class ConnectionGroup implements ConnectionsOwner {
     const client = this.#client;
     const source = client === undefined ? undefined : { address: client, mark: originalSource?.mark };
     const allowHalfOpen = endsByHalves(backend);
-    new Connecting(owner, deadlines, { address, port, tls, source, allowHalfOpen }, connectTimeout);
+    new Connecting(owner, deadlines, { address, port, tls, source, allowHalfOpen, tcpKeepalive }, connectTimeout);
   }
 
   #refused(reason: Reason): void {

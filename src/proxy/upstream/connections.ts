@@ -4,7 +4,7 @@
 import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import { Http1Upstream, type UpstreamOwner, type UpstreamTimeouts } from "../http1/upstream.ts";
-import { Http2Upstream, type Http2UpstreamOwner, maxOwnStreams } from "../http2/upstream.ts";
+import { defaultStreams, Http2Upstream, type Http2UpstreamOwner, type Http2Way } from "../http2/upstream.ts";
 import type { Reason } from "../reason.ts";
 import { turn, type Wire } from "../wire.ts";
 import { hasEnded } from "./rested.ts";
@@ -65,6 +65,7 @@ export interface ConnectionsOwner {
   readonly idleTimeout: number;
   /** Unused ones that are kept. */
   readonly idleConnections: number;
+  readonly http2?: Http2Way | undefined;
   /** An exchange is over, and what it used may serve another. True: it does. */
   freed(source: Reusable | undefined): boolean;
   /** A connection is new. True: it was given to who waits. */
@@ -181,8 +182,12 @@ export class Http2Connections implements Connections, Http2UpstreamOwner {
     return this.#owner.requestsPerConnection;
   }
 
+  get http2(): Http2Way | undefined {
+    return this.#owner.http2;
+  }
+
   get share(): number {
-    return Math.min(maxOwnStreams, this.#owner.requestsPerConnection);
+    return Math.min(this.http2?.streams ?? defaultStreams, this.#owner.requestsPerConnection);
   }
 
   get size(): number {

@@ -4,6 +4,7 @@
 
 import type { Deadlines } from "../deadlines.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
+import type { Http2Way } from "../http2/upstream.ts";
 import type { Reason } from "../reason.ts";
 import type { Wire } from "../wire.ts";
 import type { ConnectingOwner } from "./connecting.ts";
@@ -15,6 +16,7 @@ export interface LoneOwner {
   readonly scheme: "http" | "https";
   readonly timeouts: UpstreamTimeouts;
   readonly deadlines: Deadlines;
+  readonly http2: Http2Way | undefined;
   /** It serves its waiter, who waits no more; the exchange is counted. */
   loneServes(waiter: Waiter, source: Reusable): void;
   loneRefused(waiter: Waiter | undefined, reason: Reason): void;
@@ -45,6 +47,10 @@ export class LoneConnection implements ConnectionsOwner, ConnectingOwner {
 
   get timeouts(): UpstreamTimeouts {
     return this.#pool.timeouts;
+  }
+
+  get http2(): Http2Way | undefined {
+    return this.#pool.http2;
   }
 
   get deadlines(): Deadlines {

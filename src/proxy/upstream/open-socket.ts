@@ -6,6 +6,7 @@ import type { Socket } from "bun";
 import type { Backend } from "../../model/model.ts";
 import { type ProxyAddresses, writeProxyHeader } from "../listener/proxy-protocol.ts";
 import { connectFrom, type Source } from "./original-source.ts";
+import { keepAlive } from "./tcp-keepalive.ts";
 import type { TlsClient } from "./tls.ts";
 
 export interface SocketWay {
@@ -17,6 +18,7 @@ export interface SocketWay {
   /** What the connection begins with, before TLS. */
   readonly preface?: Buffer | undefined;
   readonly allowHalfOpen?: boolean;
+  readonly tcpKeepalive?: Backend["tcpKeepalive"];
 }
 
 type Telling = Pick<Backend, "proxyProtocol" | "originalSource">;
@@ -67,8 +69,8 @@ export async function openSocket<D>(
   const { address, port, tls, source, preface, allowHalfOpen = false } = way;
   if (!source && !(tls && preface)) {
     const how = { hostname: address, port, allowHalfOpen, data };
-    if (tls) await Bun.connect<D>({ ...how, tls: tls.options, socket: secure });
-    else await Bun.connect<D>({ ...how, socket: preface ? { ...plain, ...beginning(preface, plain) } : plain });
+    if (tls) await Bun.connect<D>({ ...how, tls: tls.options, socket: beginning(way, secure) });
+    else await Bun.connect<D>({ ...how, socket: beginning(way, plain) });
     return;
   }
   const socket = new Beneath(way, data, plain, secure).events;
@@ -79,14 +81,24 @@ export async function openSocket<D>(
   } else await Bun.connect<D>({ hostname: address, port, allowHalfOpen, data, socket });
 }
 
-function beginning<D>(preface: Buffer, plain: SocketEvents<D>): Pick<SocketEvents<D>, "open"> {
+/** The events of a socket that is told something before them; with TLS there is no preface here. */
+function beginning<D, E extends SocketEvents<D>>(way: SocketWay, events: E): E {
+  if (!way.preface && !way.tcpKeepalive) return events;
   return {
+    ...events,
     open(socket) {
-      // The first bytes of a connection: there is room for them.
-      socket.write(preface);
-      plain.open(socket);
+      begin(way, socket);
+      events.open(socket);
     },
   };
+}
+
+function begin<D>({ preface, tcpKeepalive }: SocketWay, socket: Socket<D>): void {
+  // Bun's types do not name `fd`.
+  const { fd } = socket as { fd?: number };
+  if (tcpKeepalive && fd !== undefined) keepAlive(fd, tcpKeepalive);
+  // The first bytes of a connection: there is room for them.
+  if (preface) socket.write(preface);
 }
 
 /** The socket beneath, until it is what was asked for. */
@@ -130,8 +142,8 @@ class Beneath<D> {
       this.#failed(socket);
       return;
     }
-    const { preface, tls } = this.#way;
-    if (preface) socket.write(preface);
+    const { tls } = this.#way;
+    begin(this.#way, socket);
     if (!tls) {
       this.#is = "open";
       this.#plain.open(socket);

@@ -6,6 +6,7 @@ import type { Backend } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
+import type { Http2Way } from "../http2/upstream.ts";
 import type { ProxyAddresses } from "../listener/proxy-protocol.ts";
 import type { Reason } from "../reason.ts";
 import { Connecting } from "./connecting.ts";
@@ -59,6 +60,8 @@ export interface PoolOwner {
   readonly idleTimeout: number;
   /** Unused ones that are kept to each endpoint. */
   readonly idleConnections: number;
+  readonly http2?: Http2Way | undefined;
+  readonly tcpKeepalive?: Backend["tcpKeepalive"];
   /** Absent where no connections are made ahead. */
   readonly warming?: Warming<EndpointPool> | undefined;
   connectFailures: number;
@@ -113,6 +116,10 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
 
   get timeouts(): UpstreamTimeouts {
     return this.backend.timeouts;
+  }
+
+  get http2(): Http2Way | undefined {
+    return this.backend.http2;
   }
 
   get deadlines(): Deadlines {
@@ -191,7 +198,7 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
   }
 
   #connectAlone(waiter: Waiter): void {
-    const { deadlines, connectTimeout, tls } = this.backend;
+    const { deadlines, connectTimeout, tls, tcpKeepalive } = this.backend;
     const { address, port } = this;
     const tunnels = waiter.tunnels === true;
     const allowHalfOpen = tunnels || endsByHalves(this.backend);
@@ -200,7 +207,7 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
     );
     this.#lone.set(waiter, lone);
     this.backend.connections++;
-    const way = { address, port, tls, allowHalfOpen, ...speakingFor(waiter.addresses?.(), this.backend) };
+    const way = { address, port, tls, allowHalfOpen, tcpKeepalive, ...speakingFor(waiter.addresses?.(), this.backend) };
     new Connecting(lone, deadlines, way, connectTimeout);
   }
 
