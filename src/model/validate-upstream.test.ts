@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Backend, Rule, Secret } from "./model.ts";
 import { emptyModel } from "./model.ts";
 import { Redacted } from "./redacted.ts";
@@ -238,4 +239,45 @@ test("numbers that a policy cannot be without are asked for, and no other versio
     "healthCheck.timeout is absent",
   ]);
   expect(without({ proxyProtocol: "2" })).toEqual(["proxyProtocol 2 is no whole number of 1 to 2"]);
+});
+
+test("docs/policies.md has a row for every field of the policies for endpoints, with its default", () => {
+  const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
+  const rows = new Map<string, Set<string>>();
+  for (const [table] of read("../../docs/policies.md").matchAll(/^\| `\w+` \|.*\n\| ---.*\n(?:\|.*\n)+/gm)) {
+    const [head, , ...lines] = table
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(/(?<!\\)\|/).slice(1, -1));
+    const name = /`(\w+)`/.exec(head![0]!)![1]!;
+    const ofParts = head![1]!.trim() === "part";
+    for (const cells of lines) {
+      const words = (ofParts ? cells.slice(0, 2) : cells.slice(0, 1)).join(" ").match(/`\w+`/g) ?? [];
+      const known = rows.get(name) ?? new Set();
+      rows.set(name, known);
+      for (const word of words) known.add(word.slice(1, -1));
+      expect([name, cells.join("|"), cells.length]).toEqual([name, cells.join("|"), head!.length]);
+    }
+  }
+  const source = read("./upstream-policies.ts") + read("./model.ts");
+  const interfaces: Record<string, string> = {
+    ...{ limits: "Limits", timeouts: "Timeouts", retry: "Retry", locality: "Locality", persistence: "Persistence" },
+    ...{ outlierDetection: "OutlierDetection", failureAccrual: "FailureAccrual", healthCheck: "HealthCheck" },
+    ...{ tcpKeepalive: "TcpKeepalive", http2Keepalive: "Http2Keepalive" },
+  };
+  for (const [table, name] of Object.entries(interfaces)) {
+    const body = new RegExp(`export interface ${name} \\{\n([^]*?)\n\\}`).exec(source)![1]!;
+    const fields = [...body.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, field]) => field!);
+    expect(fields.length).toBeGreaterThan(1);
+    expect([table, fields.filter((field) => !rows.get(table)?.has(field))]).toEqual([table, []]);
+  }
+  const unions = { balance: "Balance", hash: "HashKey", retryBudget: "RetryBudget" };
+  for (const [table, name] of Object.entries(unions)) {
+    const body = new RegExp(`export type ${name} =\n([^]*?);\n\n`).exec(source)![1]!;
+    const kinds = [...body.matchAll(/"(\w+)"/g)].map(([, kind]) => kind!);
+    expect(kinds.length).toBeGreaterThan(1);
+    expect([table, kinds.filter((kind) => !rows.get(table)?.has(kind))]).toEqual([table, []]);
+  }
+  for (const part of ["slowStart", "choices", "decay", "startAt", "minSize", "maxSize", "tableSize"])
+    expect([...rows.get("balance")!]).toContain(part);
 });
