@@ -71,6 +71,12 @@ export interface FailureAccrual {
   readonly maxPenalty: number;
   /** 0 to 100. */
   readonly jitterRatio: number;
+  /** Also shut when fewer than so many per cent of the answers of the last `window` were good, of at least `minimumRequests` (Linkerd: `unified`). */
+  readonly successRate?: {
+    readonly percent: number;
+    readonly window: number;
+    readonly minimumRequests: number;
+  };
 }
 
 export interface HealthCheck {

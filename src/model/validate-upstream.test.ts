@@ -78,6 +78,15 @@ test("numbers out of their range are named with it", () => {
       { protocol: "h2c", http2Keepalive: { interval: 1, timeout: 500 } },
       "http2Keepalive.interval 1 is no number of milliseconds of 10 to 2147483647",
     ],
+    [
+      {
+        failureAccrual: {
+          ...{ maxFailures: 1, minPenalty: 1, maxPenalty: 1, jitterRatio: 0 },
+          successRate: { percent: 101, window: 10_000, minimumRequests: 5 },
+        },
+      },
+      "failureAccrual.successRate.percent 101 is no number of 0 to 100",
+    ],
     [{ tcpKeepalive: { time: 500 } }, "tcpKeepalive.time 500 is no number of 1000 to 32767000"],
     [{ tcpKeepalive: { interval: 1_500 } }, "tcpKeepalive.interval 1500 is no whole number of seconds"],
     [{ tcpKeepalive: { probes: 128 } }, "tcpKeepalive.probes 128 is no whole number of 1 to 127"],

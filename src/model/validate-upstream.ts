@@ -1,32 +1,13 @@
-// What is well formed of the policies for endpoints: a backend's balancing, health, limits and TLS, and a rule's retries, hash and
-// persistence. Called by `validate.ts`; whether secrets that are named are there is asked there, too.
+// What is well formed of the policies for endpoints: a backend's balancing, limits and TLS (health is in `validate-health.ts`), and a
+// rule's retries, hash and persistence. Called by `validate.ts`; whether secrets that are named are there is asked there, too.
 
 import type { Backend, Endpoint, Rule } from "./model.ts";
-import {
-  checkHeader,
-  checkHeaderName,
-  checkStringMatch,
-  checkTlsVersions,
-  type Problems,
-  pathProblem,
-  token,
-} from "./problems.ts";
-import type {
-  Balance,
-  HashKey,
-  HealthCheck,
-  OutlierDetection,
-  Persistence,
-  Retry,
-  SessionCookie,
-  StatusRange,
-  UpstreamTls,
-  Warm,
-} from "./upstream-policies.ts";
+import { Numbers } from "./numbers.ts";
+import { checkHeaderName, checkStringMatch, checkTlsVersions, type Problems, token } from "./problems.ts";
+import type { Balance, HashKey, Persistence, Retry, SessionCookie, UpstreamTls, Warm } from "./upstream-policies.ts";
+import { checkHealth, isStatus } from "./validate-health.ts";
 import { checkOriginalSource } from "./validate-listeners.ts";
 
-/** The longest time of a policy, in milliseconds: what timers can wait for. */
-const maxTime = 2 ** 31 - 1;
 /** Tries of one request beside the first: more is a mistake, and would multiply an overload. */
 const maxAttempts = 100;
 const maxRing = 8 * 1024 * 1024;
@@ -54,57 +35,8 @@ const conditions: ReadonlySet<string> = new Set<Retry["on"][number]>([
 
 const sites: ReadonlySet<string> = new Set<NonNullable<SessionCookie["sameSite"]>>(["Strict", "Lax", "None"]);
 
-/** The fields that an object must have. */
-type Needed<T> = { [K in keyof T]-?: undefined extends T[K] ? never : K }[keyof T] & string;
-
-/** Checks numbers of one object; absent ones are well, but for those that are asked for. */
-class Numbers<T extends object> {
-  readonly #problems: Problems;
-  readonly #field: string;
-  readonly #of: T;
-
-  constructor(problems: Problems, field: string, of: T) {
-    this.#problems = problems;
-    this.#field = field;
-    this.#of = of;
-  }
-
-  needed(...names: readonly Needed<T>[]): void {
-    for (const name of names)
-      if (this.#of[name] === undefined) this.#problems.add(`${this.#field}${name}`, "is absent");
-  }
-
-  whole(names: readonly (keyof T & string)[], least: number, most = Number.MAX_SAFE_INTEGER): void {
-    this.#check(names, least, most, Number.isInteger, "whole number");
-  }
-
-  number(names: readonly (keyof T & string)[], least: number, most = Number.MAX_SAFE_INTEGER): void {
-    this.#check(names, least, most, Number.isFinite, "number");
-  }
-
-  /** Milliseconds. */
-  time(names: readonly (keyof T & string)[], least = 1): void {
-    this.#check(names, least, maxTime, Number.isFinite, "number of milliseconds");
-  }
-
-  #check(
-    names: readonly (keyof T & string)[],
-    least: number,
-    most: number,
-    is: (value: unknown) => boolean,
-    what: string,
-  ): void {
-    for (const name of names) {
-      const value: unknown = this.#of[name];
-      if (value === undefined || (is(value) && (value as number) >= least && (value as number) <= most)) continue;
-      const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `of ${least} to ${most}`;
-      this.#problems.add(`${this.#field}${name}`, `${String(value)} is no ${what} ${range}`);
-    }
-  }
-}
-
 export function checkUpstream(problems: Problems, backend: Backend): void {
-  const { limits, retryBudget, locality, outlierDetection, failureAccrual, healthCheck, tls } = backend;
+  const { limits, retryBudget, locality, tls } = backend;
   const own = new Numbers(problems, "", backend);
   own.needed("connectTimeout");
   own.time(["connectTimeout"]);
@@ -137,22 +69,7 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (locality) new Numbers(problems, "locality.", locality).number(["overprovisioningPercent"], 100, 10_000);
   const zones = locality?.zonePreference;
   if (zones) new Numbers(problems, "locality.zonePreference.", zones).whole(["minimum"], 0);
-  if (outlierDetection) checkOutlierDetection(problems, outlierDetection);
-  if (failureAccrual) {
-    const numbers = new Numbers(problems, "failureAccrual.", failureAccrual);
-    numbers.needed("maxFailures", "minPenalty", "maxPenalty", "jitterRatio");
-    numbers.whole(["maxFailures"], 1);
-    numbers.time(["minPenalty", "maxPenalty"]);
-    numbers.number(["jitterRatio"], 0, 100);
-    if (failureAccrual.minPenalty > failureAccrual.maxPenalty)
-      problems.add("failureAccrual.minPenalty", "is above maxPenalty");
-  }
-  if (backend.failureStatuses) checkFailureStatuses(problems, backend, backend.failureStatuses);
-  if (healthCheck) checkHealthCheck(problems, healthCheck);
-  if (healthCheck?.check.kind === "grpc" && backend.protocol !== "h2c")
-    problems.add("healthCheck.check", "is of gRPC, which needs a backend of protocol h2c");
-  if (healthCheck?.check.kind === "http" && backend.protocol === "tcp")
-    problems.add("healthCheck.check", "is of HTTP, which a backend of protocol tcp does not speak");
+  checkHealth(problems, backend);
   if (tls) checkUpstreamTls(problems, tls);
 }
 
@@ -235,78 +152,6 @@ function isPrime(number: number): boolean {
   if (!Number.isInteger(number) || number < 2 || number > maxTable) return false;
   for (let divisor = 2; divisor * divisor <= number; divisor++) if (number % divisor === 0) return false;
   return true;
-}
-
-function checkOutlierDetection(problems: Problems, config: OutlierDetection): void {
-  const numbers = new Numbers(problems, "outlierDetection.", config);
-  numbers.needed("consecutive5xx", "consecutiveGatewayErrors", "maxEjectionPercent");
-  numbers.needed("interval", "baseEjection", "maxEjection");
-  numbers.whole(["consecutive5xx", "consecutiveGatewayErrors", "consecutiveLocalFailures"], 0);
-  numbers.time(["interval", "baseEjection", "maxEjection"]);
-  numbers.time(["ejectionJitter"], 0);
-  if (config.baseEjection > config.maxEjection)
-    problems.add("outlierDetection.baseEjection", "is above maxEjection, which no ejection may pass");
-  numbers.number(["maxEjectionPercent"], 0, 100);
-  const { successRate, failurePercentage } = config;
-  if (successRate) {
-    const of = new Numbers(problems, "outlierDetection.successRate.", successRate);
-    of.needed("minimumHosts", "requestVolume", "deviationFactor");
-    of.whole(["minimumHosts", "requestVolume"], 1);
-    of.number(["deviationFactor"], 0);
-  }
-  if (failurePercentage) {
-    const of = new Numbers(problems, "outlierDetection.failurePercentage.", failurePercentage);
-    of.needed("threshold", "minimumHosts", "requestVolume");
-    of.number(["threshold"], 0, 100);
-    of.whole(["minimumHosts", "requestVolume"], 1);
-  }
-}
-
-function checkHealthCheck(problems: Problems, config: HealthCheck): void {
-  const numbers = new Numbers(problems, "healthCheck.", config);
-  numbers.needed("interval", "timeout", "unhealthyThreshold", "healthyThreshold");
-  numbers.time(["interval", "timeout"]);
-  numbers.whole(["unhealthyThreshold", "healthyThreshold"], 1);
-  numbers.number(["jitter"], 0, 100);
-  const { check } = config;
-  const field = "healthCheck.check";
-  if (check.kind !== "http") {
-    if (check.kind !== "grpc" && check.kind !== "tcp")
-      problems.add(
-        `${field}.kind`,
-        `"${String((check as { kind: unknown }).kind)}" is no health check (http, grpc, tcp)`,
-      );
-    return;
-  }
-  const [path = ""] = check.path.split("?", 1);
-  const problem = pathProblem(path) ?? (/[#\s\0]/.test(check.path) ? `path "${check.path}" is no path` : undefined);
-  if (problem) problems.add(`${field}.path`, problem);
-  if (check.host !== undefined && !/^[!-~]+$/.test(check.host))
-    problems.add(`${field}.host`, `"${check.host}" is no host`);
-  if (check.method !== undefined && !token.test(check.method))
-    problems.add(`${field}.method`, `"${check.method}" is no method`);
-  check.headers?.forEach((header, i) => {
-    checkHeader(problems, `${field}.headers[${i}]`, header, problems.from);
-  });
-  checkStatusRanges(problems, `${field}.expected`, check.expected ?? []);
-}
-
-function checkFailureStatuses(problems: Problems, backend: Backend, statuses: readonly StatusRange[]): void {
-  checkStatusRanges(problems, "failureStatuses", statuses);
-  if (statuses.length === 0) problems.add("failureStatuses", "lists no status; leave it out for 500 to 599");
-  if (!backend.outlierDetection && !backend.failureAccrual)
-    problems.add("failureStatuses", "needs outlierDetection or failureAccrual, which go by it");
-}
-
-function checkStatusRanges(problems: Problems, field: string, ranges: readonly StatusRange[]): void {
-  ranges.forEach(({ first, last }, i) => {
-    if (!isStatus(first) || !isStatus(last) || first > last)
-      problems.add(`${field}[${i}]`, `${first} to ${last} is no range of statuses (100 to 599)`);
-  });
-}
-
-function isStatus(status: number): boolean {
-  return Number.isInteger(status) && status >= 100 && status <= 599;
 }
 
 function checkUpstreamTls(problems: Problems, tls: UpstreamTls): void {

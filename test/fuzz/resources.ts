@@ -164,7 +164,10 @@ const backends: readonly object[] = [
       successRate: { minimumHosts: 5, requestVolume: 100, deviationFactor: 1.9 },
       failurePercentage: { threshold: 85, minimumHosts: 5, requestVolume: 50 },
     },
-    failureAccrual: { maxFailures: 7, minPenalty: 1_000, maxPenalty: 60_000, jitterRatio: 0.5 },
+    failureAccrual: {
+      ...{ maxFailures: 7, minPenalty: 1_000, maxPenalty: 60_000, jitterRatio: 0.5 },
+      successRate: { percent: 80, window: 10_000, minimumRequests: 5 },
+    },
   },
   {
     ...{ name: "three", from, protocol: "http1", balance: { kind: "ringHash", minSize: 16, maxSize: 64 } },

@@ -162,6 +162,13 @@ export const backend = object<Backend & { kind: "Backend" }>({
       minPenalty: number,
       maxPenalty: number,
       jitterRatio: or(number, 0.5),
+      successRate: may(
+        object<NonNullable<policies.FailureAccrual["successRate"]>>({
+          percent: number,
+          window: number,
+          minimumRequests: number,
+        }),
+      ),
     }),
   ),
   failureStatuses: may(list(statusRange)),

@@ -112,7 +112,7 @@ export class HealthWatch extends Deadline {
     if (status >= 500) this.#failed(endpoint, now);
     else {
       const wasShut = breaker.shutUntil !== undefined;
-      breaker.succeeded();
+      breaker.succeeded(now);
       if (wasShut) this.#back(endpoint);
     }
   }

@@ -251,9 +251,26 @@ test("a breaker shuts after failures in a row, lets one request probe, and doubl
   expect(fail(1000)).toBe(true);
   expect([breaker.admits(2999), breaker.admits(3000)]).toEqual([false, true]);
   breaker.taken();
-  breaker.succeeded();
+  breaker.succeeded(3000);
   expect(breaker.admits(3000)).toBe(true);
   expect([fail(0), fail(0), fail(0), breaker.shutUntil]).toEqual([false, false, true, 1000]);
+});
+
+test("a breaker also shuts at a low success rate over its window, of enough answers, and forgets it then", () => {
+  const successRate = { percent: 80, window: 10_000, minimumRequests: 5 };
+  const make = () => new Breaker({ ...accrual, maxFailures: 100, successRate });
+  const answers = (breaker: Breaker, now: number, text: string) =>
+    [...text].map((one) => (one === "+" ? breaker.succeeded(now) : breaker.failed(now)) === true).lastIndexOf(true);
+  // Four of five are 80 per cent, three of four are below, but too few.
+  expect([answers(make(), 0, "+++-"), answers(make(), 0, "++++-"), answers(make(), 0, "+++--")]).toEqual([-1, -1, 4]);
+  // What is older than the window does not count.
+  const breaker = make();
+  expect([answers(breaker, 0, "----"), answers(breaker, 11_000, "++++-")]).toEqual([-1, -1]);
+  expect(answers(breaker, 12_000, "-")).toBe(0);
+  expect([breaker.admits(12_999), breaker.admits(13_000)]).toEqual([false, true]);
+  breaker.taken();
+  breaker.succeeded(13_000);
+  expect([answers(breaker, 13_000, "---"), answers(breaker, 13_000, "-")]).toEqual([-1, 0]);
 });
 
 test("a probe that nobody waited for is made again, and late failures of older requests say nothing", () => {

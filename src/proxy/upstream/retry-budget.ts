@@ -3,6 +3,7 @@
 // number (`limits.retries`) is Envoy's older bound. Who asks counts what it was given back with `done`.
 
 import type { RetryBudget } from "../../model/upstream-policies.ts";
+import { SlidingSum } from "./sliding-sum.ts";
 
 export interface Budget {
   /** A request that is no retry begins. */
@@ -43,45 +44,28 @@ class Concurrent implements Budget {
   }
 }
 
-/** Parts of the window: deposits leave a tenth of `ttl` late at most. */
-const parts = 10;
-
 class Ratio implements Budget {
   readonly #ratio: number;
   readonly #reserve: number;
-  readonly #part: number;
-  /** Balances of the parts of the window, the newest at `#at`. Withdrawals may make one negative. */
-  readonly #balances = new Float64Array(parts);
-  #at = 0;
+  /** Of the window; withdrawals may make it negative. */
+  readonly #balance: SlidingSum;
 
   constructor(ratio: number, minPerSecond: number, ttl: number) {
     this.#ratio = ratio;
     this.#reserve = (minPerSecond * ttl) / 1000;
-    this.#part = Math.max(1, ttl / parts);
+    this.#balance = new SlidingSum(ttl);
   }
 
   request(now: number): void {
-    this.#advance(now);
-    this.#balances[this.#at % parts]! += this.#ratio;
+    this.#balance.add(this.#ratio, now);
   }
 
   retry(_active: number, now: number): boolean {
-    this.#advance(now);
-    let balance = this.#reserve;
-    for (let part = 0; part < parts; part++) balance += this.#balances[part]!;
     // Sums of a ratio such as 0.2 are a little off.
-    if (balance < 1 - 1e-9) return false;
-    this.#balances[this.#at % parts]! -= 1;
+    if (this.#reserve + this.#balance.sum(now) < 1 - 1e-9) return false;
+    this.#balance.add(-1, now);
     return true;
   }
 
   done(): void {}
-
-  #advance(now: number): void {
-    const at = Math.floor(now / this.#part);
-    if (at <= this.#at) return;
-    if (at - this.#at >= parts) this.#balances.fill(0);
-    else for (let part = this.#at + 1; part <= at; part++) this.#balances[part % parts] = 0;
-    this.#at = at;
-  }
 }
