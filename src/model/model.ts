@@ -4,6 +4,7 @@
 
 import type { Filter } from "./filters.ts";
 import type { AccessLogSettings, TracingSettings } from "./listener-telemetry.ts";
+import type { PeerDemands } from "./peer-demands.ts";
 import type { PathNormalization } from "./path-normalization.ts";
 import type { Provenance } from "./provenance.ts";
 import type { Redacted } from "./redacted.ts";
@@ -112,15 +113,25 @@ export interface TlsContext {
   readonly alpn: readonly string[];
   /** OpenSSL names of TLS 1.2's; absent: forward secrecy and AEAD only. */
   readonly ciphers?: readonly string[];
-  readonly clients?: {
-    /** `optional`: a client without a certificate passes, one with a bad certificate does not. */
-    readonly mode: "require" | "optional";
-    readonly authorities: SecretName;
-    /** One must fit a name of the certificate; none: any. */
-    readonly names?: readonly { readonly kind: "dns" | "uri"; readonly match: StringMatch }[];
-    /** What backends are told in `x-forwarded-client-cert` (what clients sent there is dropped); absent: nothing. */
-    readonly tell?: readonly ("hash" | "subject" | "uri" | "dns" | "cert")[];
-  };
+  readonly clients?: ClientsTls;
+}
+
+/** Which certificates clients show. */
+export interface ClientsTls extends PeerDemands {
+  /**
+   * `optional`: a client without a certificate passes, one with a bad certificate does not. `unverified`: all pass, and a certificate proves
+   * nothing but that its client has the key (NGINX: `optional_no_ca`).
+   */
+  readonly mode: "require" | "optional" | "unverified";
+  /** There for all but `unverified`, which has none. */
+  readonly authorities?: SecretName;
+  /** One must fit a name of the certificate (`cn`: the common name of its subject); none: any. */
+  readonly names?: readonly { readonly kind: "dns" | "uri" | "cn"; readonly match: StringMatch }[];
+  /**
+   * What backends are told in `x-forwarded-client-cert`, and by `unverified` in `x-unverified-client-cert` (what clients sent in either
+   * is dropped); absent: nothing.
+   */
+  readonly tell?: readonly ("hash" | "subject" | "uri" | "dns" | "cert")[];
 }
 
 // -------------------------------------------------------------------------------------------------------- RouteTable
@@ -283,6 +294,11 @@ export interface Backend {
   readonly name: BackendName;
   readonly from: Provenance;
   readonly protocol: "http1" | "h2c" | "tcp";
+  /**
+   * Requests go on in the version of HTTP that their client speaks (1 or 2); `protocol` is then for the proxy's own, which are checks,
+   * copies, and questions of filters.
+   */
+  readonly useClientProtocol?: boolean;
   readonly balance: Balance;
   readonly tls?: UpstreamTls;
   /** Milliseconds. */
@@ -344,7 +360,8 @@ export interface Secret {
   readonly fingerprint: string;
   readonly content:
     | { readonly kind: "certificate"; readonly certificate: string; readonly privateKey: Redacted }
-    | { readonly kind: "authorities"; readonly certificates: string }
+    /** `revocationLists` in PEM: with them, each certificate of a chain must be of an authority that has one there. */
+    | { readonly kind: "authorities"; readonly certificates: string; readonly revocationLists?: string }
     /** Lines of htpasswd. */
     | { readonly kind: "users"; readonly lines: Redacted };
 }

@@ -87,6 +87,11 @@ test("numbers out of their range are named with it", () => {
       },
       "failureAccrual.successRate.percent 101 is no number of 0 to 100",
     ],
+    [
+      { protocol: "tcp", useClientProtocol: true },
+      "useClientProtocol is of HTTP, which a backend of protocol tcp does not speak",
+    ],
+    [{ useClientProtocol: true, proxyProtocol: 1 }, "useClientProtocol cannot be with proxyProtocol"],
     [{ tcpKeepalive: { time: 500 } }, "tcpKeepalive.time 500 is no number of 1000 to 32767000"],
     [{ tcpKeepalive: { interval: 1_500 } }, "tcpKeepalive.interval 1500 is no whole number of seconds"],
     [{ tcpKeepalive: { probes: 128 } }, "tcpKeepalive.probes 128 is no whole number of 1 to 127"],

@@ -73,7 +73,15 @@ export function checkUpstream(problems: Problems, backend: Backend): void {
   if (tls) checkUpstreamTls(problems, tls);
 }
 
-function checkConnectionCare(problems: Problems, { protocol, limits, tcpKeepalive, http2Keepalive }: Backend): void {
+function checkConnectionCare(problems: Problems, backend: Backend): void {
+  const { protocol, useClientProtocol, limits, tcpKeepalive, http2Keepalive } = backend;
+  if (useClientProtocol) {
+    if (protocol === "tcp")
+      problems.add("useClientProtocol", "is of HTTP, which a backend of protocol tcp does not speak");
+    // Whose connections are counted, or given, by what they are for.
+    for (const other of ["warm", "proxyProtocol", "originalSource"] as const)
+      if (backend[other] !== undefined) problems.add("useClientProtocol", `cannot be with ${other}`);
+  }
   if (tcpKeepalive) {
     const numbers = new Numbers(problems, "tcpKeepalive.", tcpKeepalive);
     // The kernel's bounds (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT).
@@ -90,7 +98,7 @@ function checkConnectionCare(problems: Problems, { protocol, limits, tcpKeepaliv
     numbers.needed("interval", "timeout");
     numbers.time(["interval", "timeout"], 10);
   }
-  if (protocol === "h2c") return;
+  if (protocol === "h2c" || useClientProtocol) return;
   const ofHttp2 = { http2Keepalive, "limits.streamsPerConnection": limits?.streamsPerConnection };
   for (const [name, value] of Object.entries(ofHttp2))
     if (value !== undefined) problems.add(name, `is of HTTP/2, which a backend of protocol ${protocol} does not speak`);

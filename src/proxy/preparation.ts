@@ -143,13 +143,14 @@ function tlsClientFor(
 
 /** Of a backend that asks for TLS, with the first of these secrets. Throws an Error when they do not fit. */
 export function tlsClientOf(
-  { tls, protocol }: Backend,
+  { tls, protocol, useClientProtocol }: Backend,
   ...secrets: readonly ReadonlyMap<string, Secret>[]
 ): TlsClient | undefined {
   if (!tls) return undefined;
-  return new TlsClient(tls, protocol, (name, holds) => {
+  const secretOf = (name: string, holds: "authorities" | "certificate") => {
     const secret = secrets.find((some) => some.has(name))?.get(name);
     if (!secret) throw new Error(`its ${holds} ${name} ${holds === "authorities" ? "are" : "is"} not known`);
     return secret;
-  });
+  };
+  return new TlsClient(tls, protocol, secretOf, useClientProtocol);
 }

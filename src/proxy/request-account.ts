@@ -80,6 +80,7 @@ export abstract class RequestAccount implements RequestEnd {
     // What refused the connection spoke nothing.
     if (this.reason && reasons[this.reason].flag === "UF") return undefined;
     const backend = this.share?.backend;
+    if (backend?.useClientProtocol) return this.down.protocol === "HTTP/2" ? "HTTP/2" : "HTTP/1.1";
     return backend && (backend.protocol === "h2c" ? "HTTP/2" : "HTTP/1.1");
   }
 

@@ -13,7 +13,7 @@ import { OneTry } from "./one-try.ts";
 import { tokenFor } from "./persistence.ts";
 import type { Reason } from "./reason.ts";
 import { type DueTime, RequestTimes, type TimedRequest } from "./request-times.ts";
-import type { EndpointPool, Waiter } from "./upstream/pool.ts";
+import type { EndpointPool, HttpVersion, Waiter } from "./upstream/pool.ts";
 import { turn } from "./wire.ts";
 
 /** Bytes of an answer that nobody wants and that are read all the same, so that the connection stays. */
@@ -92,6 +92,10 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
       connection.begin(this.#oneTry);
     } else connection.begin(this);
     if (this.rule!.rule.attemptCount?.request) this.down.head.headers.set(attemptHeader, String(this.tries));
+  }
+
+  get clientProtocol(): HttpVersion {
+    return this.down.protocol === "HTTP/2" ? "h2c" : "http1";
   }
 
   addresses(): ProxyAddresses {

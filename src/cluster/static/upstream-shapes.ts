@@ -132,6 +132,7 @@ export const backend = object<Backend & { kind: "Backend" }>({
   name: text,
   from: provenance,
   protocol: or(oneOf("http1", "h2c", "tcp"), "http1"),
+  useClientProtocol: may(flag),
   balance: or(balance, { kind: "roundRobin" }),
   tls: may(
     object<policies.UpstreamTls>({

@@ -63,6 +63,6 @@ export class BackendHealth {
 }
 
 /** What connections of a backend depend on. */
-export function wayOf({ protocol, tls, proxyProtocol, originalSource }: Backend): unknown {
-  return [protocol, tls, proxyProtocol, originalSource];
+export function wayOf({ protocol, useClientProtocol, tls, proxyProtocol, originalSource }: Backend): unknown {
+  return [protocol, useClientProtocol, tls, proxyProtocol, originalSource];
 }

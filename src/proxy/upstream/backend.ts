@@ -13,14 +13,14 @@ import type { Reusable } from "./connections.ts";
 import { EndpointChoice } from "./endpoint-choice.ts";
 import { same } from "./endpoint-health.ts";
 import type { HealthWatch } from "./health-watch.ts";
-import { EndpointPool, type PoolOwner, type Waiter } from "./pool.ts";
+import { EndpointPool, type PoolOwner, protocolOf, type Waiter } from "./pool.ts";
 import { noEndpoints, place, type ReadyEndpoints, readyEndpoints } from "./ready-endpoints.ts";
 import { type Budget, retryBudget } from "./retry-budget.ts";
 import type { Selection } from "./selection.ts";
 import { sharedOut } from "./shared-out.ts";
 import { stickyToken } from "./stickiness.ts";
 import type { TlsClient } from "./tls.ts";
-import { WaitingLine } from "./waiting-line.ts";
+import { type Waiting, WaitingLine } from "./waiting-line.ts";
 import { type WarmedBackend, WarmGate, Warming } from "./warming.ts";
 
 /** Requests that may wait when the backend says no number and its connections are limited. */
@@ -91,6 +91,10 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
 
   get protocol(): Backend["protocol"] {
     return this.#config?.protocol ?? "http1";
+  }
+
+  get useClientProtocol(): boolean {
+    return this.#config?.useClientProtocol === true;
   }
 
   get proxyProtocol(): Backend["proxyProtocol"] {
@@ -260,11 +264,11 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
       if (waiter.tunnels) return this.#overflow();
       const bound = this.#isBound(selection);
       if (!bound && this.#connectedElsewhere(waiter)) return undefined;
-      // Those of other clients are of no use to it.
-      const exclusive = bound || this.originalSource !== undefined;
+      // Those of other clients, or of another version of HTTP, are of no use to it.
+      const exclusive = bound || this.#hasKinds;
       if (!exclusive || !this.#makesRoom(pool)) {
         if (this.pending >= (limits?.pending ?? defaultPending)) return this.#overflow();
-        this.#line.push({ waiter, selection, bound });
+        this.#line.push({ waiter, selection, particular: bound || this.useClientProtocol });
         return undefined;
       }
     }
@@ -292,9 +296,14 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     return selection.kept !== undefined || (selection.hash !== undefined && (kind === "ringHash" || kind === "maglev"));
   }
 
+  /** Not every connection of an endpoint can serve every request. */
+  get #hasKinds(): boolean {
+    return this.originalSource !== undefined || this.useClientProtocol;
+  }
+
   /** Closes unused connections of others until there may be one to this endpoint. */
   #makesRoom(pool: EndpointPool): boolean {
-    const own = this.originalSource !== undefined;
+    const own = this.#hasKinds;
     for (const other of this.#pools.values()) {
       while (this.isFull && (own || other !== pool) && other.retireIdle());
     }
@@ -353,11 +362,14 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
     for (const pool of this.#pools.values()) pool.forget(waiter);
   }
 
-  offer(pool: EndpointPool, source: Reusable | undefined): boolean {
+  offer(pool: EndpointPool, source: Reusable | undefined, protocol?: Backend["protocol"]): boolean {
     const line = this.#line;
     if (line.length === 0) return false;
     if (source) {
-      const next = this.#owesRoom(pool) ? undefined : line.takeFor((selection) => this.#choose(selection) === pool);
+      const serves = ({ waiter, selection }: Waiting) =>
+        (!this.useClientProtocol || protocolOf(waiter, this) === protocol) &&
+        (!this.#isBound(selection) || this.#choose(selection) === pool);
+      const next = this.#owesRoom(pool) ? undefined : line.takeFor(serves);
       if (next) {
         pool.began();
         next.waiter.connected(source.open(), pool);
@@ -375,8 +387,8 @@ export class BackendRuntime implements PoolOwner, WarmedBackend<EndpointPool> {
 
   /** The first in line waits for another endpoint, to which there is no connection that could become free. */
   #owesRoom(pool: EndpointPool): boolean {
-    const { bound, selection } = this.#line.first!;
-    const only = bound ? this.#choose(selection) : undefined;
+    const { selection } = this.#line.first!;
+    const only = this.#isBound(selection) ? this.#choose(selection) : undefined;
     return only !== undefined && only !== pool && only.connections === 0;
   }
 

@@ -1,6 +1,7 @@
 // Connections to one endpoint that are as good as each other, and who waits for one: made when needed, kept for reuse, given to who
 // waits longest. A pool has one for all its requests; where connections have their clients' addresses, one for each client.
 
+import type { Backend } from "../../model/model.ts";
 import type { Deadlines } from "../deadlines.ts";
 import type { Upstream } from "../exchange.ts";
 import type { UpstreamTimeouts } from "../http1/upstream.ts";
@@ -25,7 +26,7 @@ export interface GroupOwner {
   began(): void;
   ended(): void;
   /** Nobody of the group waits for it. True: it serves another. */
-  offer(source: Reusable): boolean;
+  offer(source: Reusable, protocol: Backend["protocol"]): boolean;
   /** It serves its waiter, who waits no more; the exchange is counted. */
   serves(waiter: Waiter, source: Reusable): void;
   /** There will be no connection for these. */
@@ -37,29 +38,38 @@ export class ConnectionGroup implements ConnectionsOwner {
   readonly #pool: GroupOwner;
   /** Whose address its connections have; undefined: the proxy's own. */
   readonly #client: string | undefined;
+  /** Its connections speak the version of HTTP that the backend's `protocol` is not. */
+  readonly #isOther: boolean;
   #connections: Connections;
   #waiters: Waiter[] = [];
   #connecting = 0;
   /** Connections that were begun under another policy are not used when they are there. */
   #generation = 0;
 
-  constructor(pool: GroupOwner, client: string | undefined) {
+  constructor(pool: GroupOwner, client: string | undefined, isOther = false) {
     this.#pool = pool;
     this.#client = client;
-    this.#connections = newConnections(pool.backend, this);
+    this.#isOther = isOther;
+    this.#connections = newConnections(this.#way, this);
   }
 
   /** The backend speaks another protocol now, or is trusted otherwise: what is under way is finished as before. */
   renew(): void {
     const before = this.#connections;
-    this.#connections = newConnections(this.#pool.backend, this);
+    this.#connections = newConnections(this.#way, this);
     before.retireAll();
     this.#generation++;
   }
 
   /** What its connections are for is not what the backend speaks now. */
   get isOutdated(): boolean {
-    return (this.#connections.protocol === "h2c") !== (this.#pool.backend.protocol === "h2c");
+    return (this.#connections.protocol === "h2c") !== (this.#way.protocol === "h2c");
+  }
+
+  get #way(): Pick<PoolOwner, "protocol" | "tls"> {
+    const { backend } = this.#pool;
+    if (!this.#isOther) return backend;
+    return { protocol: backend.protocol === "h2c" ? "http1" : "h2c", tls: backend.tls?.other };
   }
 
   get scheme(): "http" | "https" {
@@ -144,7 +154,8 @@ export class ConnectionGroup implements ConnectionsOwner {
   /** Makes a connection; `then` is told whether there is one. */
   open(then: ((made: boolean) => void) | undefined): void {
     const { address, port, backend } = this.#pool;
-    const { deadlines, connectTimeout, tls, originalSource, tcpKeepalive } = backend;
+    const { deadlines, connectTimeout, originalSource, tcpKeepalive } = backend;
+    const { protocol, tls } = this.#way;
     this.#connecting++;
     backend.connections++;
     const generation = this.#generation;
@@ -161,7 +172,7 @@ export class ConnectionGroup implements ConnectionsOwner {
     };
     const client = this.#client;
     const source = client === undefined ? undefined : { address: client, mark: originalSource?.mark };
-    const allowHalfOpen = endsByHalves(backend);
+    const allowHalfOpen = endsByHalves({ protocol });
     new Connecting(owner, deadlines, { address, port, tls, source, allowHalfOpen, tcpKeepalive }, connectTimeout);
   }
 
@@ -187,7 +198,7 @@ export class ConnectionGroup implements ConnectionsOwner {
 
   offered(source: Reusable): boolean {
     const waiter = this.#waiters.shift();
-    if (!waiter) return this.#client === undefined && this.#pool.offer(source);
+    if (!waiter) return this.#client === undefined && this.#pool.offer(source, this.#way.protocol);
     this.#pool.serves(waiter, source);
     return true;
   }
@@ -213,11 +224,11 @@ export class ConnectionGroup implements ConnectionsOwner {
 }
 
 /** Whether a backend's connections may become tunnels, whose sides end one after the other. */
-export function endsByHalves({ protocol }: PoolOwner): boolean {
+export function endsByHalves({ protocol }: Pick<PoolOwner, "protocol">): boolean {
   return protocol === "http1";
 }
 
 /** Of the kind that the backend speaks. */
-export function newConnections({ protocol }: PoolOwner, owner: ConnectionsOwner): Connections {
+export function newConnections({ protocol }: Pick<PoolOwner, "protocol">, owner: ConnectionsOwner): Connections {
   return protocol === "h2c" ? new Http2Connections(owner) : new Http1Connections(owner);
 }

@@ -29,13 +29,19 @@ export interface Waiter {
   addresses?(): ProxyAddresses;
   /** It wants a connection for the bytes of a tunnel, whatever the backend speaks. */
   readonly tunnels?: boolean;
+  /** What its client speaks; absent: it is the proxy's own. */
+  readonly clientProtocol?: HttpVersion;
 }
+
+export type HttpVersion = "http1" | "h2c";
 
 /** What the pools of one backend share. */
 export interface PoolOwner {
   readonly deadlines: Deadlines;
   readonly timeouts: UpstreamTimeouts;
   readonly protocol: Backend["protocol"];
+  /** Connections are of the version that the client speaks. */
+  readonly useClientProtocol?: boolean;
   /** Undefined: connections are plain. */
   readonly tls: TlsClient | undefined;
   /** Connections begin with a PROXY header of this version. */
@@ -49,7 +55,7 @@ export interface PoolOwner {
   /** Somebody waits until there may be one. */
   readonly isAwaited: boolean;
   /** A connection can serve another exchange (true: it does), or there is a place for a new one. */
-  offer(pool: EndpointPool, source: Reusable | undefined): boolean;
+  offer(pool: EndpointPool, source: Reusable | undefined, protocol?: Backend["protocol"]): boolean;
   /** Connections of all pools, those being made included; requests under way, and those that wait for a connection. */
   connections: number;
   active: number;
@@ -80,6 +86,8 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
   removed = false;
   readonly backend: PoolOwner;
   readonly #shared: ConnectionGroup;
+  /** Of the other version of HTTP; made when first needed, where the backend goes by its clients'. */
+  #other: ConnectionGroup | undefined = undefined;
   /** Of those whose addresses connections have, the longest unused first. */
   readonly #clients = new Map<string, ConnectionGroup>();
   readonly #lone = new Map<Waiter, LoneConnection>();
@@ -96,6 +104,7 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
 
   *#groups(): Generator<ConnectionGroup> {
     yield this.#shared;
+    if (this.#other) yield this.#other;
     yield* this.#clients.values();
   }
 
@@ -134,7 +143,7 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
 
   /** Those being made included; not those of one request, or one client, alone. */
   get connections(): number {
-    return this.#shared.connections;
+    return this.#shared.connections + (this.#other?.connections ?? 0);
   }
 
   /** Connections that what is under way, or waits, takes. */
@@ -148,13 +157,19 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
 
   /** What can serve at once; undefined when a new connection must be made. */
   take(waiter: Waiter): Upstream | undefined {
-    if (!speaksForClients(this.backend)) return this.#shared.take();
+    if (!speaksForClients(this.backend)) return this.#sharedOf(waiter).take();
     const client = clientOf(waiter, this.backend);
-    return client === "alone" ? undefined : this.#groupOf(client).take();
+    return client === "alone" ? undefined : this.#groupOf(client, waiter).take();
   }
 
-  #groupOf(client: string | undefined): ConnectionGroup {
-    if (client === undefined) return this.#shared;
+  #sharedOf(waiter: Waiter): ConnectionGroup {
+    if (protocolOf(waiter, this.backend) === this.backend.protocol) return this.#shared;
+    this.#other ??= new ConnectionGroup(this, undefined, true);
+    return this.#other;
+  }
+
+  #groupOf(client: string | undefined, waiter: Waiter): ConnectionGroup {
+    if (client === undefined) return this.#sharedOf(waiter);
     const group = this.#clients.get(client) ?? new ConnectionGroup(this, client);
     this.#clients.delete(client);
     this.#clients.set(client, group);
@@ -181,7 +196,7 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
       this.#connectAlone(waiter);
       return;
     }
-    this.#groupOf(client).connect(waiter);
+    this.#groupOf(client, waiter).connect(waiter);
     if (client === undefined) this.backend.warming?.fill(this);
     else this.#forgetClients();
   }
@@ -257,8 +272,8 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
     for (const waiter of waiters) waiter.notConnected(reason, this);
   }
 
-  offer(source: Reusable): boolean {
-    return this.backend.offer(this, source);
+  offer(source: Reusable, protocol: Backend["protocol"]): boolean {
+    return this.backend.offer(this, source, protocol);
   }
 
   closed(used: boolean): void {
@@ -276,6 +291,7 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
   /** Closes connections that have been idle, or there, for too long. */
   sweep(): void {
     this.#shared.sweep();
+    this.#other?.sweep();
     for (const [client, group] of this.#clients) {
       group.sweep();
       if (group.isUnused) this.#clients.delete(client);
@@ -296,4 +312,12 @@ export class EndpointPool implements GroupOwner, LoneOwner, Choosable, WarmedPoo
 function clientOf(waiter: Waiter, { proxyProtocol, originalSource }: PoolOwner): string | undefined | "alone" {
   if (proxyProtocol !== undefined) return "alone";
   return originalSource && waiter.addresses?.().source;
+}
+
+/** What a connection for this waiter speaks. */
+export function protocolOf(
+  { clientProtocol }: Waiter,
+  { protocol, useClientProtocol }: Pick<PoolOwner, "protocol" | "useClientProtocol">,
+): Backend["protocol"] {
+  return useClientProtocol ? (clientProtocol ?? protocol) : protocol;
 }

@@ -48,6 +48,17 @@ test("where nobody is verified the handshake and the protocol still count", () =
   expect(insecure.problem(socket("", "h2"), false, failure("ECONNRESET"), "10.0.0.1")).toBe("handshake_failed");
 });
 
+test("a backend of both versions of HTTP offers each connection its own, under the same policy", () => {
+  const { other } = new TlsClient({ authorities: "system", serverName: "orders.test" }, "http1", nobody, true);
+  const of = (alpn: string, name = "DNS:orders.test") => other!.problem(socket(name, alpn), true, null, "10.0.0.1");
+  expect([of("h2"), of("http/1.1"), of("h2", "DNS:other.test")]).toEqual([
+    undefined,
+    "upgrade_refused",
+    "backend_has_other_name",
+  ]);
+  expect([system.other, other!.other]).toEqual([undefined, undefined]);
+});
+
 test("sessions are offered to the endpoint that gave them, and old ones make room", () => {
   const offered: string[] = [];
   const begin = (endpoint: string) =>

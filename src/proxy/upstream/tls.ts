@@ -27,13 +27,17 @@ export class TlsClient {
   readonly #protocol: Backend["protocol"];
   /** By endpoint. A session is only kept after its certificate was found good, so that resuming one is, too. */
   readonly #sessions = new Map<string, Uint8Array>();
+  /** For connections that speak the other version of HTTP, where a backend has both. */
+  readonly other: TlsClient | undefined;
 
   /** Throws an Error that names what does not fit; its text holds no key material. */
   constructor(
     config: UpstreamTls,
     protocol: Backend["protocol"],
     secret: (name: string, holds: "authorities" | "certificate") => Secret,
+    both = false,
   ) {
+    this.other = both ? new TlsClient(config, protocol === "h2c" ? "http1" : "h2c", secret) : undefined;
     this.#config = config;
     this.#protocol = protocol;
     const { authorities, certificate, serverName, minVersion, maxVersion } = config;

@@ -6,8 +6,12 @@ import { WaitingLine } from "./waiting-line.ts";
 const told: string[] = [];
 const waiter = (name: string) =>
   ({ name, notConnected: (reason: string) => void told.push(`${name} ${reason}`) }) as unknown as Waiter;
-const bound = (name: string, hash: number) => ({ waiter: waiter(name), selection: { hash } as Selection, bound: true });
-const free = (name: string) => ({ waiter: waiter(name), selection: undefined, bound: false });
+const bound = (name: string, hash: number) => ({
+  waiter: waiter(name),
+  selection: { hash } as Selection,
+  particular: true,
+});
+const free = (name: string) => ({ waiter: waiter(name), selection: undefined, particular: false });
 const nameOf = (one: { readonly waiter: Waiter } | undefined) => (one?.waiter as unknown as { name: string })?.name;
 
 test("the longest waiting comes first, but for those whom only another endpoint may serve", () => {
@@ -16,7 +20,7 @@ test("the longest waiting comes first, but for those whom only another endpoint 
   line.push(bound("b", 2));
   line.push(free("c"));
   line.push(bound("d", 2));
-  const of = (hash: number) => nameOf(line.takeFor((selection) => selection?.hash === hash));
+  const of = (hash: number) => nameOf(line.takeFor(({ selection }) => selection?.hash === hash));
   expect([of(2), of(2), of(2), of(2)]).toEqual(["b", "c", "d", undefined!]);
   expect([line.length, nameOf(line.first), of(1), line.length]).toEqual([1, "a", "a", 0]);
 });

@@ -8,13 +8,13 @@ import type { Selection } from "./selection.ts";
 export interface Waiting {
   readonly waiter: Waiter;
   readonly selection: Selection | undefined;
-  /** Only one endpoint may serve it. */
-  readonly bound: boolean;
+  /** Not every connection that becomes free can serve it. */
+  readonly particular: boolean;
 }
 
 export class WaitingLine {
   #line: Waiting[] = [];
-  #bound = 0;
+  #particular = 0;
 
   get length(): number {
     return this.#line.length;
@@ -26,17 +26,17 @@ export class WaitingLine {
 
   push(waiting: Waiting): void {
     this.#line.push(waiting);
-    if (waiting.bound) this.#bound++;
+    if (waiting.particular) this.#particular++;
   }
 
   shift(): Waiting | undefined {
     return this.#remove(0);
   }
 
-  /** The first that is not bound, or for which `serves` holds. */
-  takeFor(serves: (selection: Selection | undefined) => boolean): Waiting | undefined {
-    if (this.#bound === 0) return this.shift();
-    return this.#remove(this.#line.findIndex(({ bound, selection }) => !bound || serves(selection)));
+  /** The first that any connection can serve, or for which `serves` holds. */
+  takeFor(serves: (waiting: Waiting) => boolean): Waiting | undefined {
+    if (this.#particular === 0) return this.shift();
+    return this.#remove(this.#line.findIndex((waiting) => !waiting.particular || serves(waiting)));
   }
 
   forget(waiter: Waiter): void {
@@ -46,7 +46,7 @@ export class WaitingLine {
   #remove(index: number): Waiting | undefined {
     if (index < 0) return undefined;
     const one = index === 0 ? this.#line.shift() : this.#line.splice(index, 1)[0];
-    if (one?.bound) this.#bound--;
+    if (one?.particular) this.#particular--;
     return one;
   }
 
@@ -54,7 +54,7 @@ export class WaitingLine {
   fail(reason: Reason): void {
     const line = this.#line;
     this.#line = [];
-    this.#bound = 0;
+    this.#particular = 0;
     for (const { waiter } of line) waiter.notConnected(reason, undefined);
   }
 }
