@@ -62,8 +62,24 @@ test("what TLS asks for is checked", () => {
   expect(inTls({ ciphers: ["ALL:!x"] })[0]).toContain("no OpenSSL name");
   const clients = { mode: "require", authorities: "secret/ca" } as const;
   expect(inTls({ clients: { ...clients, tell: ["hash", "uri"] } })).toEqual([]);
-  expect(inTls({ clients: { ...clients, mode: "may" as never } })[0]).toContain("neither require nor optional");
+  expect(inTls({ clients: { ...clients, mode: "may" as never } })[0]).toContain(
+    "none of require, optional, unverified",
+  );
   expect(inTls({ clients: { ...clients, authorities: "" } })[0]).toContain("authorities is empty");
+  expect(inTls({ clients: { mode: "optional" } })[0]).toContain("authorities is missing: name a Secret");
+  expect(inTls({ clients: { mode: "unverified", tell: ["cert"] } })).toEqual([]);
+  expect(inTls({ clients: { ...clients, mode: "unverified" } })[0]).toContain(
+    "authorities is there, but mode unverified",
+  );
+  const pins = [
+    { kind: "certificate", sha256: "ab".repeat(32) },
+    { kind: "key", sha256: `${"A".repeat(43)}=` },
+  ] as const;
+  expect(inTls({ clients: { ...clients, pins, maxIntermediates: 0 } })).toEqual([]);
+  expect(inTls({ clients: { ...clients, pins: [{ ...pins[0], kind: "key" }] } })[0]).toContain("no SHA-256 in base64");
+  expect(inTls({ clients: { ...clients, pins: [{ ...pins[1], kind: "certificate" }] } })[0]).toContain("hexadecimal");
+  expect(inTls({ clients: { ...clients, pins: [] } })[0]).toContain("pins lists none");
+  expect(inTls({ clients: { ...clients, maxIntermediates: -1 } })[0]).toContain("-1 is no whole number of 0 to 20");
   expect(inTls({ clients: { ...clients, tell: ["chain" as never] } })[0]).toContain("none of hash, subject");
   const names = [{ kind: "uri", match: { kind: "regex", value: "(" } }] as const;
   expect(inTls({ clients: { ...clients, names } })[0]).toStartWith("chains[0].tls.clients.names[0].match");
@@ -115,5 +131,9 @@ test("original destinations are for listeners that ask for them, and namespaces 
   expect(
     problems({ chains: [{ ...plain, serve: { tcp: [to], original: true } }], originalDestination: true })[0],
   ).toContain("is beside original");
+  const without = { original: true } as unknown as FilterChain["serve"];
+  expect(serving(without)[0]).toContain(
+    "chains[0].serve.tcp is no list of backends (beside original: an empty one, [])",
+  );
   expect(problems({ namespace: "pod" })[0]).toContain("no path of a network namespace");
 });

@@ -2,11 +2,21 @@
 
 import { ipFamily } from "../base/ip.ts";
 import { hostPatternProblem } from "./host-pattern.ts";
-import type { ChainCondition, FilterChain, Listener, OriginalSource, TlsContext, WeightedBackend } from "./model.ts";
+import type {
+  ChainCondition,
+  ClientsTls,
+  FilterChain,
+  Listener,
+  OriginalSource,
+  TlsContext,
+  WeightedBackend,
+} from "./model.ts";
 import { pathNormalizations } from "./path-normalization.ts";
+import { checkCiphers, checkPeerDemands } from "./peer-demands.ts";
 import { checkPort, checkRange, checkStringMatch, checkTlsVersions, type Problems } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
 
+const clientModes: readonly string[] = ["require", "optional", "unverified"];
 const telling = ["hash", "subject", "uri", "dns", "cert"];
 
 /** `checkShare` looks at what a share says of its own. */
@@ -113,6 +123,10 @@ function checkChain(
   }
   if (tls) checkTls(problems, `${field}.tls`, tls, from);
   if ("routes" in serve) return;
+  if (!Array.isArray(serve.tcp)) {
+    problems.add(`${field}.serve.tcp`, "is no list of backends (beside original: an empty one, [])", from);
+    return;
+  }
   const { idleTimeout } = serve;
   if (idleTimeout !== undefined && !(Number.isFinite(idleTimeout) && idleTimeout >= 0)) {
     problems.add(`${field}.serve.idleTimeout`, `${idleTimeout} is no number of milliseconds`, from);
@@ -151,25 +165,36 @@ function checkTls(problems: Problems, field: string, tls: TlsContext, from: Prov
   const { certificates, ciphers, clients } = tls;
   if (certificates.length === 0) problems.add(`${field}.certificates`, "lists no certificate", from);
   checkTlsVersions(problems, field, tls, from);
-  if (ciphers?.length === 0) problems.add(`${field}.ciphers`, "lists none", from);
-  ciphers?.forEach((name, i) => {
-    if (!/^[A-Z0-9-]+$/.test(name)) {
-      problems.add(`${field}.ciphers[${i}]`, `"${name}" is no OpenSSL name of a cipher of TLS 1.2`, from);
-    }
-  });
-  if (!clients) return;
-  if (clients.mode !== "require" && clients.mode !== "optional") {
-    problems.add(`${field}.clients.mode`, `"${clients.mode}" is neither require nor optional`, from);
+  checkCiphers(problems, `${field}.ciphers`, ciphers, from);
+  if (clients) checkClients(problems, `${field}.clients`, clients, from);
+}
+
+function checkClients(problems: Problems, field: string, clients: ClientsTls, from: Provenance): void {
+  const { mode, authorities } = clients;
+  if (!clientModes.includes(mode))
+    problems.add(`${field}.mode`, `"${mode}" is none of ${clientModes.join(", ")}`, from);
+  if (mode === "unverified") {
+    for (const what of ["authorities", "names", "pins", "maxIntermediates"] as const)
+      if (clients[what] !== undefined)
+        problems.add(
+          `${field}.${what}`,
+          "is there, but mode unverified looks at nothing: leave it out, or take optional",
+          from,
+        );
+  } else if (!authorities) {
+    const missing = authorities === "" ? "is empty" : "is missing";
+    problems.add(`${field}.authorities`, `${missing}: name a Secret of authorities, or take mode unverified`, from);
   }
-  if (clients.authorities === "") problems.add(`${field}.clients.authorities`, "is empty", from);
+  checkPeerDemands(problems, field, clients, from);
   clients.names?.forEach(({ kind, match }, i) => {
-    const name = `${field}.clients.names[${i}]`;
-    if (kind !== "dns" && kind !== "uri") problems.add(`${name}.kind`, `"${kind}" is neither dns nor uri`, from);
+    const name = `${field}.names[${i}]`;
+    if (kind !== "dns" && kind !== "uri" && kind !== "cn")
+      problems.add(`${name}.kind`, `"${kind}" is none of dns, uri, cn`, from);
     checkStringMatch(problems, `${name}.match`, match, from);
   });
   clients.tell?.forEach((what, i) => {
     if (!telling.includes(what)) {
-      problems.add(`${field}.clients.tell[${i}]`, `"${what}" is none of ${telling.join(", ")}`, from);
+      problems.add(`${field}.tell[${i}]`, `"${what}" is none of ${telling.join(", ")}`, from);
     }
   });
 }

@@ -43,10 +43,10 @@ import { accessLog, tracing } from "./telemetry-shapes.ts";
 import {
   attemptCount,
   backend,
-  certificateName,
   endpoints,
   hashKey,
   originalSource,
+  peerDemands,
   persistence,
   retry,
   timeouts,
@@ -68,6 +68,8 @@ const weighted = object<WeightedBackend>({
   filters: listOrNone(filter),
 });
 
+type ClientName = NonNullable<NonNullable<TlsContext["clients"]>["names"]>[number];
+
 const tls = object<TlsContext>({
   certificates: list(text),
   minVersion: may(tlsVersion),
@@ -76,9 +78,10 @@ const tls = object<TlsContext>({
   ciphers: may(list(text)),
   clients: may(
     object<NonNullable<TlsContext["clients"]>>({
-      mode: or(oneOf("require", "optional"), "require"),
-      authorities: text,
-      names: may(list(certificateName)),
+      mode: or(oneOf("require", "optional", "unverified"), "require"),
+      authorities: may(text),
+      names: may(list(object<ClientName>({ kind: oneOf("dns", "uri", "cn"), match: stringMatch }))),
+      ...peerDemands,
       tell: may(list(oneOf("hash", "subject", "uri", "dns", "cert"))),
     }),
   ),
@@ -94,6 +97,13 @@ const condition = {
   protocols: may(list(text)),
 };
 
+const connections = object<Extract<Serve, { tcp: unknown }>>({
+  tcp: listOrNone(weighted),
+  idleTimeout: may(number),
+  original: may(flag),
+  originalSource: may(originalSource),
+});
+
 const chain = object<FilterChain>({
   from,
   when: or(
@@ -107,12 +117,8 @@ const chain = object<FilterChain>({
   tls: may(tls),
   serve: byField<Serve>({
     routes: object<{ routes: string }>({ routes: text }),
-    tcp: object<Extract<Serve, { tcp: unknown }>>({
-      tcp: list(weighted),
-      idleTimeout: may(number),
-      original: may(flag),
-      originalSource: may(originalSource),
-    }),
+    tcp: connections,
+    original: connections,
   }),
 });
 
@@ -214,6 +220,7 @@ const secretFields = object<Omit<Secret, "fingerprint"> & { kind: "Secret" }>({
     authorities: object<Extract<Content, { kind: "authorities" }>>({
       kind: oneOf("authorities"),
       certificates: textOrFile,
+      revocationLists: may(textOrFile),
     }),
     users: object<Extract<Content, { kind: "users" }>>({ kind: oneOf("users"), lines: hidden }),
   }),

@@ -91,7 +91,7 @@ describe("a model in a file", () => {
     ],
     ["kind: Backend", "kind: Bakend", 'a.yaml:21: kind "Bakend" is not known: did you mean Backend?'],
     ["routes: shop", "routes: shp", "a.yaml:5: Listener web: chains[0].serve.routes route table shp is not known"],
-    ["routes: shop", "rotes: shop", "a.yaml:5: Listener web: chains[0].serve needs one of routes, tcp"],
+    ["routes: shop", "rotes: shop", "a.yaml:5: Listener web: chains[0].serve needs one of routes, tcp, original"],
     [
       "target: { backend: cart }",
       "target: { backend: crt }",
@@ -105,6 +105,21 @@ describe("a model in a file", () => {
   ])("with %p as %p is refused at its line", (from, to, problem) => {
     expect(changed(from, to)).toContain(problem);
   });
+
+  test.each(["serve: { original: true }", "serve: { tcp: [], original: true }"])(
+    "with %p passes connections on to where they wanted to go",
+    (serve) => {
+      const { model, problems } = parseModel(
+        good.replace("port: 8080", "port: 8080\noriginalDestination: true").replace("serve: { routes: shop }", serve),
+        "a.yaml",
+      );
+      expect(problems).toEqual([]);
+      expect(model.listeners.get("web")!.chains[0]!.serve).toMatchObject({ tcp: [], original: true });
+      expect(changed("serve: { routes: shop }", serve)).toEqual([
+        "a.yaml:5: Listener web: chains[0].serve.original needs originalDestination or transparent of its listener",
+      ]);
+    },
+  );
 
   test("tells every bad resource, and the good ones are left out of it", () => {
     const found = changed("port: 8080", "prt: 8080");

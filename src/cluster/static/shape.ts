@@ -71,14 +71,15 @@ export function byKind<T extends { readonly kind: string }>(
   };
 }
 
-/** Variants that are told apart by which of these fields is there. */
+/** Variants that are told apart by which of these fields is there; those that have one shape may be there together. */
 export function byField<T extends object>(variants: Readonly<Record<string, Shape<object>>>): Shape<T> {
   const names = Object.keys(variants);
   return {
     take(value, field, reading) {
       if (!isRecord(value)) return wrong(`a mapping (of one of ${names.join(", ")})`, value, field, reading);
       const given = names.filter((name) => value[name] !== undefined);
-      if (given.length === 1) return variants[given[0]!]!.take(value, field, reading) as T;
+      const [shape, ...others] = new Set(given.map((name) => variants[name]!));
+      if (shape && others.length === 0) return shape.take(value, field, reading) as T;
       reading.problem(field, `needs one of ${names.join(", ")}${given.length > 1 ? ", not several" : ""}`);
       return undefined as never;
     },
