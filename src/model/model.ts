@@ -279,6 +279,8 @@ export interface HeaderChange {
 export interface Timeouts {
   /** From the last byte of the request's head to the end of the answer. */
   readonly request?: number;
+  /** From the request's last byte to the end of the answer (Linkerd: `timeout/response`); ends with a tunnel's beginning. */
+  readonly response?: number;
   /** One try against one endpoint. */
   readonly perTry?: number;
   /** Without a byte either way. */

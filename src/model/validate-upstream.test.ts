@@ -185,6 +185,7 @@ test("a rule's retries, hash and persistence", () => {
       'retry.headers[0].name header name "X-Again" must be in lower case',
     ],
     [{ retry: { ...retry, methods: ["GET "] } }, 'retry.methods[0] "GET " is no method'],
+    [{ timeouts: { response: -1 } }, "timeouts.response -1 is no number of milliseconds of 0 to 2147483647"],
     [{ hash: [{ kind: "header", name: "X-User" }] }, 'hash[0].name header name "X-User" must be in lower case'],
     [
       { persistence: { carrier: { kind: "cookie", name: "s", path: "/;x" }, keeps: "backend" } },

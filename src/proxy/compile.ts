@@ -45,6 +45,7 @@ export interface CompiledRule {
   readonly choice: WeightedChoice | undefined;
   /** Milliseconds; 0 none. */
   readonly requestTimeout: number;
+  readonly responseTimeout: number;
   readonly tryTimeout: number;
   readonly idleTimeout: number;
   readonly streamTimeout: number;
@@ -132,6 +133,7 @@ function compileRule(rule: Rule, backends: Backends, metrics: Metrics, runtime: 
     })),
     choice: choiceAmong(to),
     requestTimeout: rule.timeouts?.request ?? 0,
+    responseTimeout: rule.timeouts?.response ?? 0,
     tryTimeout: rule.timeouts?.perTry ?? 0,
     idleTimeout: rule.timeouts?.idle ?? 0,
     streamTimeout: rule.timeouts?.stream ?? 0,

@@ -167,6 +167,10 @@ export class Forwarding extends Trying implements DownstreamEvents, FilteredExch
   end(trailers?: HeaderBlock): void {
     this.requestDone = true;
     this.requestTrailers = trailers;
+    // The end of what a client says in a tunnel is none of its request.
+    const responseTimeout = this.rule?.responseTimeout ?? 0;
+    if (responseTimeout > 0 && !this.over && this.down.head.upgrade === undefined)
+      this.timing().endAt("response", this.runtime.deadlines.now() + responseTimeout);
     this.connection?.end(trailers);
   }
 

@@ -84,6 +84,7 @@ export const reasons = {
   upgrade_refused: row(502, "UPE", 14, "the backend does not speak the protocol that was asked for"),
   upstream_malformed: row(502, "UPE", 14, "the backend's answer is malformed"),
   request_timeout: row(504, "UT", 4, "the request took longer than its timeout"),
+  response_timeout: row(504, "UT", 4, "the answer was not whole in time after the request"),
   stream_timeout: row(504, "UMSDR", 4, "the request and what came of it took longer than they may"),
   try_timeout: row(504, "UT", 4, "the backend did not answer in time"),
   upstream_idle: row(504, "SI", 4, "the backend stopped sending"),

@@ -16,8 +16,12 @@ test("the most final of what is due counts", () => {
     "again",
     "request_timeout",
   ]);
-  times.stream = 100;
+  times.response = 100;
+  expect([times.whatIsDue(100, 20), times.left(90, 60)]).toEqual(["request_timeout", 0]);
   times.request = Number.POSITIVE_INFINITY;
+  expect(times.whatIsDue(100, 20)).toBe("response_timeout");
+  times.response = Number.POSITIVE_INFINITY;
+  times.stream = 100;
   expect(times.whatIsDue(100, 20)).toBe("stream_timeout");
   times.stream = Number.POSITIVE_INFINITY;
   expect([times.whatIsDue(100, 20), times.whatIsDue(100, 50)]).toEqual(["try_timeout", "upstream_idle"]);

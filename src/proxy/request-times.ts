@@ -5,7 +5,13 @@ import { Deadline, type Deadlines } from "./deadlines.ts";
 import { turn } from "./wire.ts";
 
 /** What is due, the most final first. */
-export type DueTime = "request_timeout" | "stream_timeout" | "upstream_idle" | "try_timeout" | "again";
+export type DueTime =
+  | "request_timeout"
+  | "response_timeout"
+  | "stream_timeout"
+  | "upstream_idle"
+  | "try_timeout"
+  | "again";
 
 /** Whose times they are. */
 export interface TimedRequest {
@@ -17,6 +23,8 @@ export interface TimedRequest {
 export class RequestTimes extends Deadline {
   /** By the wheel's clock, in milliseconds; infinity: none. */
   request = Number.POSITIVE_INFINITY;
+  /** Of the answer, since the request has gone out whole. */
+  response = Number.POSITIVE_INFINITY;
   /** For the request and all that comes of it, tunnels too. */
   stream = Number.POSITIVE_INFINITY;
   try = Number.POSITIVE_INFINITY;
@@ -45,7 +53,7 @@ export class RequestTimes extends Deadline {
     return this.again < Number.POSITIVE_INFINITY;
   }
 
-  endAt(time: "request" | "stream" | "try" | "again", at: number): void {
+  endAt(time: "request" | "response" | "stream" | "try" | "again", at: number): void {
     this[time] = at;
     this.arm();
   }
@@ -72,6 +80,7 @@ export class RequestTimes extends Deadline {
 
   whatIsDue(now: number, at: number): DueTime | undefined {
     if (now >= this.request) return "request_timeout";
+    if (now >= this.response) return "response_timeout";
     if (now >= this.stream) return "stream_timeout";
     if (at - this.#active >= this.#idle) return "upstream_idle";
     if (now >= this.try) return "try_timeout";
@@ -80,7 +89,7 @@ export class RequestTimes extends Deadline {
 
   /** Milliseconds until something is due; infinity when nothing will be. */
   left(now: number, at: number): number {
-    const next = Math.min(this.request, this.stream, this.try, this.again) - now;
+    const next = Math.min(this.request, this.response, this.stream, this.try, this.again) - now;
     return Math.max(0, Math.min(next, this.#active + this.#idle - at));
   }
 }

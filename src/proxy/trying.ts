@@ -254,7 +254,7 @@ export abstract class Trying extends Answering implements UpstreamEvents, Waiter
   #untime(times: RequestTimes, status: number): void {
     times.try = Number.POSITIVE_INFINITY;
     // A tunnel is no request any more: `idle` and `stream` are its times.
-    if (status === 101) times.request = Number.POSITIVE_INFINITY;
+    if (status === 101) times.request = times.response = Number.POSITIVE_INFINITY;
   }
 
   /** What the answer must tell the client, so that it stays with what it got. */

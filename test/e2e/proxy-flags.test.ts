@@ -74,6 +74,7 @@ const rows: readonly (readonly [path: string, rule: Partial<Rule>, status: numbe
   ["/nc", to("missing"), 503, "NC", "no_backend"],
   ["/ut", to("slow", { timeouts: { request: 100 } }), 504, "UT", "request_timeout"],
   ["/ut-try", to("slow", { timeouts: { perTry: 100 } }), 504, "UT", "try_timeout"],
+  ["/response", to("slow", { timeouts: { response: 100 } }), 504, "UT", "response_timeout"],
   ["/umsdr", to("slow", { timeouts: { stream: 100 } }), 504, "UMSDR", "stream_timeout"],
   ["/rl", to("one", filtered(limit)), 429, "RL", "rate_limited"],
   ["/rlse", to("one", filtered(asked)), 500, "RLSE", "rate_limit_failed"],

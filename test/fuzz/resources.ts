@@ -123,7 +123,7 @@ const rules: readonly object[] = [
   {
     ...{ from, name: "policies", match: { path: { kind: "prefix", value: "/p", ignoreCase: true } }, filters: [] },
     action: { kind: "forward", to: [share("one", [{ from, kind: "requestHeaders", change }])] },
-    timeouts: { request: 1_000, perTry: 100, idle: 50, stream: 2_000 },
+    timeouts: { request: 1_000, response: 900, perTry: 100, idle: 50, stream: 2_000 },
     retry: {
       ...{ attempts: 2, on: ["5xx", "connect-failure"], statuses: [429], backoff: { base: 25, max: 250 } },
       ...{ retryAfter: 100, elsewhere: true, methods: ["GET"], hedge: true, within: 1_000, otherPriorities: 2 },

@@ -207,6 +207,7 @@ export const timeouts = object<Timeouts>({
 export const retry = object<policies.Retry>({
   attempts: or(number, 1),
   on: listOrNone(text as Shape<policies.RetryCondition>),
+  response: may(number),
   statuses: listOrNone(number),
   headers: may(list(valueMatch)),
   backoff: or(object<{ base: number; max: number }>({ base: number, max: number }), { base: 25, max: 250 }),
