@@ -2,7 +2,7 @@
 // privileges.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import type { Rule } from "../../src/model/model.ts";
+import type { Filter, Rule } from "../../src/model/model.ts";
 import { port, proxy, seenBy, serve, server, setUp, tearDown, url } from "./policy-stack.ts";
 import { forwardTo, from } from "./proxy-harness.ts";
 import { exchange } from "./proxy-raw.ts";
@@ -83,6 +83,66 @@ describe("a proxy that forwards to itself and has itself as a mirror", () => {
     expect(main.seen.map(({ path }) => path)).toEqual(["/often", "/seldom"]);
     expect(copy.seen.map(({ path }) => path)).toEqual(["/seldom"]);
     expect(copy.seen[0]!.headers["x-forwarded-for"]).toBe(`${hops(6)}, 127.0.0.1`);
+  });
+});
+
+describe("a proxy whose filters ask itself", () => {
+  const asking = {
+    kind: "externalAuth",
+    from,
+    service: "self",
+    sends: [],
+    adds: [],
+    toBackend: [],
+    toClient: [],
+  } as const;
+  const failing = { timeout: 10_000, whenFailing: { status: 503 }, body: { bytes: 0, partial: false } } as const;
+  const http = { kind: "http", authority: "a", path: "/asked" } as const;
+  const keys = { backend: "self", authority: "a", path: "/keys", keep: 1000 };
+  const provider = { name: "l", issuer: "https://l", audiences: [], keys, places: [], forward: true, claimHeaders: [] };
+  const rows: readonly (readonly [string, number, number, Filter])[] = [
+    ["for authorization, in NGINX's way", 33, 503, { ...asking, ...failing, protocol: { ...http, prefix: false } }],
+    ["for authorization, in Envoy's way", 33, 503, { ...asking, ...failing, protocol: { ...http, prefix: true } }],
+    ["for authorization by gRPC", 33, 503, { ...asking, ...failing, protocol: { kind: "grpc", authority: "a" } }],
+    [
+      "whether a limit is reached",
+      ...([33, 500] as const),
+      {
+        ...{
+          kind: "globalRateLimit",
+          from,
+          service: "self",
+          authority: "l",
+          domain: "d",
+          timeout: 10_000,
+          status: 429,
+        },
+        ...{ descriptors: [[{ key: "k", value: { kind: "source" } }]], whenFailing: { status: 500 } },
+      },
+    ],
+    [
+      "for error pages",
+      ...([33, 503] as const),
+      {
+        ...{ kind: "errorPages", from },
+        pages: [{ statuses: [{ first: 500, last: 599 }], answer: { backend: "self", path: "/", keepStatus: true } }],
+      },
+    ],
+    // The question has no token, so that it asks no more.
+    ["for keys", 2, 503, { kind: "jwt", from, optional: false, providers: [provider] }],
+  ];
+
+  test.each(rows)("%s answers %d requests", async (name, count, status, filter) => {
+    const grpc = name.endsWith("gRPC") || filter.kind === "globalRateLimit";
+    const origin = server(() => new Response("", { status: 503 }));
+    await serve([filter], origin, { self: { port } }, {}, [], { self: { protocol: grpc ? "h2c" : "http1" } });
+    const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const token = `${part({ alg: "RS256", kid: "a" })}.${part({ iss: "https://l", exp: 4e9 })}.AAAA`;
+    const answer = await fetch(url("/some"), { headers: { authorization: `Bearer ${token}` } });
+    expect(answer.status).toBe(status);
+    expect(await eventually(requests, (all) => all >= count)).toBe(count);
+    const refused = /^fairlead_proxy_errors_total\{[^}]*loop_detected[^}]*\} (\d+)/m;
+    expect(refused.exec(await (await proxy.get("/metrics")).text())?.[1]).toBe(count === 33 ? "1" : undefined);
   });
 });
 

@@ -65,12 +65,13 @@ export async function serve(
   others: Record<string, { port: number }> = {},
   more: Partial<Rule> = {},
   secrets: readonly object[] = [],
+  configs: Readonly<Record<string, Partial<Backend>>> = {},
 ): Promise<void> {
   await proxy.start();
   const all = { one: main, ...others };
   const rejected = await proxy.control.update({
     secrets,
-    backends: Object.keys(all).map((name) => backend(name)),
+    backends: Object.keys(all).map((name) => backend(name, configs[name])),
     endpoints: Object.entries(all).map(([name, { port: at }]): Endpoints => endpoints(name, at)),
     routeTables: [routeTable([rule("all", { filters, ...more })])],
     listeners: [plainListener(port)],

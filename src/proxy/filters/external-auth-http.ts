@@ -25,14 +25,14 @@ const told = [
   "x-forwarded-uri",
 ];
 
-/** What the proxy itself says of every request. */
-const seenHere = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
+/** What the proxy itself says of every request, and questions in NGINX's way tell; those in Envoy's way tell the way only. */
+const seenHere = ["x-forwarded-host", "x-forwarded-proto", "x-request-id"];
 
 export function httpQuestions(config: ExternalAuthorization, http: Http): Questions {
   const sends = listed(config.sends);
   const toBackend = listed(config.toBackend);
   const toClient = listed(config.toClient);
-  const always = new Set(["authorization", ...(http.prefix ? [] : seenHere)]);
+  const always = new Set(["authorization", "x-forwarded-for", ...(http.prefix ? [] : seenHere)]);
   const own = new Set(config.adds.map(({ name }) => name));
   return {
     ask(head, exchange, body, partial) {

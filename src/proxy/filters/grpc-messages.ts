@@ -143,6 +143,7 @@ export function grpcRequest(
   to: Pick<CallRequest, "backend" | "authority" | "path" | "timeout">,
   type: protobuf.Type,
   message: object,
+  more: readonly HeaderValue[] = [],
 ): CallRequest {
   const bytes = type.encode(type.fromObject(message)).finish();
   const prefix = Buffer.alloc(5);
@@ -155,6 +156,7 @@ export function grpcRequest(
       { name: "content-type", value: "application/grpc" },
       { name: "te", value: "trailers" },
       { name: "grpc-timeout", value: `${Math.min(99_999_999, Math.ceil(to.timeout))}m` },
+      ...more,
     ],
     body: [prefix, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)],
     maxBytes: 1024 * 1024,
