@@ -182,7 +182,10 @@ export function checkEndpointPlace(problems: Problems, field: string, endpoint: 
 
 export function checkRulePolicies(problems: Problems, prefix: string, rule: Rule): void {
   if (rule.timeouts)
-    new Numbers(problems, `${prefix}timeouts.`, rule.timeouts).time(["request", "response", "perTry", "idle", "stream"], 0);
+    new Numbers(problems, `${prefix}timeouts.`, rule.timeouts).time(
+      ["request", "response", "perTry", "idle", "stream"],
+      0,
+    );
   if (rule.retry) checkRetry(problems, `${prefix}retry.`, rule.retry);
   if (rule.retry?.hedge && !rule.timeouts?.perTry)
     problems.add(`${prefix}retry.hedge`, "needs timeouts.perTry, the time after which a try is late");

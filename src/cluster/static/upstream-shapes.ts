@@ -198,6 +198,7 @@ export const endpoints = object<Endpoints & { kind: "Endpoints" }>({
 
 export const timeouts = object<Timeouts>({
   request: may(number),
+  response: may(number),
   perTry: may(number),
   idle: may(number),
   stream: may(number),
@@ -207,7 +208,6 @@ export const timeouts = object<Timeouts>({
 export const retry = object<policies.Retry>({
   attempts: or(number, 1),
   on: listOrNone(text as Shape<policies.RetryCondition>),
-  response: may(number),
   statuses: listOrNone(number),
   headers: may(list(valueMatch)),
   backoff: or(object<{ base: number; max: number }>({ base: number, max: number }), { base: 25, max: 250 }),
