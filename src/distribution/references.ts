@@ -43,7 +43,8 @@ function ofListener(listener: Listener): ReadonlySet<ResourceId> {
   if (listener.tracing) ids.add(resourceId("backends", listener.tracing.backend));
   for (const chain of listener.chains) {
     for (const secret of chain.tls?.certificates ?? []) ids.add(resourceId("secrets", secret));
-    if (chain.tls?.clients) ids.add(resourceId("secrets", chain.tls.clients.authorities));
+    const authorities = chain.tls?.clients?.authorities;
+    if (authorities !== undefined) ids.add(resourceId("secrets", authorities));
     if ("routes" in chain.serve) ids.add(resourceId("routeTables", chain.serve.routes));
     else addBackends(ids, chain.serve.tcp);
   }

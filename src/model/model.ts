@@ -4,8 +4,8 @@
 
 import type { Filter } from "./filters.ts";
 import type { AccessLogSettings, TracingSettings } from "./listener-telemetry.ts";
-import type { PeerDemands } from "./peer-demands.ts";
 import type { PathNormalization } from "./path-normalization.ts";
+import type { PeerDemands } from "./peer-demands.ts";
 import type { Provenance } from "./provenance.ts";
 import type { Redacted } from "./redacted.ts";
 import type {

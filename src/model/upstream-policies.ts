@@ -3,6 +3,7 @@
 // (research: Istio DestinationRule and VirtualService, Linkerd's failure accrual). Milliseconds, bytes, per cent.
 
 import type { HeaderValue, SecretName, StringMatch, ValueMatch } from "./model.ts";
+import type { PeerDemands } from "./peer-demands.ts";
 
 // ------------------------------------------------------------------------------------------------------ Of a Backend
 
@@ -153,7 +154,7 @@ export type RetryBudget =
   | { readonly kind: "ratio"; readonly ratio: number; readonly minPerSecond: number; readonly ttl: number };
 
 /** TLS to endpoints. Verified always, unless told. */
-export interface UpstreamTls {
+export interface UpstreamTls extends PeerDemands {
   /** Server name of the handshake; absent: the endpoint's address, and then no name is sent. */
   readonly serverName?: string;
   /** Who signs: a Secret of authorities, or what the machine trusts. */
@@ -164,6 +165,8 @@ export interface UpstreamTls {
   readonly certificate?: SecretName;
   readonly minVersion?: "1.2" | "1.3";
   readonly maxVersion?: "1.2" | "1.3";
+  /** OpenSSL names of TLS 1.2's; absent: the library's. */
+  readonly ciphers?: readonly string[];
 }
 
 // --------------------------------------------------------------------------------------------------------- Of a Rule

@@ -159,6 +159,15 @@ test("numbers out of their range are named with it", () => {
       { tls: { authorities: "system", maxVersion: "1.1" as never } },
       'tls.maxVersion "1.1" is no version of TLS that is spoken here: it is "1.2" or "1.3"; leave it out for 1.3',
     ],
+    [{ tls: { authorities: "system", ciphers: [] } }, "tls.ciphers lists none"],
+    [
+      { tls: { authorities: "system", pins: [{ kind: "key", sha256: "x" }] } },
+      'tls.pins[0].sha256 "x" is no SHA-256 in base64 (44 characters)',
+    ],
+    [
+      { tls: { authorities: "insecure", maxIntermediates: 1 } },
+      "tls.maxIntermediates is of chains, which insecure does not look at: leave one of them out",
+    ],
     [{ tls: { authorities: "system", names: [] } }, "tls.names lists no name; leave it out for the server name"],
   ];
   for (const [more, expected] of cases) expect(problemsOf(more)).toEqual([expected]);
@@ -176,6 +185,7 @@ test("a rule's retries, hash and persistence", () => {
   expect(problemsOfRule({ retry: { ...retry, hedge: true }, timeouts: { perTry: 1 } })).toEqual([]);
   const cases: [Partial<Rule>, string][] = [
     [{ retry: { ...retry, attempts: 101 } }, "retry.attempts 101 is no whole number of 0 to 100"],
+    [{ timeouts: { response: -1 } }, "timeouts.response -1 is no number of milliseconds of 0 to 2147483647"],
     [{ retry: { ...retry, within: -1 } }, "retry.within -1 is no number of milliseconds of 0 to 2147483647"],
     [{ retry: { ...retry, otherPriorities: 0 } }, "retry.otherPriorities 0 is no whole number of 1 to 100"],
     [{ retry: { ...retry, statuses: [99] } }, "retry.statuses[0] 99 is no HTTP status (100 to 599)"],
@@ -185,7 +195,6 @@ test("a rule's retries, hash and persistence", () => {
       'retry.headers[0].name header name "X-Again" must be in lower case',
     ],
     [{ retry: { ...retry, methods: ["GET "] } }, 'retry.methods[0] "GET " is no method'],
-    [{ timeouts: { response: -1 } }, "timeouts.response -1 is no number of milliseconds of 0 to 2147483647"],
     [{ hash: [{ kind: "header", name: "X-User" }] }, 'hash[0].name header name "X-User" must be in lower case'],
     [
       { persistence: { carrier: { kind: "cookie", name: "s", path: "/;x" }, keeps: "backend" } },

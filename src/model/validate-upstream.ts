@@ -3,6 +3,7 @@
 
 import type { Backend, Endpoint, Rule } from "./model.ts";
 import { Numbers } from "./numbers.ts";
+import { checkCiphers, checkPeerDemands } from "./peer-demands.ts";
 import { checkHeaderName, checkStringMatch, checkTlsVersions, type Problems, token } from "./problems.ts";
 import type { Balance, HashKey, Persistence, Retry, SessionCookie, UpstreamTls, Warm } from "./upstream-policies.ts";
 import { checkHealth, isStatus } from "./validate-health.ts";
@@ -172,6 +173,10 @@ function checkUpstreamTls(problems: Problems, tls: UpstreamTls): void {
     checkStringMatch(problems, `tls.names[${i}].match`, match, problems.from);
   });
   if (tls.names?.length === 0) problems.add("tls.names", "lists no name; leave it out for the server name");
+  checkCiphers(problems, "tls.ciphers", tls.ciphers);
+  checkPeerDemands(problems, "tls", tls);
+  if (tls.authorities === "insecure" && tls.maxIntermediates !== undefined)
+    problems.add("tls.maxIntermediates", "is of chains, which insecure does not look at: leave one of them out");
 }
 
 /** The parts of an endpoint that policies look at. */

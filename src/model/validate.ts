@@ -1,6 +1,7 @@
 // What is well formed: the checks that a resource must pass before a proxy takes it, and that dialects pass their own rules
 // through before they hand them on. Structure only; whether names refer to something is `validateModel`'s question.
 
+import { messageOf } from "../base/errors.ts";
 import { ipFamily } from "../base/ip.ts";
 import { atOnce, type Steps } from "../base/steps.ts";
 import { checkConnect } from "./connect.ts";
@@ -39,6 +40,7 @@ import {
   token,
 } from "./problems.ts";
 import type { Provenance } from "./provenance.ts";
+import { readRevocationLists } from "./revocation-list.ts";
 import { checkFilter } from "./validate-filters.ts";
 import { checkListener } from "./validate-listeners.ts";
 import { checkEndpointPlace, checkRulePolicies, checkUpstream } from "./validate-upstream.ts";
@@ -330,6 +332,13 @@ function checkSecret(problems: Problems, secret: Secret): void {
   }
   const certificates = content.kind === "certificate" ? content.certificate : content.certificates;
   if (!certificates.includes("-----BEGIN CERTIFICATE-----")) problems.add("content", "holds no PEM certificate");
+  if (content.kind === "authorities" && content.revocationLists !== undefined) {
+    try {
+      readRevocationLists(content.revocationLists, certificates);
+    } catch (error) {
+      problems.add("content.revocationLists", messageOf(error));
+    }
+  }
   if (content.kind === "certificate" && !/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(content.privateKey.reveal())) {
     problems.add("content.privateKey", "is no PEM private key");
   }

@@ -18,7 +18,9 @@ import { RouteCompiler, type RouteTableRuntime } from "./compile.ts";
 import { emptyTables, haveOf, shownOf, storedOf, type Tables } from "./in-force.ts";
 import { listenProblem } from "./listener/listen-problem.ts";
 import type { Listeners, ResolvedChain, ResolvedListener } from "./listener/listeners.ts";
+import { PeerChecks } from "./listener/peer-checks.ts";
 import type { Termination } from "./listener/termination.ts";
+import { loadAuthorities } from "./listener/tls-context.ts";
 import { TlsContexts } from "./listener/tls-contexts.ts";
 import { type Beside, type Prepared, prepare, tlsClientOf } from "./preparation.ts";
 import type { ProxyRuntime } from "./runtime.ts";
@@ -193,11 +195,13 @@ export class Configuration {
       return secret;
     };
     const { alpn, clients } = tls;
-    const authorities = clients && known("authorities", clients.authorities);
+    const authorities = clients?.authorities === undefined ? undefined : known("authorities", clients.authorities);
     const certificates = tls.certificates.map((name) =>
       this.#contexts.get(known("certificate", name), tls, authorities),
     );
-    return { certificates, alpn, clients, opaque };
+    const roots = clients?.maxIntermediates === undefined ? [] : loadAuthorities(authorities!);
+    const checks = clients && new PeerChecks(clients, roots, authorities);
+    return { certificates, alpn, clients, checks, opaque };
   }
 
   /** The table of a name, known or not yet. */
@@ -276,6 +280,6 @@ function secretsOf({ tls }: Backend): string[] {
 function namesOf(listener: Listener): string[] {
   return listener.chains.flatMap(({ tls }) => [
     ...(tls?.certificates ?? []),
-    ...(tls?.clients ? [tls.clients.authorities] : []),
+    ...(tls?.clients?.authorities === undefined ? [] : [tls.clients.authorities]),
   ]);
 }

@@ -21,7 +21,7 @@ import type {
 } from "../../model/model.ts";
 import { pathNormalizations } from "../../model/path-normalization.ts";
 import { Redacted } from "../../model/redacted.ts";
-import { filter, respond, rewritePath, valueMatch, withCase } from "./filter-shapes.ts";
+import { filter, respond, rewritePath, stringMatch, valueMatch, withCase } from "./filter-shapes.ts";
 import {
   byField,
   byKind,

@@ -1,6 +1,7 @@
 // Backends, Endpoints, and what a rule says of them, as people write them.
 
 import type { Backend, Endpoint, Endpoints, OriginalSource, Rule, StringMatch, Timeouts } from "../../model/model.ts";
+import type { CertificatePin } from "../../model/peer-demands.ts";
 import type * as policies from "../../model/upstream-policies.ts";
 import { header, statusRange, stringMatch, valueMatch } from "./filter-shapes.ts";
 import {
@@ -120,7 +121,13 @@ const retryBudget: Shape<policies.RetryBudget> = byKind<policies.RetryBudget>({
 
 export const tlsVersion = oneOf("1.2", "1.3");
 
-export const certificateName = object<{ kind: "dns" | "uri"; match: StringMatch }>({
+/** Of what is demanded of a peer's certificate, of clients and backends alike. */
+export const peerDemands = {
+  pins: may(list(object<CertificatePin>({ kind: oneOf("certificate", "key"), sha256: text }))),
+  maxIntermediates: may(number),
+};
+
+const certificateName = object<{ kind: "dns" | "uri"; match: StringMatch }>({
   kind: oneOf("dns", "uri"),
   match: stringMatch,
 });
@@ -142,6 +149,8 @@ export const backend = object<Backend & { kind: "Backend" }>({
       certificate: may(text),
       minVersion: may(tlsVersion),
       maxVersion: may(tlsVersion),
+      ciphers: may(list(text)),
+      ...peerDemands,
     }),
   ),
   connectTimeout: or(number, 5_000),

@@ -1,6 +1,6 @@
 // What the proxy tells a backend about the client, on every request, before the rule's own filters (which may change it):
 // x-forwarded-for (who connected is put behind what came), x-forwarded-proto and x-forwarded-host (what was seen here, or what a
-// trusted hop says; a client cannot forge them), x-forwarded-client-cert (of the certificate that was verified here), Forwarded
+// trusted hop says; a client cannot forge them), x-forwarded-client-cert (of the certificate that was verified here; of one that was not, x-unverified-client-cert), Forwarded
 // (RFC 7239; only from trusted hops), x-request-id (kept when the client sent a plausible one, so that logs of several hops meet).
 // A request that has passed too many proxies goes round in circles.
 
@@ -18,6 +18,7 @@ export const forwardingNames: ReadonlySet<string> = new Set([
   "x-forwarded-host",
   "forwarded",
   "x-forwarded-client-cert",
+  "x-unverified-client-cert",
   "x-request-id",
   "traceparent",
 ]);
@@ -38,6 +39,8 @@ export interface ForwardingLines {
   lines: string;
   /** Who the connection's client is, by its certificate. */
   client?: ClientIdentity;
+  /** What backends are told of a certificate that was not verified. */
+  shown?: string;
   /** What its TLS was begun for, and which version it is (`TLSv1.3`). */
   serverName?: string;
   tlsVersion?: string;
@@ -59,7 +62,7 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
       cache.authority = head.authority;
       cache.source = peer;
       cache.scheme = head.scheme;
-      cache.lines = `x-forwarded-for: ${peer}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\n${certificateLine(head)}x-request-id: `;
+      cache.lines = `x-forwarded-for: ${peer}\r\nx-forwarded-proto: ${head.scheme}\r\nx-forwarded-host: ${head.authority}\r\n${certificateLine(head, cache)}x-request-id: `;
     }
     headers.finishWithId(cache.lines);
     return true;
@@ -70,6 +73,8 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
   headers.set("x-forwarded-proto", head.scheme);
   headers.remove("x-forwarded-client-cert");
   if (head.client?.told !== undefined) headers.add("x-forwarded-client-cert", head.client.told);
+  headers.remove("x-unverified-client-cert");
+  if (cache.shown !== undefined) headers.add("x-unverified-client-cert", cache.shown);
   const believed = head.believed === true;
   if (!believed || headers.at(Kind.forwardedHost) < 0) {
     headers.remove("x-forwarded-host");
@@ -85,7 +90,8 @@ export function addForwardingHeaders(head: RequestHead, last: boolean, cache: Fo
   return true;
 }
 
-function certificateLine({ client }: RequestHead): string {
+function certificateLine({ client }: RequestHead, { shown }: ForwardingLines): string {
+  if (shown !== undefined) return `x-unverified-client-cert: ${shown}\r\n`;
   return client?.told === undefined ? "" : `x-forwarded-client-cert: ${client.told}\r\n`;
 }
 

@@ -48,6 +48,7 @@ for (const [name, kind] of [
   ["cookie", Kind.cookie],
   ["forwarded", Kind.forwarded],
   ["x-forwarded-client-cert", Kind.forwardedClientCert],
+  ["x-unverified-client-cert", Kind.forwardedClientCert],
 ] as const) {
   known[name.length] = [...(known[name.length] ?? []), [new Uint8Array(Buffer.from(name)), kind]];
 }

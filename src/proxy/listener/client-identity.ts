@@ -4,7 +4,7 @@
 import type { X509Certificate } from "node:crypto";
 import type { TlsContext } from "../../model/model.ts";
 import { stringMatches } from "../../model/value-match.ts";
-import { subjectNames } from "./subject-names.ts";
+import { commonName, subjectNames } from "./subject-names.ts";
 
 type Clients = NonNullable<TlsContext["clients"]>;
 
@@ -15,6 +15,8 @@ export interface ClientIdentity {
   readonly subject: string;
   readonly uris: readonly string[];
   readonly dns: readonly string[];
+  /** Of the subject; undefined: none, or not a single one. */
+  readonly commonName: string | undefined;
   /** SHA-256 of the certificate, its serial number, in hexadecimal digits, and who issued it. For logs. */
   readonly hash: string;
   readonly serial: string;
@@ -40,6 +42,7 @@ export function clientIdentity(certificate: X509Certificate, tell: Clients["tell
     subject,
     uris,
     dns,
+    commonName: commonName(certificate.raw),
     hash,
     serial: certificate.serialNumber.toLowerCase(),
     issuer: distinguishedName(certificate.issuer),
@@ -48,9 +51,10 @@ export function clientIdentity(certificate: X509Certificate, tell: Clients["tell
 }
 
 /** Whether one of the names that the chain wants is the client's. */
-export function isWanted({ dns, uris }: ClientIdentity, names: Clients["names"]): boolean {
+export function isWanted({ dns, uris, commonName }: ClientIdentity, names: Clients["names"]): boolean {
   if (!names || names.length === 0) return true;
-  return names.some(({ kind, match }) => (kind === "dns" ? dns : uris).some((name) => stringMatches(match, name)));
+  const of = { dns, uri: uris, cn: commonName === undefined ? [] : [commonName] };
+  return names.some(({ kind, match }) => of[kind].some((name) => stringMatches(match, name)));
 }
 
 /**

@@ -59,7 +59,7 @@ export class ServedChain implements ClientServer, Served {
   }
 
   accept(seat: Seat, wire: ListenerWire, accepted: Accepted): boolean {
-    const { source, protocol, client, serverName, tlsVersion } = accepted;
+    const { source, protocol, client, shown, serverName, tlsVersion } = accepted;
     const counts = this.#runtime.connections;
     if (counts.open >= counts.most) {
       counts.refused++;
@@ -73,6 +73,7 @@ export class ServedChain implements ClientServer, Served {
     const connection = new Codec(wire, this, this.#runtime.deadlines, source, this.#scheme);
     const lines = connection.forwardingLines;
     if (client) lines.client = client;
+    if (shown !== undefined) lines.shown = shown;
     if (serverName !== undefined) lines.serverName = serverName;
     if (tlsVersion !== undefined) lines.tlsVersion = tlsVersion;
     lines.addresses = new ClientAddresses(accepted, wire, this.#port);

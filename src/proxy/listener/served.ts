@@ -51,7 +51,10 @@ export interface Accepted {
   readonly serverName?: string | undefined;
   /** `TLSv1.2` or `TLSv1.3`, where TLS was ended here. */
   readonly tlsVersion?: string | undefined;
+  /** By a certificate that was verified. */
   readonly client?: ClientIdentity | undefined;
+  /** What backends are told of a certificate that was not. */
+  readonly shown?: string | undefined;
 }
 
 /** Where a connection arrived: its address here. Of one that is closed: no address at all, and the listener's port. */

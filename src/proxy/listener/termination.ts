@@ -10,6 +10,7 @@ import { agreedProtocol, certificateFor } from "./chains.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { type ClientIdentity, clientIdentity, isWanted } from "./client-identity.ts";
 import { openingTimeout } from "./opening.ts";
+import type { PeerChecks } from "./peer-checks.ts";
 import type { Chain, Reception } from "./reception.ts";
 import type { Accepted } from "./served.ts";
 import type { Certificate } from "./tls-context.ts";
@@ -20,6 +21,8 @@ export interface Termination {
   /** Protocols to agree on, the best first. Empty: all that are spoken. */
   readonly alpn: readonly string[];
   readonly clients: TlsContext["clients"];
+  /** Of `clients`. */
+  readonly checks?: PeerChecks | undefined;
   /** What is inside is passed on unread: any protocol of `alpn` may be agreed on. */
   readonly opaque: boolean;
 }
@@ -95,23 +98,47 @@ export class Handshake extends Deadline {
 
   #secured(): void {
     if (this.#over) return;
-    const { clients } = this.#chain.termination!;
-    const client = clients && this.#client(clients);
+    const { clients, checks } = this.#chain.termination!;
+    if (clients?.mode === "unverified") {
+      this.#go({ shown: this.#shown(clients) });
+      return;
+    }
+    const client = clients && this.#client(clients, checks);
     if (client === "refused") {
       this.#reception.runtime.metrics.ended("bad_client_certificate");
       this.#failed();
       return;
     }
+    this.#go({ client });
+  }
+
+  #go(who: Pick<Accepted, "client" | "shown">): void {
     this.#end();
     this.#reception.counts.handshakes++;
-    this.#then(this.#tls, { ...this.#accepted, tlsVersion: this.#tls.getProtocol() ?? undefined, client });
+    this.#then(this.#tls, { ...this.#accepted, tlsVersion: this.#tls.getProtocol() ?? undefined, ...who });
+  }
+
+  /** What may be told of a certificate that nobody has verified. */
+  #shown({ tell }: NonNullable<TlsContext["clients"]>): string | undefined {
+    const raw = this.#tls.getPeerCertificate()?.raw;
+    try {
+      return raw && clientIdentity(new X509Certificate(raw), tell).told;
+    } catch {
+      // Anybody may have made it, as odd as they please.
+      return undefined;
+    }
   }
 
   /** Undefined: a client that needs no certificate, and has none. */
-  #client(clients: NonNullable<TlsContext["clients"]>): ClientIdentity | undefined | "refused" {
+  #client(
+    clients: NonNullable<TlsContext["clients"]>,
+    checks: PeerChecks | undefined,
+  ): ClientIdentity | undefined | "refused" {
     const raw = this.#tls.getPeerCertificate()?.raw;
     if (!raw) return clients.mode === "optional" ? undefined : "refused";
     if (!this.#tls.authorized) return "refused";
+    if (checks?.refuses(checks.wantsChain ? this.#tls.getPeerCertificate(true) : this.#tls.getPeerCertificate()))
+      return "refused";
     const identity = clientIdentity(new X509Certificate(raw), clients.tell);
     return isWanted(identity, clients.names) ? identity : "refused";
   }

@@ -6,6 +6,7 @@ import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import { messageOf } from "../../base/errors.ts";
 import type { Secret, TlsContext } from "../../model/model.ts";
+import { revocationsOf } from "./peer-checks.ts";
 
 /** A certificate ready to serve. */
 export interface Certificate {
@@ -44,6 +45,7 @@ export function loadCertificate(secret: Secret, config: TlsContext, authorities?
   }
   const ciphers = cipherList(config.ciphers);
   const ca = authorities && loadAuthorities(authorities);
+  const crl = revocationsOf(authorities).map(({ pem }) => pem);
   try {
     const context = tls.createSecureContext({
       cert: certificate,
@@ -52,6 +54,8 @@ export function loadCertificate(secret: Secret, config: TlsContext, authorities?
       maxVersion: config.maxVersion === "1.2" ? "TLSv1.2" : "TLSv1.3",
       ciphers,
       ...(ca ? { ca: [...ca] } : {}),
+      // With lists, the library wants one of each authority of a chain, and takes none that has expired.
+      ...(crl.length > 0 ? { crl } : {}),
     });
     return { names, context };
   } catch (error) {
@@ -59,7 +63,8 @@ export function loadCertificate(secret: Secret, config: TlsContext, authorities?
   }
 }
 
-function cipherList(ciphers: readonly string[] | undefined): string {
+/** As the library takes them. Throws an Error that names the one that it does not have. */
+export function cipherList(ciphers: readonly string[] | undefined): string {
   // The library takes a list with a name that it does not know, and leaves that one out.
   for (const name of ciphers ?? []) {
     try {

@@ -28,7 +28,8 @@ export class TlsContexts {
     if (this.#made.size <= 2 * known.size + 16) return;
     const used = new Set<string>();
     for (const { tls } of [...listeners].flatMap(({ chains }) => chains)) {
-      const authorities = tls?.clients && secrets.get(tls.clients.authorities);
+      const named = tls?.clients?.authorities;
+      const authorities = named === undefined ? undefined : secrets.get(named);
       for (const name of tls?.certificates ?? []) {
         const secret = secrets.get(name);
         if (secret) used.add(contextKey(secret, tls!, authorities));

@@ -7,8 +7,9 @@ import { messageOf } from "../../base/errors.ts";
 import type { Backend, Secret } from "../../model/model.ts";
 import type { UpstreamTls } from "../../model/upstream-policies.ts";
 import { stringMatches } from "../../model/value-match.ts";
+import { PeerChecks } from "../listener/peer-checks.ts";
 import { subjectNames } from "../listener/subject-names.ts";
-import { loadAuthorities } from "../listener/tls-context.ts";
+import { cipherList, loadAuthorities } from "../listener/tls-context.ts";
 import type { Reason } from "../reason.ts";
 
 /** Endpoints whose sessions are kept for resumption. */
@@ -24,6 +25,7 @@ type SocketOptions = NonNullable<Parameters<typeof Bun.connect>[0]["tls"]>;
 export class TlsClient {
   readonly options: SocketOptions;
   readonly #config: UpstreamTls;
+  readonly #checks: PeerChecks;
   readonly #protocol: Backend["protocol"];
   /** By endpoint. A session is only kept after its certificate was found good, so that resuming one is, too. */
   readonly #sessions = new Map<string, Uint8Array>();
@@ -49,8 +51,12 @@ export class TlsClient {
       minVersion: versions[minVersion ?? "1.2"],
       maxVersion: versions[maxVersion ?? "1.3"],
     };
-    if (authorities === "system") options["ca"] = systemAuthorities();
-    else if (authorities !== "insecure") options["ca"] = [...loadAuthorities(secret(authorities, "authorities"))];
+    const own = authorities === "system" || authorities === "insecure" ? undefined : secret(authorities, "authorities");
+    const roots = own ? loadAuthorities(own) : authorities === "system" ? systemAuthorities() : undefined;
+    if (roots) options["ca"] = [...roots];
+    this.#checks = new PeerChecks(config, roots ?? [], own);
+    if (this.#checks.lists.length > 0) options["crl"] = this.#checks.lists;
+    if (config.ciphers) options["ciphers"] = cipherList(config.ciphers);
     if (certificate !== undefined) {
       const { name, content } = secret(certificate, "certificate");
       if (content.kind !== "certificate") throw new Error(`${name} holds ${content.kind}, not a certificate`);
@@ -79,6 +85,9 @@ export class TlsClient {
       const certificate = peer.getPeerCertificate();
       if (!certificate || !this.#isNamed(certificate, address)) return "backend_has_other_name";
     }
+    // Its issuers, too. Pins hold where nothing else is looked at.
+    const shown = peer.getPeerCertificate(!this.#checks.wantsChain);
+    if (!shown?.raw || this.#checks.refuses(shown)) return "backend_not_trusted";
     if (this.#protocol === "h2c" && peer.alpnProtocol !== "h2") return "upgrade_refused";
     return undefined;
   }
@@ -117,7 +126,7 @@ function isVerdict(error: string | undefined): boolean {
 /** What Bun's types do not tell of its sockets with TLS. */
 interface Peer {
   setSession(session: Uint8Array): void;
-  getPeerCertificate(): PeerCertificate | undefined;
+  getPeerCertificate(abbreviated?: boolean): PeerCertificate | undefined;
   readonly alpnProtocol: string | false | null;
 }
 
