@@ -209,7 +209,12 @@ test("a certificate that nobody verified is told as such, and cannot be made up"
 
 test("backends are held to lists, pins and ciphers", async () => {
   const pair = authority.issue("behind", "DNS:behind.example");
-  const behind = Bun.serve({ port: 0, hostname: "127.0.0.1", tls: pair, fetch: () => new Response("inside") });
+  const behind = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    tls: pair,
+    fetch: () => new Response("inside", { headers: { connection: "close" } }),
+  });
   const plain = {
     ...tlsListener(port),
     chains: [{ from: serving.from, when: { kind: "plain" }, serve: { routes: "main" } }],
