@@ -30,7 +30,7 @@ test("a reason's code is its status', but for those that know more", () => {
     others[grpc].push(reason);
   }
   expect(others).toEqual({
-    4: ["request_slow", "request_timeout", "stream_timeout", "try_timeout", "upstream_idle"],
+    4: ["request_slow", "request_timeout", "response_timeout", "stream_timeout", "try_timeout", "upstream_idle"],
     8: ["head_too_large", "target_too_long", "rate_limited", "body_too_large", "overloaded", "too_many_connections"],
     9: ["loop_detected"],
     12: ["version_not_supported", "method_not_supported", "coding_not_supported", "expectation_failed"],
