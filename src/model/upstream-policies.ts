@@ -214,12 +214,20 @@ export interface Retry {
   readonly hedge?: boolean;
 }
 
+/** A part of a request that a consistent balancer may hash, as the request came. */
+export type HashPart =
+  | { readonly kind: "header" | "query"; readonly name: string }
+  | { readonly kind: "cookie"; readonly name: string }
+  /** `uri` is the path with its query (NGINX: `$request_uri`). */
+  | { readonly kind: "source" | "host" | "method" | "path" | "uri" };
+
 /** What a consistent balancer hashes: the first that the request has. */
 export type HashKey =
-  | { readonly kind: "header" | "query"; readonly name: string }
+  | Exclude<HashPart, { kind: "cookie" }>
   /** Made and set when the request has none and `ttl` (seconds; 0 session) is given. */
-  | { readonly kind: "cookie"; readonly name: string; readonly path?: string; readonly ttl?: number }
-  | { readonly kind: "source" };
+  | ({ readonly kind: "cookie" } & SessionCookie)
+  /** All of these together (NGINX: `$host$request_uri`); what the request does not have is empty, but one part it must have. */
+  | { readonly kind: "joined"; readonly parts: readonly HashPart[] };
 
 /** What a client is told with a cookie (RFC 6265 §4.1); scripts do not see it, and other sites do not send it along, unless told. */
 export interface SessionCookie {

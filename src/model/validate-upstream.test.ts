@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { Backend, Rule, Secret } from "./model.ts";
 import { emptyModel } from "./model.ts";
 import { Redacted } from "./redacted.ts";
-import type { HealthCheck, Retry } from "./upstream-policies.ts";
+import type { HashPart, HealthCheck, Retry } from "./upstream-policies.ts";
 import { validateModel, validateResource, validateRule } from "./validate.ts";
 
 const from = { kind: "Test", name: "test", field: "" };
@@ -197,6 +197,18 @@ test("a rule's retries, hash and persistence", () => {
     [{ retry: { ...retry, methods: ["GET "] } }, 'retry.methods[0] "GET " is no method'],
     [{ hash: [{ kind: "header", name: "X-User" }] }, 'hash[0].name header name "X-User" must be in lower case'],
     [
+      { hash: [{ kind: "joined", parts: [{ kind: "host" }] }] },
+      "hash[0].parts joins less than two parts: name the part alone",
+    ],
+    [
+      { hash: [{ kind: "joined", parts: [{ kind: "host" }, { kind: "query", name: "" }] }] },
+      "hash[0].parts[1].name is empty",
+    ],
+    [
+      { hash: [{ kind: "joined", parts: [{ kind: "host" }, { kind: "cookie", name: "c", ttl: 1 } as HashPart] }] },
+      "hash[0].parts[1].ttl a cookie that is a part of a key is not made: leave it out",
+    ],
+    [
       { persistence: { carrier: { kind: "cookie", name: "s", path: "/;x" }, keeps: "backend" } },
       'persistence.carrier.path "/;x" is no path',
     ],
@@ -295,8 +307,13 @@ test("docs/policies.md has a row for every field of the policies for endpoints, 
     expect(fields.length).toBeGreaterThan(1);
     expect([table, fields.filter((field) => !rows.get(table)?.has(field))]).toEqual([table, []]);
   }
-  const unions = { balance: "Balance", hash: "HashKey", retryBudget: "RetryBudget" };
-  for (const [table, name] of Object.entries(unions)) {
+  const unions = [
+    ["balance", "Balance"],
+    ["hash", "HashKey"],
+    ["hash", "HashPart"],
+    ["retryBudget", "RetryBudget"],
+  ] as const;
+  for (const [table, name] of unions) {
     const body = new RegExp(`export type ${name} =\n([^]*?);\n\n`).exec(source)![1]!;
     const kinds = [...body.matchAll(/"(\w+)"/g)].map(([, kind]) => kind!);
     expect(kinds.length).toBeGreaterThan(1);

@@ -5,7 +5,16 @@ import type { Backend, Endpoint, Rule } from "./model.ts";
 import { Numbers } from "./numbers.ts";
 import { checkCiphers, checkPeerDemands } from "./peer-demands.ts";
 import { checkHeaderName, checkStringMatch, checkTlsVersions, type Problems, token } from "./problems.ts";
-import type { Balance, HashKey, Persistence, Retry, SessionCookie, UpstreamTls, Warm } from "./upstream-policies.ts";
+import type {
+  Balance,
+  HashKey,
+  HashPart,
+  Persistence,
+  Retry,
+  SessionCookie,
+  UpstreamTls,
+  Warm,
+} from "./upstream-policies.ts";
 import { checkHealth, isStatus } from "./validate-health.ts";
 import { checkOriginalSource } from "./validate-listeners.ts";
 
@@ -233,21 +242,38 @@ function checkRetry(problems: Problems, field: string, retry: Retry): void {
   });
 }
 
-function checkHashKey(problems: Problems, field: string, key: HashKey, { from }: Rule): void {
-  switch (key.kind) {
+function checkHashKey(problems: Problems, field: string, key: HashKey, rule: Rule): void {
+  if (key.kind !== "joined") {
+    checkHashPart(problems, field, key, rule);
+    return;
+  }
+  if (key.parts.length < 2) problems.add(`${field}.parts`, "joins less than two parts: name the part alone", rule.from);
+  key.parts.forEach((part, i) => {
+    checkHashPart(problems, `${field}.parts[${i}]`, part, rule);
+    if (part.kind === "cookie" && (part as SessionCookie).ttl !== undefined)
+      problems.add(`${field}.parts[${i}].ttl`, "a cookie that is a part of a key is not made: leave it out", rule.from);
+  });
+}
+
+function checkHashPart(problems: Problems, field: string, part: HashPart | HashKey, { from }: Rule): void {
+  switch (part.kind) {
     case "header":
-      checkHeaderName(problems, `${field}.name`, key.name, from);
+      checkHeaderName(problems, `${field}.name`, part.name, from);
       break;
     case "query":
-      if (key.name === "") problems.add(`${field}.name`, "is empty", from);
+      if (part.name === "") problems.add(`${field}.name`, "is empty", from);
       break;
     case "cookie":
-      checkCookie(problems, field, key, from);
+      checkCookie(problems, field, part, from);
       break;
     case "source":
+    case "host":
+    case "method":
+    case "path":
+    case "uri":
       break;
     default:
-      problems.add(`${field}.kind`, `"${String((key as HashKey).kind)}" cannot be hashed`, from);
+      problems.add(`${field}.kind`, `"${String(part.kind)}" cannot be hashed`, from);
   }
 }
 

@@ -157,6 +157,15 @@ function hashed(key: HashKey): Json {
       return { connection_properties: { source_ip: true } };
     case "cookie":
       return { cookie: cookieOf(key) };
+    case "host":
+      return { header: { header_name: ":authority" } };
+    case "method":
+      return { header: { header_name: ":method" } };
+    case "uri":
+      return { header: { header_name: ":path" } };
+    case "path":
+    case "joined":
+      throw new Error(`a hash of ${key.kind} cannot be said as one key of Envoy`);
   }
 }
 

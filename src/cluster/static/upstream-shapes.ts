@@ -230,23 +230,25 @@ export const retry = object<policies.Retry>({
 
 export const attemptCount = object<NonNullable<Rule["attemptCount"]>>({ request: may(flag), response: may(flag) });
 
-const cookie = object<Kind<policies.HashKey, "cookie">>({
-  kind: oneOf("cookie"),
-  name: text,
-  path: may(text),
-  ttl: may(number),
-});
-
 const namedHeader = object<{ kind: "header"; name: string }>({ kind: oneOf("header"), name: text });
+const bare = <K extends string>(kind: K) => object<{ kind: K }>({ kind: oneOf(kind) });
 
-export const hashKey: Shape<policies.HashKey> = byKind<policies.HashKey>({
+const hashParts = {
   header: namedHeader,
   query: object<{ kind: "query"; name: string }>({ kind: oneOf("query"), name: text }),
-  cookie,
-  source: object<{ kind: "source" }>({ kind: oneOf("source") }),
+  source: bare("source"),
+  host: bare("host"),
+  method: bare("method"),
+  path: bare("path"),
+  uri: bare("uri"),
+};
+
+const hashPart: Shape<policies.HashPart> = byKind<policies.HashPart>({
+  ...hashParts,
+  cookie: object<{ kind: "cookie"; name: string }>({ kind: oneOf("cookie"), name: text }),
 });
 
-const sessionCookie = object<Kind<policies.Persistence["carrier"], "cookie">>({
+const sessionCookie = object<{ kind: "cookie" } & policies.SessionCookie>({
   kind: oneOf("cookie"),
   name: text,
   path: may(text),
@@ -255,6 +257,12 @@ const sessionCookie = object<Kind<policies.Persistence["carrier"], "cookie">>({
   secure: may(flag),
   httpOnly: may(flag),
   sameSite: may(oneOf("Strict", "Lax", "None")),
+});
+
+export const hashKey: Shape<policies.HashKey> = byKind<policies.HashKey>({
+  ...hashParts,
+  cookie: sessionCookie,
+  joined: object<Kind<policies.HashKey, "joined">>({ kind: oneOf("joined"), parts: list(hashPart) }),
 });
 
 export const persistence = object<policies.Persistence>({

@@ -40,12 +40,51 @@ test("the first key that a request has is hashed", () => {
   expect(requestHash([{ kind: "header", name: "x-user" }], head({}), never)).toBeUndefined();
 });
 
+test("host, method, path and the path with its query are hashed as they came", () => {
+  const of = (kind: "host" | "method" | "path" | "uri", query?: string) =>
+    requestHash([{ kind }], head({}, query), never)?.hash;
+  expect(of("host")).toBe(hashOf("shop.example.com"));
+  expect(of("method")).toBe(hashOf("GET"));
+  expect(of("path", "a=1")).toBe(hashOf("/"));
+  expect(of("uri", "a=1")).toBe(hashOf("/?a=1"));
+  expect(of("uri")).toBe(hashOf("/"));
+});
+
+test("parts that are joined count together, and where they begin", () => {
+  const one = { kind: "header", name: "x-one" } as const;
+  const other = { kind: "header", name: "x-other" } as const;
+  const keys = [{ kind: "joined", parts: [one, other] }, { kind: "source" }] as const;
+  const of = (fields: Record<string, string>) => requestHash(keys, head(fields), never)!.hash;
+  const values = [
+    of({ "x-one": "a", "x-other": "bc" }),
+    of({ "x-one": "ab", "x-other": "c" }),
+    of({ "x-one": "abc" }),
+    of({ "x-other": "abc" }),
+    of({ "x-one": "abc", "x-other": "" }),
+    of({}),
+  ];
+  expect(new Set(values).size).toBe(values.length);
+  expect(of({ "x-one": "a", "x-other": "bc" })).toBe(values[0]!);
+  expect(of({})).toBe(hashOf("10.0.0.7"));
+});
+
 test("a cookie is made where the client has none, and taken where it has", () => {
   const keys = [{ kind: "cookie", name: "route", path: "/shop", ttl: 60 }] as const;
   expect(requestHash(keys, head({}), () => "new")).toEqual({
     hash: hashOf("new"),
     setCookie: "route=new; Path=/shop; Max-Age=60; HttpOnly; SameSite=Lax; Secure",
   });
+  const told = {
+    kind: "cookie",
+    name: "route",
+    ttl: 0,
+    domain: "shop.example",
+    secure: false,
+    sameSite: "Strict",
+  } as const;
+  expect(requestHash([told], head({}), () => "new")?.setCookie).toBe(
+    "route=new; Path=/; Domain=shop.example; HttpOnly; SameSite=Strict",
+  );
   expect(requestHash(keys, head({ cookie: "a=b; route=old" }), never)).toEqual({ hash: hashOf("old") });
   expect(requestHash([{ kind: "cookie", name: "route" }], head({}), never)).toBeUndefined();
 });

@@ -2,7 +2,7 @@
 // with the backend or endpoint that it got first (`persistence`; Gateway API GEP-1619, ingress-nginx affinity, Istio's
 // consistentHash by cookie). Pure: from a request's head to numbers and words, and what an answer must set for the next time.
 
-import type { HashKey, Persistence, SessionCookie } from "../../model/upstream-policies.ts";
+import type { HashKey, HashPart, Persistence, SessionCookie } from "../../model/upstream-policies.ts";
 import { cookieValue, queryValue } from "../../model/value-match.ts";
 import type { RequestHead } from "../exchange.ts";
 import { cookies } from "../router/predicate.ts";
@@ -21,7 +21,7 @@ export function requestHash(
   newValue: () => string,
 ): RequestHash | undefined {
   for (const key of keys) {
-    const value = keyValue(key, head);
+    const value = key.kind === "joined" ? joined(key.parts, head) : partValue(key, head);
     if (value !== undefined) return { hash: hashOf(value) };
     if (key.kind === "cookie" && key.ttl !== undefined) {
       const made = newValue();
@@ -31,16 +31,36 @@ export function requestHash(
   return undefined;
 }
 
-function keyValue(key: HashKey, head: RequestHead): string | undefined {
-  switch (key.kind) {
+/** Each with its length, so that "a" and "bc" are not "ab" and "c". */
+function joined(parts: readonly HashPart[], head: RequestHead): string | undefined {
+  let text: string | undefined;
+  let empty = 0;
+  for (const part of parts) {
+    const value = partValue(part, head);
+    if (value === undefined) empty++;
+    text = `${text ?? ""}${value?.length ?? ""}:${value ?? ""}`;
+  }
+  return empty < parts.length ? text : undefined;
+}
+
+function partValue(part: HashPart, head: RequestHead): string | undefined {
+  switch (part.kind) {
     case "header":
-      return key.name === "host" ? head.authority : head.headers.get(key.name);
+      return part.name === "host" ? head.authority : head.headers.get(part.name);
     case "query":
-      return queryValue(head.query, key.name);
+      return queryValue(head.query, part.name);
     case "cookie":
-      return cookieValue(cookies(head.headers), key.name);
+      return cookieValue(cookies(head.headers), part.name);
     case "source":
       return head.source;
+    case "host":
+      return head.authority;
+    case "method":
+      return head.method;
+    case "path":
+      return head.path;
+    case "uri":
+      return head.query === undefined ? head.path : `${head.path}?${head.query}`;
   }
 }
 
