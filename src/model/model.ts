@@ -242,7 +242,9 @@ export interface Redirect {
   /** Absent: the scheme's default when `scheme` is given, else the listener's port. */
   readonly port?: number;
   readonly path?: PathRewrite;
-  readonly status: 301 | 302 | 303 | 307 | 308;
+  /** Without its `?`; empty: none. */
+  readonly query?: string;
+  readonly status: 300 | 301 | 302 | 303 | 307 | 308;
 }
 
 export interface Respond {

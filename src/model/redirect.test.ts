@@ -41,6 +41,11 @@ describe("the Location of a redirect", () => {
     expect(to({ host: "other.org", path: { kind: "full", value: "/" } }, { port: 80 })).toBe("http://other.org/");
   });
 
+  test("has the query that is given, or none where that is empty", () => {
+    expect(to({ query: "to=1" }, { query: "q=1" })).toBe("http://example.com:8080/a/b?to=1");
+    expect(to({ query: "" }, { query: "q=1" })).toBe("http://example.com:8080/a/b");
+  });
+
   test("keeps the brackets of an IPv6 host", () => {
     expect(to({}, { authority: "[::1]:8080", port: 80 })).toBe("http://[::1]/a/b");
   });

@@ -21,7 +21,7 @@ export interface RedirectedRequest {
 /**
  * The Location header. The scheme and host that are not given are the request's; a port that is not given is the default of
  * the given scheme, or else the listener's (never the Host header's); 80 with http and 443 with https are left out; a path
- * that is not given is the request's; the query is kept.
+ * that is not given is the request's, and so is the query.
  */
 export function redirectLocation(redirect: Redirect, request: RedirectedRequest): string {
   const scheme = redirect.scheme ?? request.scheme;
@@ -29,7 +29,8 @@ export function redirectLocation(redirect: Redirect, request: RedirectedRequest)
   const port = redirect.port ?? (redirect.scheme ? defaultPort(redirect.scheme) : request.port);
   const shownPort = port === defaultPort(scheme) ? "" : `:${port}`;
   const path = redirect.path ? rewritePath(redirect.path, request.path, request.match) : request.path;
-  return `${scheme}://${host}${shownPort}${joinTarget(path, request.query)}`;
+  const query = redirect.query === undefined ? request.query : redirect.query || undefined;
+  return `${scheme}://${host}${shownPort}${joinTarget(path, query)}`;
 }
 
 function defaultPort(scheme: "http" | "https"): number {

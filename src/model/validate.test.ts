@@ -73,6 +73,12 @@ describe("a rule", () => {
     expect(problems({ action: { kind: "forward", to } })).toHaveLength(2);
     expect(problems({ action: { kind: "respond", status: 100, reason: "" } })[0]).toContain("no final HTTP status");
     expect(problems({ action: { kind: "redirect", status: 302, host: "*.a", port: 0 } })).toHaveLength(2);
+    expect(problems({ action: { kind: "redirect", status: 302, query: "a=%20&b=/?" } })).toEqual([]);
+    expect(problems({ action: { kind: "redirect", status: 302, query: "a b" } })).toEqual([
+      'action.query: "a b" is no query: escape what is not printable ASCII, and #',
+    ]);
+    expect(problems({ action: { kind: "redirect", status: 302, query: "a\r\nb" } })).toHaveLength(1);
+    expect(problems({ action: { kind: "redirect", status: 304 as never } })).toHaveLength(1);
     const change = { set: [{ name: "x", value: "a\r\nb: c" }], add: [{ name: "", value: "" }], remove: ["X"] };
     expect(problems({ filters: [{ kind: "requestHeaders", from, change }] })).toHaveLength(3);
     expect(problems({ timeouts: { request: -1, perTry: Number.NaN } })).toHaveLength(2);

@@ -299,8 +299,14 @@ function checkRedirect(problems: Problems, field: string, redirect: Redirect, ru
   if (redirect.host !== undefined) checkHost(problems, `${field}.host`, redirect.host, rule.from);
   if (redirect.port !== undefined) checkPort(problems, `${field}.port`, redirect.port, rule.from);
   if (redirect.path) checkRewrite(problems, `${field}.path`, redirect.path, rule.match.path, rule.from);
-  if (![301, 302, 303, 307, 308].includes(redirect.status)) {
-    problems.add(`${field}.status`, `${redirect.status} is no redirect status (301, 302, 303, 307, 308)`, rule.from);
+  if (redirect.query !== undefined && !/^[!"$-~]*$/.test(redirect.query))
+    problems.add(
+      `${field}.query`,
+      `"${redirect.query}" is no query: escape what is not printable ASCII, and #`,
+      rule.from,
+    );
+  if (![300, 301, 302, 303, 307, 308].includes(redirect.status)) {
+    problems.add(`${field}.status`, `${redirect.status} is no redirect status (300 to 303, 307, 308)`, rule.from);
   }
 }
 

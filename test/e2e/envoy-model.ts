@@ -171,6 +171,7 @@ function route(rule: Rule): Json {
       307: "TEMPORARY_REDIRECT",
       308: "PERMANENT_REDIRECT",
     };
+    if (does.status === 300) throw new Error("a redirect with 300 cannot be said");
     const path =
       does.path?.kind === "full"
         ? { path_redirect: does.path.value }

@@ -178,7 +178,8 @@ const action: Shape<Action> = byKind<Action>({
     host: may(text),
     port: may(number),
     path: may(rewritePath),
-    status: or(oneOf(301, 302, 303, 307, 308), 302),
+    query: may(text),
+    status: or(oneOf(300, 301, 302, 303, 307, 308), 302),
   }),
   respond,
 });
