@@ -17,12 +17,13 @@ function isAny(match: Cors["allowOrigins"][number]): boolean {
   return match.kind === "present" || (match.kind === "exact" && match.value === "*");
 }
 
-/** Fields of an answer to a preflight from an allowed origin. `method` and `headers` are what it asks for. */
+/** Fields of an answer to a preflight from an allowed origin. `method`, `headers` and `privateNetwork` are what it asks for. */
 export function preflightFields(
   cors: Cors,
   origin: string,
   method: string,
   headers: string | undefined,
+  privateNetwork: boolean,
 ): readonly HeaderValue[] {
   const fields = [...originFields(cors, origin)];
   // With credentials, browsers take a star literally.
@@ -30,6 +31,8 @@ export function preflightFields(
   if (methods !== "") fields.push({ name: "access-control-allow-methods", value: methods });
   const names = listed(cors.allowHeaders, cors.allowCredentials ? (headers ?? "") : undefined);
   if (names !== "") fields.push({ name: "access-control-allow-headers", value: names });
+  if (privateNetwork && cors.allowPrivateNetwork)
+    fields.push({ name: "access-control-allow-private-network", value: "true" });
   if (cors.maxAge !== undefined) fields.push({ name: "access-control-max-age", value: String(cors.maxAge) });
   return fields;
 }

@@ -50,7 +50,7 @@ function effectOf(filter: Filter, request: RequestParts): FilterAnswer | string 
     case "addresses": {
       if (request.source === undefined) return "depends on the client's address, which is not known here";
       const problem = addressProblem(filter, request.source);
-      return problem === undefined ? undefined : { status: 403, reason: problem };
+      return problem === undefined ? undefined : { status: filter.status ?? 403, reason: problem };
     }
     case "cors": {
       const origin = header("origin");
@@ -158,7 +158,10 @@ export function sentRequest(
         if (path !== "") query = changeQuery(query, filter.change);
         break;
       case "basicAuth":
-        headers = without("authorization", ...(filter.userHeader === undefined ? [] : [filter.userHeader]));
+        headers = without(
+          ...(filter.keepsAuthorization ? [] : ["authorization"]),
+          ...(filter.userHeader === undefined ? [] : [filter.userHeader]),
+        );
         break;
       case "jwt":
         for (const { payloadHeader, claimHeaders, places } of filter.providers) {

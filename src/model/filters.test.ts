@@ -63,19 +63,29 @@ describe("origins", () => {
     ...more,
   });
   test("a star stands for all; with credentials the request's own value is answered", () => {
-    expect(preflightFields(cors({}), "https://a", "PUT", "x-a")).toEqual([
+    expect(preflightFields(cors({}), "https://a", "PUT", "x-a", false)).toEqual([
       { name: "access-control-allow-origin", value: "*" },
       { name: "access-control-allow-methods", value: "GET, PUT" },
       { name: "access-control-allow-headers", value: "*" },
     ]);
     const strict = cors({ allowCredentials: true, allowMethods: ["*"], maxAge: 0 });
-    expect(preflightFields(strict, "https://a", "PUT", "x-a, x-b")).toEqual([
+    expect(preflightFields(strict, "https://a", "PUT", "x-a, x-b", true)).toEqual([
       { name: "access-control-allow-origin", value: "https://a" },
       { name: "access-control-allow-credentials", value: "true" },
       { name: "access-control-allow-methods", value: "PUT" },
       { name: "access-control-allow-headers", value: "x-a, x-b" },
       { name: "access-control-max-age", value: "0" },
     ]);
+    const inside = { name: "access-control-allow-private-network", value: "true" };
+    for (const [allowPrivateNetwork, asked, told] of [
+      [true, true, true],
+      [true, false, false],
+      [false, true, false],
+    ] as const) {
+      const fields = preflightFields(cors({ allowPrivateNetwork }), "https://a", "GET", undefined, asked);
+      expect(fields.some(({ name }) => name === inside.name)).toBe(told);
+      if (told) expect(fields).toContainEqual(inside);
+    }
     expect(corsFields(cors({ exposeHeaders: ["x-a", "x-b"] }), "https://a")).toEqual([
       { name: "access-control-allow-origin", value: "*" },
       { name: "access-control-expose-headers", value: "x-a, x-b" },
@@ -183,6 +193,7 @@ describe("what decide says of filters", () => {
   };
   const basicAuth: Filter = { kind: "basicAuth", from, realm: "r", users: "u", userHeader: "x-user" };
   const addresses: Filter = { kind: "addresses", from, deny: ["10.0.0.0/8"] };
+  const hidden: Filter = { ...addresses, status: 404 };
   const fault: Filter = {
     kind: "fault",
     from,
@@ -195,6 +206,9 @@ describe("what decide says of filters", () => {
       answer: 403,
       steps: ["addresses answers 403: source 10.0.0.1 is in 10.0.0.0/8, which is denied"],
     });
+    expect(told([hidden], request()).steps).toEqual([
+      "addresses answers 404: source 10.0.0.1 is in 10.0.0.0/8, which is denied",
+    ]);
     expect(inOrder([basicAuth, addresses]).map(({ kind }) => kind)).toEqual(["addresses", "basicAuth"]);
   });
 

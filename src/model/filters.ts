@@ -76,12 +76,14 @@ export interface CookieChange {
   readonly sameSite?: "Strict" | "Lax" | "None";
 }
 
-/** Who may come, by address. `deny` stands above `allow`; an absent `allow` admits everybody else. Refused with 403. */
+/** Who may come, by address. `deny` stands above `allow`; an absent `allow` admits everybody else. */
 export interface AddressList {
   readonly kind: "addresses";
   readonly from: Provenance;
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
+  /** Of the answer to others; absent: 403. */
+  readonly status?: number;
 }
 
 /** RFC 7617. The Secret holds lines of htpasswd (bcrypt, SHA-1, apr1 MD5 or crypt-less plain is refused). */
@@ -92,6 +94,8 @@ export interface BasicAuth {
   readonly users: SecretName;
   /** Tells the backend who it is. */
   readonly userHeader?: string;
+  /** The backend gets `authorization`, and the password in it. Absent: false. */
+  readonly keepsAuthorization?: boolean;
 }
 
 /** RFC 7519 tokens, verified by keys of RFC 7517. A request without one is refused with 401 unless `optional`. */
@@ -211,6 +215,8 @@ export interface Cors {
   /** Seconds; absent leaves the field out. */
   readonly maxAge?: number;
   readonly allowCredentials: boolean;
+  /** Preflights that ask for a private network (Private Network Access) are told that it may be. Absent: false. */
+  readonly allowPrivateNetwork?: boolean;
   /** A preflight of an origin that is not allowed: to the backend (Istio's FORWARD), or answered without allowing anything. */
   readonly otherPreflights: "forward" | "answer";
 }

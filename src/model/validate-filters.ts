@@ -65,6 +65,7 @@ export function checkFilter(problems: Problems, field: string, filter: Filter, p
           checkRange(problems, `${field}.${part}[${i}]`, range, filter.from);
         });
       }
+      if (filter.status !== undefined) at.number("status", filter.status, 400, 599);
       break;
     case "basicAuth":
       if (/[\0-\x1f\x7f-\uffff]/.test(filter.realm)) at.add("realm", "has a character outside printable ASCII");

@@ -25,6 +25,13 @@ describe("who may come", () => {
     });
     expect((await fetch(url())).status).toBe(200);
     expect(main.seen).toHaveLength(1);
+    await proxy.control.update({
+      routeTables: [
+        routeTable([rule("all", { filters: [{ kind: "addresses", from, allow: ["192.0.2.1/32"], status: 404 }] })]),
+      ],
+    });
+    expect((await fetch(url())).status).toBe(404);
+    expect(main.seen).toHaveLength(1);
   });
 
   test("basic auth: bcrypt, apr1 and SHA-1; the backend is told who, not by what", async () => {
@@ -64,6 +71,13 @@ describe("who may come", () => {
     ] as const) {
       expect((await as(name, password)).status).toBe(401);
     }
+    const keeps = { ...filter, keepsAuthorization: true };
+    await proxy.control.update({ routeTables: [routeTable([rule("all", { filters: [keeps] })])] });
+    expect((await seenBy(await as("ann", "secret a"))).headers).toMatchObject({
+      "x-user": "ann",
+      authorization: `Basic ${btoa("ann:secret a")}`,
+    });
+    expect((await as("ann", "wrong")).status).toBe(401);
     // A Secret that goes lets nobody in, also whom it knew.
     await proxy.control.update({}, { secrets: ["users"] });
     expect((await as("ann", "secret a")).status).toBe(401);

@@ -163,6 +163,7 @@ describe("across origins", () => {
     exposeHeaders: ["x-total"],
     maxAge: 600,
     allowCredentials: true,
+    allowPrivateNetwork: true,
     otherPreflights: "answer",
   };
 
@@ -186,6 +187,12 @@ describe("across origins", () => {
       "access-control-max-age": "600",
       vary: "origin",
     });
+    const inside = { "access-control-request-method": "PUT", "access-control-request-private-network": "true" };
+    const network = async (origin: string) =>
+      (await fetch(url(), { method: "OPTIONS", headers: { origin, ...inside } })).headers.get(
+        "access-control-allow-private-network",
+      );
+    expect([await network("https://a.example.com"), await network("https://evil.example")]).toEqual(["true", null]);
     const other = await fetch(url(), {
       method: "OPTIONS",
       headers: { origin: "https://evil.example", "access-control-request-method": "PUT" },

@@ -216,6 +216,7 @@ export const filter: Shape<filters.Filter> = byKind<filters.Filter>({
     from,
     allow: may(list(text)),
     deny: may(list(text)),
+    status: may(number),
   }),
   basicAuth: object<filters.BasicAuth>({
     kind: oneOf("basicAuth"),
@@ -223,6 +224,7 @@ export const filter: Shape<filters.Filter> = byKind<filters.Filter>({
     realm: text,
     users: text,
     userHeader: may(text),
+    keepsAuthorization: may(flag),
   }),
   jwt: object<filters.JwtAuth>({ kind: oneOf("jwt"), from, providers: list(provider), optional: no }),
   externalAuth: authorization,
@@ -237,6 +239,7 @@ export const filter: Shape<filters.Filter> = byKind<filters.Filter>({
     exposeHeaders: texts,
     maxAge: may(number),
     allowCredentials: no,
+    allowPrivateNetwork: may(flag),
     otherPreflights: or(oneOf("forward", "answer"), "answer"),
   }),
   fault,

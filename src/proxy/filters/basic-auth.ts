@@ -1,4 +1,4 @@
-// Basic authentication (RFC 7617) against a Secret of htpasswd lines. The credentials end here: the backend does not see them.
+// Basic authentication (RFC 7617) against a Secret of htpasswd lines. The credentials end here, unless the backend is to see them.
 
 import type { Filter, FilterAnswer } from "../filter.ts";
 import { disown, guardTrailers } from "./fields.ts";
@@ -6,7 +6,7 @@ import { Passwords } from "./password.ts";
 
 export const basicAuth: Filter<"basicAuth"> = {
   kind: "basicAuth",
-  compile({ realm, users, userHeader }, runtime) {
+  compile({ realm, users, userHeader, keepsAuthorization }, runtime) {
     const list = runtime.users.get(users);
     const ours = ["authorization", ...(userHeader === undefined ? [] : [userHeader])];
     const refusal: FilterAnswer = {
@@ -20,7 +20,7 @@ export const basicAuth: Filter<"basicAuth"> = {
         if (!given) return refusal;
         guardTrailers(ours, head, exchange);
         const passed = () => {
-          head.headers.remove("authorization");
+          if (!keepsAuthorization) head.headers.remove("authorization");
           if (userHeader !== undefined) head.headers.set(userHeader, given.headerName);
         };
         const known = list.users ?? new Map();

@@ -11,6 +11,7 @@ const ours = [
   "access-control-allow-headers",
   "access-control-expose-headers",
   "access-control-max-age",
+  "access-control-allow-private-network",
 ];
 
 export const cors: Filter<"cors"> = {
@@ -25,7 +26,8 @@ export const cors: Filter<"cors"> = {
         if (origin !== undefined && isPreflight(head.method, origin, asked)) {
           if (!allowed && config.otherPreflights === "forward") return undefined;
           const headers = head.headers.get("access-control-request-headers");
-          const fields = allowed ? preflightFields(config, origin, asked!, headers) : [];
+          const inside = head.headers.get("access-control-request-private-network") === "true";
+          const fields = allowed ? preflightFields(config, origin, asked!, headers, inside) : [];
           exchange.keep(config, "preflight");
           return { reason: "preflight", headers: fields };
         }
