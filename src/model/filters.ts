@@ -244,6 +244,12 @@ export interface Mirror {
   readonly perMillion: number;
   /** Put behind the copy's host name (Envoy: `-shadow`); absent: as it is. */
   readonly hostSuffix?: string;
+  /** The copy's host, perhaps with a port; absent: the request's. */
+  readonly host?: string;
+  /** The copy's path; the query is kept. Absent: the request's. */
+  readonly path?: string;
+  /** The copy is sent at once and without the request's body. Absent: false. */
+  readonly withoutBody?: boolean;
 }
 
 /** 413 as soon as it is known that the body is longer. */

@@ -93,6 +93,7 @@ test("what is well formed passes", () => {
     cors,
     { kind: "fault", abort: { perMillion: 1, grpcStatus: 16 } },
     { kind: "mirror", backend: "b", perMillion: 0, hostSuffix: "-shadow" },
+    { kind: "mirror", backend: "b", perMillion: 0, host: "copies.example:8080", path: "/all", withoutBody: true },
     { kind: "bodyLimit", bytes: 0 },
     { kind: "buffering", request: 1 },
     compression,
@@ -121,6 +122,7 @@ const wrong: readonly (readonly [object, string])[] = [
     { kind: "addresses", deny: ["10.0.0.1"] },
     'deny[0] "10.0.0.1" is no range of addresses (one address is 10.0.0.1/32)',
   ],
+  [{ kind: "addresses", status: 200 }, "status 200 is no HTTP status of 400 to 599"],
   [{ kind: "basicAuth", realm: "a\r\nb", users: "u" }, "realm has a character"],
   [{ kind: "basicAuth", realm: "", users: "", userHeader: "a b" }, 'users is empty|userHeader "a b" is no header name'],
   [{ kind: "jwt", providers: [], optional: true }, "providers lists no provider"],
@@ -175,6 +177,10 @@ const wrong: readonly (readonly [object, string])[] = [
   [
     { kind: "mirror", backend: "", perMillion: 1, hostSuffix: ":80" },
     'backend is empty|hostSuffix ":80" can be no part',
+  ],
+  [
+    { kind: "mirror", backend: "b", perMillion: 1, host: "a b", hostSuffix: "-x", path: "x" },
+    'host "a b" is no host|hostSuffix stands beside host, which is the whole name|path path "x" does not begin',
   ],
   [{ kind: "bodyLimit", bytes: -1 }, "bytes -1 is no whole number"],
   [{ kind: "buffering", response: 0 }, "response 0 is no whole number of 1 to"],

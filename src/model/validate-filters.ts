@@ -12,6 +12,7 @@ import type {
   LocalRateLimit,
   RequestKey,
 } from "./filters.ts";
+import { parseAuthority } from "./host-pattern.ts";
 import { keySetProblem } from "./key-set.ts";
 import type { HeaderChange, PathMatch, StringMatch } from "./model.ts";
 import {
@@ -65,7 +66,7 @@ export function checkFilter(problems: Problems, field: string, filter: Filter, p
           checkRange(problems, `${field}.${part}[${i}]`, range, filter.from);
         });
       }
-      if (filter.status !== undefined) at.number("status", filter.status, 400, 599);
+      if (filter.status !== undefined) at.status("status", filter.status, 400);
       break;
     case "basicAuth":
       if (/[\0-\x1f\x7f-\uffff]/.test(filter.realm)) at.add("realm", "has a character outside printable ASCII");
@@ -97,6 +98,14 @@ export function checkFilter(problems: Problems, field: string, filter: Filter, p
       at.number("perMillion", filter.perMillion, 0, million);
       if (filter.hostSuffix !== undefined && !/^[a-z0-9.-]*$/.test(filter.hostSuffix)) {
         at.add("hostSuffix", `"${filter.hostSuffix}" can be no part of a host name (a-z, 0-9, "-" and ".")`);
+      }
+      if (filter.host !== undefined) {
+        if (parseAuthority(filter.host) === undefined) at.add("host", `"${filter.host}" is no host`);
+        if (filter.hostSuffix !== undefined) at.add("hostSuffix", "stands beside host, which is the whole name");
+      }
+      if (filter.path !== undefined) {
+        const problem = pathProblem(filter.path);
+        if (problem) at.add("path", problem);
       }
       break;
     case "bodyLimit":

@@ -263,6 +263,16 @@ describe("on purpose", () => {
     expect(copy).toMatchObject({ path: "/a?b=1", body: "hello" });
     expect(copy.headers["host"]).toBe("shop.example-shadow:8080");
     expect(main.seen).toHaveLength(2);
+    const configured = { kind: "mirror", from, backend: "copies", perMillion: 1_000_000 } as const;
+    const head = { ...configured, host: "copies.example", path: "/all", withoutBody: true };
+    await proxy.control.update({ routeTables: [routeTable([rule("all", { filters: [head] })])] });
+    await fetch(url("/b?c=2"), { method: "POST", body: "x".repeat(2 * 1024 * 1024) });
+    while (copies.seen.length < 3) await Bun.sleep(10);
+    expect(copies.seen[2]).toMatchObject({ method: "POST", path: "/all?c=2", body: "" });
+    expect(copies.seen[2]!.headers["host"]).toBe("copies.example");
+    await proxy.control.update({
+      routeTables: [routeTable([rule("all", { filters: [configured, { ...configured, backend: "dead" }] })])],
+    });
     // Too long to be kept for a copy.
     await fetch(url("/long"), { method: "POST", body: "x".repeat(1024 * 1024 + 1) });
     const counted = async (backend: string, result: string) => {

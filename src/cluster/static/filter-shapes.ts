@@ -250,6 +250,9 @@ export const filter: Shape<filters.Filter> = byKind<filters.Filter>({
     backend: text,
     perMillion: or(number, 1_000_000),
     hostSuffix: may(text),
+    host: may(text),
+    path: may(text),
+    withoutBody: may(flag),
   }),
   bodyLimit: object<filters.BodyLimit>({ kind: oneOf("bodyLimit"), from, bytes: number }),
   buffering: object<filters.Buffering>({

@@ -2,6 +2,7 @@
 // slow mirror costs the client and the proxy nothing: of long bodies and of too many at a time no copies are made. Nor of requests that
 // go round in circles: each round would double them, until there are more than the proxy can have, long before they are refused.
 
+import { joinTarget } from "../../model/path.ts";
 import { BodyStage } from "../body-stage.ts";
 import { type CallRequest, call } from "../call.ts";
 import type { Filter } from "../filter.ts";
@@ -21,7 +22,7 @@ const maxHops = 8;
 
 export const mirror: Filter<"mirror"> = {
   kind: "mirror",
-  compile({ backend, perMillion, hostSuffix }, runtime) {
+  compile({ backend, perMillion, hostSuffix, host, path, withoutBody }, runtime) {
     let underWay = 0;
     let bytes = 0;
     const counts = () => runtime.backends.get(backend).copies;
@@ -39,7 +40,11 @@ export const mirror: Filter<"mirror"> = {
       request(head, exchange) {
         if (head.upgrade !== undefined) return undefined;
         if (perMillion < 1_000_000 && runtime.random() * 1_000_000 >= perMillion) return undefined;
-        if (head.length > maxBody || underWay >= maxUnderWay || goesRound(head.headers.get("x-forwarded-for"))) {
+        if (
+          (!withoutBody && head.length > maxBody) ||
+          underWay >= maxUnderWay ||
+          goesRound(head.headers.get("x-forwarded-for"))
+        ) {
           counts().left_out++;
           return undefined;
         }
@@ -48,13 +53,13 @@ export const mirror: Filter<"mirror"> = {
           backend,
           method: head.method,
           scheme: head.scheme,
-          authority: hostSuffix === undefined ? head.authority : withSuffix(head.authority, hostSuffix),
-          path: head.query === undefined ? head.path : `${head.path}?${head.query}`,
+          authority: host ?? (hostSuffix === undefined ? head.authority : withSuffix(head.authority, hostSuffix)),
+          path: joinTarget(path ?? head.path, head.query),
           headers: head.headers.entries().map(([name, value]) => ({ name, value })),
           timeout,
           maxBytes: "discard",
         };
-        if (head.length === 0) {
+        if (withoutBody || head.length === 0) {
           send(copy, 0);
           return undefined;
         }
