@@ -8,7 +8,7 @@
 // takes its place; a program's answer behind the last means that the kernel chooses by hash, as if there were no program.
 
 import { FFIType, ptr } from "bun:ffi";
-import { openLibc } from "../../base/libc.ts";
+import { lent, openLibc } from "../../base/libc.ts";
 import { ownSockets, SOL_SOCKET } from "../../base/own-sockets.ts";
 
 const { i32, u32, ptr: pointer } = FFIType;
@@ -121,5 +121,6 @@ function attach(fds: readonly number[], option: number, program: readonly Instru
     new DataView(value.buffer).setUint16(0, program.length, true);
     new DataView(value.buffer).setBigUint64(8, BigInt(ptr(instructions)), true);
   }
+  lent(instructions);
   return fds.filter((fd) => setsockopt(fd, SOL_SOCKET, option, ptr(value), value.length) === 0).length;
 }

@@ -3,7 +3,7 @@
 
 import { FFIType, ptr } from "bun:ffi";
 import { parseIPv4, parseIPv6 } from "../../base/ip.ts";
-import { openLibc } from "../../base/libc.ts";
+import { lent, openLibc } from "../../base/libc.ts";
 import type { Destination } from "../listener/original-destination.ts";
 import { socketAddress } from "../upstream/original-source.ts";
 
@@ -28,6 +28,7 @@ export function sendFrom(fd: number, family: 4 | 6, bytes: Buffer, source: strin
   const name = family === 6 ? addressOfSix(client) : socketAddress(client.address, client.port);
   const control = controlOf(family, source);
   const vector = new BigUint64Array([bytes.length === 0 ? 0n : BigInt(ptr(bytes)), BigInt(bytes.length)]);
+  lent(name, control, bytes, vector);
   const message = new BigUint64Array([
     ...[BigInt(ptr(name)), BigInt(name.length), BigInt(ptr(vector)), 1n],
     ...[BigInt(ptr(control)), BigInt(control.length), 0n],

@@ -8,7 +8,7 @@ import type { udp } from "bun";
 import { sendDatagram } from "../../base/datagram.ts";
 import { lastErrorCode } from "../../base/errno.ts";
 import { addressWithPort, formatIPv4, formatIPv6, ipFamily } from "../../base/ip.ts";
-import { openLibc } from "../../base/libc.ts";
+import { fixed, openLibc } from "../../base/libc.ts";
 import { inNetns } from "../../base/setns.ts";
 import { attachFilter } from "../listener/divert.ts";
 import type { Destination } from "../listener/original-destination.ts";
@@ -76,11 +76,11 @@ class TakenDatagrams implements Accepting {
   readonly #flows = new Map<string, Flow>();
   /** Flows whose answers leave by this socket. */
   readonly #without = new Set<string>();
-  readonly #message = new BigUint64Array(7); // struct msghdr
-  readonly #vector = new BigUint64Array(2); // struct iovec
-  readonly #name = Buffer.alloc(28);
-  readonly #bytes = Buffer.allocUnsafeSlow(65_536);
-  readonly #control = Buffer.alloc(256);
+  readonly #message = new BigUint64Array(fixed(7 * 8)); // struct msghdr
+  readonly #vector = new BigUint64Array(fixed(2 * 8)); // struct iovec
+  readonly #name = Buffer.from(fixed(28));
+  readonly #bytes = Buffer.from(fixed(65_536));
+  readonly #control = Buffer.from(fixed(256));
 
   constructor(
     libc: NonNullable<typeof calls>,
@@ -104,7 +104,6 @@ class TakenDatagrams implements Accepting {
       libc.close(fd);
       throw Object.assign(new Error(`${addressWithPort(address, port)} cannot be had (${code})`), { code });
     }
-    this.#vector.set([BigInt(ptr(this.#bytes)), BigInt(this.#bytes.length)]);
     // For good: a signal that is on its way when nobody waits for it any more ends the process.
     if (process.listenerCount("SIGIO") === 0) process.on("SIGIO", onSignal);
     listening.add(this);
@@ -133,6 +132,7 @@ class TakenDatagrams implements Accepting {
 
   /** Undefined when there is nothing. Who sent it, and what the kernel says beside it, is where the message says. */
   #receive(fd: number): Buffer | undefined {
+    this.#vector.set([BigInt(ptr(this.#bytes)), BigInt(this.#bytes.length)]);
     this.#message.set([
       BigInt(ptr(this.#name)),
       28n,

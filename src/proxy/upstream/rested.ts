@@ -2,14 +2,13 @@
 // and what cannot be sent twice (a POST) would be lost on it. Asked only of connections that have rested, so that busy ones pay nothing.
 
 import { FFIType, ptr } from "bun:ffi";
-import { openLibc } from "../../base/libc.ts";
+import { fixed, openLibc } from "../../base/libc.ts";
 
 const POLLIN = 0x0001;
 const POLLRDHUP = 0x2000;
 
 /** struct pollfd { int fd; short events; short revents }. */
-const question = new Int32Array(2);
-const address = ptr(question);
+const question = new Int32Array(fixed(8));
 let poll: ((at: number | bigint, count: number, milliseconds: number) => number) | undefined;
 
 function opened(): NonNullable<typeof poll> {
@@ -28,5 +27,5 @@ export function hasEnded(fd: number): boolean {
   poll ??= opened();
   question[0] = fd;
   question[1] = POLLIN | POLLRDHUP;
-  return poll(address as never, 1, 0) > 0;
+  return poll(ptr(question), 1, 0) > 0;
 }
