@@ -3,19 +3,8 @@
 
 import { expect, test } from "bun:test";
 import { readRevocationLists } from "./revocation-list.ts";
+import { authority } from "./testing/authority.ts";
 
-const authority = `-----BEGIN CERTIFICATE-----
-MIIBgDCCASWgAwIBAgIUEtw8QT0st3M6m+/I9xN1/rVDyvUwCgYIKoZIzj0EAwIw
-DTELMAkGA1UEAwwCY2EwHhcNMjYxMTI1MTYzNzA2WhcNMjYxMTI3MTYzNzA2WjAN
-MQswCQYDVQQDDAJjYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDasfwZHe+nT
-Pg8w8q8SCFYtxNwH0q0KYSNevBzOjx0K6pizwJl2t6mo8Y9bWRI8uyTluIe9sO+F
-uwRiiyd8q7GjYzBhMB0GA1UdDgQWBBRbjMXdEWiGVvsrpRzPR84hyPugtzAfBgNV
-HSMEGDAWgBRbjMXdEWiGVvsrpRzPR84hyPugtzAOBgNVHQ8BAf8EBAMCAQYwDwYD
-VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEAj3J8M5hB5QjNbUZrDDzN
-BmwF1GOoHRoNAO/rnXeyE4kCIQDrGN1+ZskDRZ12LiyaV256XEnDGKbgB6ST1yxg
-fE8lQw==
------END CERTIFICATE-----
-`;
 const other = `-----BEGIN CERTIFICATE-----
 MIIBhTCCASugAwIBAgIUFYcPVQeMiFSK5qEvviHboEYKRKowCgYIKoZIzj0EAwIw
 EDEOMAwGA1UEAwwFb3RoZXIwHhcNMjYxMTI1MTYzNzA2WhcNMjYxMTI3MTYzNzA2

@@ -9,7 +9,7 @@ import type { ResponseHead } from "../exchange.ts";
 import type { Filter, FilterExchange, Replacement } from "../filter.ts";
 import { isGrpc } from "../local-answer.ts";
 import type { Reason } from "../reason.ts";
-import { wayOf } from "./way.ts";
+import { requestWay } from "./way.ts";
 
 const timeout = 5_000;
 const maxBytes = 1024 * 1024;
@@ -58,7 +58,7 @@ function questionFields(head: ResponseHead, exchange: FilterExchange, more: read
     { name: "x-original-uri", value: `${exchange.path}${query}` },
     { name: "x-request-id", value: headers.get("x-request-id") ?? "" },
     { name: "accept", value: headers.get("accept") ?? "*/*" },
-    ...wayOf(exchange.head),
+    ...requestWay(exchange.head),
     ...more,
   ];
 }

@@ -6,7 +6,7 @@ import type { HeaderValue } from "../../model/model.ts";
 import type { AuthVerdict, Questions } from "./external-auth.ts";
 import { untouchable } from "./fields.ts";
 import { type CheckResponse, grpcMessage, grpcRequest, messages, wireHeader } from "./grpc-messages.ts";
-import { wayOf } from "./way.ts";
+import { requestWay } from "./way.ts";
 
 type Grpc = Extract<ExternalAuthorization["protocol"], { kind: "grpc" }>;
 type Options = NonNullable<CheckResponse["okResponse"]>["headers"];
@@ -48,7 +48,7 @@ export function grpcQuestions(config: ExternalAuthorization, { authority }: Grpc
         ...(bytes.length > 0 ? { body: bytes.toString("utf8"), rawBody: bytes } : {}),
       };
       const source = { address: { socketAddress: { address: head.source } } };
-      return grpcRequest(to, messages.checkRequest, { attributes: { source, request: { http } } }, wayOf(head));
+      return grpcRequest(to, messages.checkRequest, { attributes: { source, request: { http } } }, requestWay(head));
     },
     read(answer): AuthVerdict {
       const message = grpcMessage<CheckResponse>(answer, messages.checkResponse);

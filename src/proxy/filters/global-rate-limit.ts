@@ -8,7 +8,7 @@ import type { Filter, FilterExchange } from "../filter.ts";
 import { disown, untouchable } from "./fields.ts";
 import { grpcMessage, grpcRequest, messages, type RateLimitResponse, wireHeader } from "./grpc-messages.ts";
 import { keyPart } from "./request-key.ts";
-import { wayOf } from "./way.ts";
+import { requestWay } from "./way.ts";
 
 /** RateLimitResponse.Code. */
 const overLimit = 2;
@@ -32,7 +32,7 @@ export const globalRateLimit: Filter<"globalRateLimit"> = {
         if (known.length === 0) return undefined;
         const message = { domain, descriptors: known, hitsAddend: 1 };
         const to = { backend, authority, path, timeout };
-        const request = grpcRequest(to, messages.rateLimitRequest, message, wayOf(head));
+        const request = grpcRequest(to, messages.rateLimitRequest, message, requestWay(head));
         const underWay = call(runtime, request, (end) => {
           const message =
             typeof end === "string" ? undefined : grpcMessage<RateLimitResponse>(end, messages.rateLimitResponse);

@@ -4,7 +4,7 @@
 import type { HeaderValue } from "../../model/model.ts";
 import type { RequestHead } from "../exchange.ts";
 
-export function wayOf({ headers }: RequestHead): readonly HeaderValue[] {
+export function requestWay({ headers }: RequestHead): readonly HeaderValue[] {
   const value = headers.get("x-forwarded-for");
   return value === undefined ? [] : [{ name: "x-forwarded-for", value }];
 }

@@ -1,42 +1,14 @@
 // A client's HTTP/2 connection as tests of it (`downstream*`) begin with: a peer that says what it is told, a server that keeps what it is
-// handed, a clock that stands until it is moved. Not a socket, and no proxy behind.
+// handed. Not a socket, and no proxy behind.
 
-import { afterEach, beforeEach } from "bun:test";
-import { FakeClock } from "../../base/clock.ts";
-import { Deadlines } from "../deadlines.ts";
 import type { Downstream, DownstreamEvents, RequestHead } from "../exchange.ts";
 import { localAnswer } from "../local-answer.ts";
 import type { Reason } from "../reason.ts";
 import { type ClientServer, defaultClientTimeouts } from "../server.ts";
-import { beginTurn, endTurn, turn } from "../wire.ts";
 import { Http2Downstream } from "./downstream.ts";
+import { deadlines, during } from "./each-test.ts";
 import { preface } from "./frame.ts";
-import { flushFrames } from "./output.ts";
 import { Peer, settings, settingsAck } from "./peer.ts";
-
-export let clock: FakeClock;
-let deadlines: Deadlines;
-const systemSource = turn.source;
-
-/** To be called once by a file: each of its tests gets a clock of its own. */
-export function eachDownstreamTest(): void {
-  beforeEach(() => {
-    clock = new FakeClock();
-    turn.source = () => clock.now();
-    turn.now = clock.now();
-    deadlines = new Deadlines(clock);
-    deadlines.beforehand = beginTurn;
-    deadlines.afterwards = () => {
-      endTurn();
-      flushFrames();
-    };
-  });
-
-  afterEach(() => {
-    turn.source = systemSource;
-    turn.now = systemSource();
-  });
-}
 
 interface Seen {
   readonly down: Downstream;
@@ -120,12 +92,6 @@ export function connect(greeting = true) {
   const server = new FakeServer();
   const peer = new Peer();
   const connection = new Http2Downstream(peer, server, deadlines, "192.0.2.1", "https");
-  const during = (what: () => void) => {
-    beginTurn();
-    what();
-    endTurn();
-    flushFrames();
-  };
   const send = (...frames: readonly Uint8Array[]) => during(() => connection.onData(Buffer.concat(frames)));
   if (greeting) send(preface, settings(), settingsAck);
   return { server, peer, connection, send, during };

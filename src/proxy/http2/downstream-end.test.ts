@@ -3,12 +3,13 @@
 import { describe, expect, test } from "bun:test";
 import { localAnswer } from "../local-answer.ts";
 import { defaultClientTimeouts } from "../server.ts";
-import { answer, clock, connect, eachDownstreamTest, get, post } from "./downstream-cases.ts";
+import { answer, connect, get, post } from "./downstream-cases.ts";
+import { clock, eachTest } from "./each-test.ts";
 import { ErrorCode, Flag, FrameType, preface, Setting } from "./frame.ts";
 import { settingsLimit } from "./liveness.ts";
 import { frame, settings } from "./peer.ts";
 
-eachDownstreamTest();
+eachTest();
 
 describe("the end of a connection", () => {
   test("a drain lets a round trip pass, then serves what has begun and nothing else", () => {

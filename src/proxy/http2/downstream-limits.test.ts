@@ -4,12 +4,13 @@ import { describe, expect, test } from "bun:test";
 import { localAnswer } from "../local-answer.ts";
 import { turn } from "../wire.ts";
 import { maxStreams } from "./downstream.ts";
-import { clock, connect, eachDownstreamTest, get, post } from "./downstream-cases.ts";
+import { connect, get, post } from "./downstream-cases.ts";
+import { clock, eachTest } from "./each-test.ts";
 import { ErrorCode, Flag, FrameType, Setting } from "./frame.ts";
 import { frame, number, type Peer, settings } from "./peer.ts";
 import { streamWindow } from "./stream.ts";
 
-eachDownstreamTest();
+eachTest();
 
 describe("flow control", () => {
   test("an answer waits for the stream's and the connection's window", () => {

@@ -3,11 +3,12 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Reason } from "../reason.ts";
-import { connect, eachDownstreamTest, get, post } from "./downstream-cases.ts";
+import { connect, get, post } from "./downstream-cases.ts";
+import { eachTest } from "./each-test.ts";
 import { ErrorCode, Flag, FrameType } from "./frame.ts";
 import { frame, number } from "./peer.ts";
 
-eachDownstreamTest();
+eachTest();
 
 describe("malformed requests are errors of their stream", () => {
   const wrong: [string, [string, string][]][] = [

@@ -4,11 +4,12 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { HeaderBlock } from "../headers.ts";
 import { localAnswer } from "../local-answer.ts";
-import { answer, connect, eachDownstreamTest, get, post } from "./downstream-cases.ts";
+import { answer, connect, get, post } from "./downstream-cases.ts";
+import { eachTest } from "./each-test.ts";
 import { ErrorCode, Flag, FrameType, preface, Setting } from "./frame.ts";
 import { frame, number, settings } from "./peer.ts";
 
-eachDownstreamTest();
+eachTest();
 
 describe("requests and answers", () => {
   test("a request is handed on, and its answer ends the stream with its last DATA", () => {

@@ -1,44 +1,15 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { FakeClock } from "../../base/clock.ts";
-import { Deadlines } from "../deadlines.ts";
 import type { Upstream, UpstreamEvents } from "../exchange.ts";
 import type { HeaderBlock } from "../headers.ts";
 import { Http1RequestHead, parseRequestHead } from "../http1/request.ts";
 import { acceptOf } from "../http1/websocket.ts";
-import { beginTurn, endTurn, turn } from "../wire.ts";
+import { clock, deadlines, during, eachTest } from "./each-test.ts";
 import { ErrorCode, Flag, FrameType, Setting } from "./frame.ts";
-import { flushFrames } from "./output.ts";
 import { frame, number, Peer, settings, settingsAck } from "./peer.ts";
 import { Http2Upstream, type Http2Way } from "./upstream.ts";
 
-let clock: FakeClock;
-let deadlines: Deadlines;
-const systemSource = turn.source;
-
-beforeEach(() => {
-  clock = new FakeClock();
-  turn.source = () => clock.now();
-  turn.now = clock.now();
-  deadlines = new Deadlines(clock);
-  deadlines.beforehand = beginTurn;
-  deadlines.afterwards = () => {
-    endTurn();
-    flushFrames();
-  };
-});
-
-afterEach(() => {
-  turn.source = systemSource;
-  turn.now = systemSource();
-});
-
-function during(what: () => void): void {
-  beginTurn();
-  what();
-  endTurn();
-  flushFrames();
-}
+eachTest();
 
 function connect(...first: readonly (readonly [number, number])[]) {
   const peer = new Peer(true);

@@ -6,21 +6,10 @@ import { createHash, X509Certificate } from "node:crypto";
 import type { DetailedPeerCertificate } from "node:tls";
 import type { Secret } from "../../model/model.ts";
 import type { PeerDemands } from "../../model/peer-demands.ts";
+import { authority as root } from "../../model/testing/authority.ts";
 import { PeerChecks } from "./peer-checks.ts";
 import { commonName } from "./subject-names.ts";
 
-const root = `-----BEGIN CERTIFICATE-----
-MIIBgDCCASWgAwIBAgIUEtw8QT0st3M6m+/I9xN1/rVDyvUwCgYIKoZIzj0EAwIw
-DTELMAkGA1UEAwwCY2EwHhcNMjYxMTI1MTYzNzA2WhcNMjYxMTI3MTYzNzA2WjAN
-MQswCQYDVQQDDAJjYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDasfwZHe+nT
-Pg8w8q8SCFYtxNwH0q0KYSNevBzOjx0K6pizwJl2t6mo8Y9bWRI8uyTluIe9sO+F
-uwRiiyd8q7GjYzBhMB0GA1UdDgQWBBRbjMXdEWiGVvsrpRzPR84hyPugtzAfBgNV
-HSMEGDAWgBRbjMXdEWiGVvsrpRzPR84hyPugtzAOBgNVHQ8BAf8EBAMCAQYwDwYD
-VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEAj3J8M5hB5QjNbUZrDDzN
-BmwF1GOoHRoNAO/rnXeyE4kCIQDrGN1+ZskDRZ12LiyaV256XEnDGKbgB6ST1yxg
-fE8lQw==
------END CERTIFICATE-----
-`;
 const between = `-----BEGIN CERTIFICATE-----
 MIIBbzCCARagAwIBAgIUKeFTAD4sNVA5KdytuzERR9ic3DYwCgYIKoZIzj0EAwIw
 DTELMAkGA1UEAwwCY2EwHhcNMjYxMTI1MTYzNzA2WhcNMjYxMTI3MTYzNzA2WjAO
